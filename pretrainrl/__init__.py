@@ -1,0 +1,111 @@
+"""Pre-trained frozen encoders for vision-based reinforcement learning.
+
+Importing this package is cheap: torch and the integrations are imported by the first call that needs them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pretrainrl.cards import EncoderCard
+    from pretrainrl.encoders import check_encoder as check_encoder
+    from pretrainrl.encoders import make_encoder as make_encoder
+    from pretrainrl.objectives import make_objective as make_objective
+
+__version__ = "0.1.0"
+
+_LAZY = {
+    "check_encoder": "pretrainrl.encoders",
+    "make_encoder": "pretrainrl.encoders",
+    "make_objective": "pretrainrl.objectives",
+}
+
+__all__ = [
+    "check_encoder",
+    "encoder_card",
+    "list_encoders",
+    "list_objectives",
+    "make_encoder",
+    "make_objective",
+    "pretrain",
+    "register_encoder",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what needs torch when it is first asked for (PEP 562)."""
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'pretrainrl' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})
+
+
+def list_encoders(pattern: str = "*") -> list[str]:
+    """Return the names of registered encoders that match the shell-style `pattern`, sorted.
+
+    A bare objective (`siammae`) is the short name of that objective's default variant (`siammae.impala_atari8`).
+    """
+    from pretrainrl.cards import ENCODERS
+
+    return ENCODERS.names(pattern)
+
+
+def encoder_card(name: str) -> EncoderCard:
+    """Return the card of a registered encoder: what it is, what it was trained on, what was measured.
+
+    Raises:
+        UnknownNameError: with the nearest names.
+    """
+    from pretrainrl.cards import ENCODERS
+
+    return ENCODERS.get(name)
+
+
+def register_encoder(card: EncoderCard | str | Path) -> EncoderCard:
+    """Register an encoder under its card's name for this process, and return the card.
+
+    Args:
+        card: an `EncoderCard`, a card file, or a run folder of `pretrain`.
+
+    Raises:
+        CardError: when the card cannot be read or a field is wrong.
+    """
+    from pretrainrl.cards import ENCODERS, EncoderCard, find_card
+
+    if not isinstance(card, EncoderCard):
+        card = find_card(Path(card))
+    ENCODERS.register(card.name, card)
+    return card
+
+
+def list_objectives(pattern: str = "*") -> list[str]:
+    """Return the names of pre-training objectives that match the shell-style `pattern`, sorted."""
+    from pretrainrl.cards import OBJECTIVES
+
+    return OBJECTIVES.names(pattern)
+
+
+def pretrain(objective: str, dataset: Sequence[str] | str, **settings: Any) -> Path:
+    """Pre-train a backbone on Minari datasets and return the run folder, which `make_encoder` loads by path.
+
+    Args:
+        objective: a name of `list_objectives()`.
+        dataset: ids of Minari datasets made by `pretrainrl collect` or `publish`.
+        settings: see `pretrainrl.pretraining.Settings`: `preset`, `backbone`, `steps`, `out`, `seed`, `resume`, ...
+
+    Raises:
+        PretrainRLError: for names, datasets, settings or a run folder that do not fit.
+    """
+    from pretrainrl.integrations.minari import cache_datasets
+    from pretrainrl.pretraining import Settings, run
+
+    ids = (dataset,) if isinstance(dataset, str) else tuple(dataset)
+    settings_ = Settings.of(objective, ids, **settings)
+    return run(settings_, lambda: cache_datasets(ids))

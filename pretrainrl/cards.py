@@ -1,0 +1,321 @@
+"""Cards: the TOML records that say what an encoder, a backbone or an objective is, and where its weights are."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any, ClassVar, Literal, TypeVar
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from pretrainrl.errors import CardError
+from pretrainrl.paths import atomic_path
+from pretrainrl.registry import Registry
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+CardT = TypeVar("CardT", bound="Card")
+Scalar = str | int | float | bool
+ARRAY = re.compile(r"\[\n((?:    [\w.+\-]+,\n)+)\]")  # of numbers; tomli_w gives every item a line of its own
+NAME = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)?")
+
+
+class Card(BaseModel):
+    """A frozen record read from TOML: unknown, missing and mistyped fields are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    @classmethod
+    def parse(cls: type[CardT], table: dict[str, Any], where: str) -> CardT:
+        """Validate `table`; `where` names its origin in the error.
+
+        Raises:
+            CardError: with every field that is wrong.
+        """
+        try:
+            return cls.model_validate_json(json.dumps(table))  # JSON, because strict mode then takes lists for tuples
+        except ValidationError as error:
+            raise CardError(f"{where}: {'; '.join(_describe(cls, detail) for detail in error.errors())}") from error
+        except TypeError as error:  # TOML dates have no JSON form and no field here
+            raise CardError(f"{where}: {error}") from error
+
+    @classmethod
+    def read(cls: type[CardT], path: Path) -> CardT:
+        """Read a card from a TOML file.
+
+        Raises:
+            CardError: when the file is missing, is not TOML, or has a field that is wrong.
+        """
+        try:
+            table = tomllib.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise CardError(f"no card at {path}: {error.strerror or error}") from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise CardError(f"{path} is not a TOML file: {error}") from error
+        return cls.parse(table, str(path))
+
+    def write(self, path: Path) -> None:
+        """Write the card as TOML, leaving out what is empty."""
+        with atomic_path(path) as temporary:
+            temporary.write_text(self.to_toml(), encoding="utf-8")
+
+    def to_toml(self) -> str:
+        """Return the card as TOML, each array on one line."""
+        table = {
+            key: value
+            for key, value in self.model_dump(mode="json", exclude_none=True).items()
+            if value not in ({}, [])
+        }
+        return ARRAY.sub(lambda array: f"[{', '.join(array[1].replace(',', ' ').split())}]", tomli_w.dumps(table))
+
+
+def _describe(card: type[Card], detail: Any) -> str:
+    """One clause for one of pydantic's error records."""
+    field = ".".join(map(str, detail["loc"])) or "card"
+    if detail["type"] == "missing":
+        return f"field {field!r} is missing"
+    if detail["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(str(detail["loc"][-1]), card.model_fields, n=1)
+        return f"unknown field {field!r}" + (f", did you mean {near[0]!r}?" if near else "")
+    return f"field {field!r}: {detail['msg']}, got {detail['input']!r}"
+
+
+class Paper(Card):
+    """Where a method was published."""
+
+    title: str
+    url: str
+
+
+class ObservationSpec(Card):
+    """What an encoder's input is.
+
+    Attributes:
+        shape: (frames, height, width).
+        dtype: of the frames; floats in [0, 1] are accepted too.
+        scale: what a frame's value is multiplied with before the first layer.
+        stack_order: order of the frames along the first axis.
+        frame_skip: emulator frames a step; the last two are max-pooled.
+        resize: interpolation from the emulator's 210x160 screen.
+        sticky_actions: probability with which the emulator repeated the previous action in the training data.
+    """
+
+    shape: tuple[int, int, int] = (4, 84, 84)
+    dtype: Literal["uint8"] = "uint8"
+    scale: Literal["1/255"] = "1/255"
+    stack_order: Literal["oldest_first"] = "oldest_first"
+    frame_skip: int = 4
+    resize: Literal["area", "bilinear"] = "area"
+    sticky_actions: float = Field(default=0.25, ge=0, le=1)
+
+
+class Weights(Card):
+    """Where weights come from: files that all hold the same bytes, or a seed for an untrained network.
+
+    Attributes:
+        sources: tried in order: `bundled:<file>`, a path (relative to the card), or `hf://<org>/<repo>/<file>@<revision>`.
+        sha256: of the file, 64 hex digits.
+        bytes: size of the file.
+        seed: of the untrained network, instead of the three above.
+    """
+
+    sources: tuple[str, ...] = ()
+    sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
+    bytes: int | None = Field(default=None, gt=0)
+    seed: int | None = None
+
+    @model_validator(mode="after")
+    def _either(self) -> Weights:
+        from_file = [bool(self.sources), self.sha256 is not None, self.bytes is not None]
+        if all(from_file) == (self.seed is not None) or any(from_file) != all(from_file):
+            raise ValueError("give either sources, sha256 and bytes, or seed")
+        return self
+
+
+class Training(Card):
+    """How weights were made.
+
+    Attributes:
+        datasets: Minari ids.
+        transitions: in those datasets together.
+        steps: optimiser steps.
+        batch_size: windows a step, over all processes.
+        preset: of the objective.
+        seed: of initialisation and batch order.
+        commit: of the code, 40 hex digits, or "unknown".
+        command: that makes the weights again.
+        minutes: of training, on `hardware`.
+        hardware: that trained them.
+    """
+
+    datasets: tuple[str, ...]
+    transitions: int
+    steps: int
+    batch_size: int
+    preset: str
+    seed: int
+    commit: str
+    command: str
+    minutes: float
+    hardware: str
+
+
+class Golden(Card):
+    """A check of the whole path from file to features.
+
+    Attributes:
+        observation: file of a (B, 4, 84, 84) uint8 tensor `observation`, as a source.
+        features: values of `encoder(observation)` at evenly spaced places, computed in float32.
+    """
+
+    observation: str = "bundled:golden.safetensors"
+    features: tuple[float, ...] = Field(min_length=1)
+
+
+class EncoderCard(Card):
+    """Everything there is to know about one registered encoder.
+
+    Attributes:
+        name: `objective.variant`.
+        default: whether the bare objective name stands for this variant.
+        summary: one line on what it is and is not good for.
+        objective: that trained it, or `random`.
+        backbone: registered name, or `package.module:Class`.
+        backbone_options: keyword arguments of the backbone's class.
+        features: what `encoder(obs)` returns: the map flattened, or its spatial mean.
+        feature_map_shape: (channels, height, width).
+        licence: SPDX identifier of the weights.
+        metrics: measured values by name.
+    """
+
+    name: str = Field(pattern=f"^{NAME.pattern}$")
+    default: bool = False
+    summary: str
+    objective: str
+    backbone: str
+    backbone_options: dict[str, Scalar] = {}
+    features: Literal["flat", "pooled"]
+    feature_map_shape: tuple[int, int, int]
+    licence: str
+    observation: ObservationSpec = ObservationSpec()
+    weights: Weights
+    training: Training | None = None
+    paper: Paper | None = None
+    metrics: dict[str, float] = {}
+    golden: Golden | None = None
+
+    FILE: ClassVar[str] = "card.toml"
+
+    @property
+    def features_dim(self) -> int:
+        """Length of a feature vector."""
+        channels, height, width = self.feature_map_shape
+        return channels * height * width if self.features == "flat" else channels
+
+    @classmethod
+    def read(cls, path: Path) -> EncoderCard:
+        """Read a card; weights named by a relative path become absolute, because they lie beside it."""
+        card = super().read(path)
+        sources = tuple(s if ":" in s else str((path.parent / s).resolve()) for s in card.weights.sources)
+        return card.model_copy(update={"weights": card.weights.model_copy(update={"sources": sources})})
+
+
+class BackboneCard(Card):
+    """A network that turns stacked frames into a feature map.
+
+    Attributes:
+        target: `package.module:Class`.
+        features: what an encoder on this backbone returns unless its card says otherwise.
+    """
+
+    name: str
+    target: str
+    summary: str
+    features: Literal["flat", "pooled"]
+    paper: Paper
+
+
+class TrainingPreset(Card):
+    """Optimisation settings (AdamW); `steps` or `epochs`.
+
+    Attributes:
+        batch_size: windows a step, over all processes.
+        steps: optimiser steps.
+        epochs: passes over all windows, instead of `steps`.
+        lr: peak learning rate; `warmup` is the share of steps that lead up to it from a tenth of it.
+        weight_decay: of AdamW.
+        betas: of AdamW.
+        eps: of AdamW.
+        clip_grad_norm: greatest gradient norm; 0 does not clip.
+    """
+
+    batch_size: int = Field(gt=0)
+    steps: int | None = Field(default=None, gt=0)
+    epochs: int | None = Field(default=None, gt=0)
+    lr: float = Field(gt=0)
+    warmup: float = Field(default=0.1, ge=0, lt=1)
+    weight_decay: float = 1e-5
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    clip_grad_norm: float = 0.5
+
+    @model_validator(mode="after")
+    def _one_length(self) -> TrainingPreset:
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError("give either steps or epochs")
+        return self
+
+
+class Preset(Card):
+    """One complete setting of an objective: backbone, the objective's own options, and how to optimise."""
+
+    backbone: str
+    backbone_options: dict[str, Scalar] = {}
+    model: dict[str, Any] = {}
+    training: TrainingPreset
+
+
+class ObjectiveCard(Card):
+    """A pre-training objective.
+
+    Attributes:
+        target: `package.module:Class`.
+        data: what it learns from.
+    """
+
+    name: str
+    target: str
+    data: Literal["image", "video", "demonstration", "trajectory"]
+    summary: str
+    paper: Paper
+    presets: dict[str, Preset]
+
+
+ENCODERS: Registry[EncoderCard] = Registry(
+    "encoder",
+    EncoderCard.read,
+    group="pretrainrl.encoders",
+    alias=lambda card: card.objective if card.default else None,
+)
+BACKBONES: Registry[BackboneCard] = Registry("backbone", BackboneCard.read)
+OBJECTIVES: Registry[ObjectiveCard] = Registry("objective", ObjectiveCard.read, group="pretrainrl.objectives")
+
+
+def find_card(name: str | Path) -> EncoderCard:
+    """Return the card of a registered encoder, of a run folder, or of a card file.
+
+    Raises:
+        UnknownNameError: for a name that is not registered.
+        CardError: for a card that cannot be read.
+    """
+    path = Path(name)
+    if isinstance(name, Path) or path.name != name or path.suffix == ".toml" or path.is_dir():
+        return EncoderCard.read(path / EncoderCard.FILE if path.is_dir() else path)
+    return ENCODERS.get(name)

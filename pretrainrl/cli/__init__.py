@@ -1,0 +1,44 @@
+"""The command line: one file per group of commands, and one place that turns errors into one line and exit code 2."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from pretrainrl.cli import encoders
+from pretrainrl.cli.collect import collect
+from pretrainrl.cli.demo import demo
+from pretrainrl.cli.pretrain import pretrain
+from pretrainrl.errors import PretrainRLError
+
+app = typer.Typer(
+    name="pretrainrl",
+    help="Pre-trained frozen encoders for vision-based reinforcement learning.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("demo")(demo)
+app.command("encoders")(encoders.encoders)
+app.command("info")(encoders.info)
+app.command("verify")(encoders.verify)
+app.command("collect")(collect)
+app.command("pretrain")(pretrain)
+
+
+def main() -> None:
+    """Run the command line; bad input prints one line and exits with 2, typer handles wrong usage likewise."""
+    try:
+        app()
+    except PretrainRLError as error:
+        from rich.console import Console
+
+        Console(stderr=True).print(f"[bold red]error:[/] {_escape(str(error))}", soft_wrap=True, highlight=False)
+        sys.exit(2)
+
+
+def _escape(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)

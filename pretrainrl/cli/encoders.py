@@ -1,0 +1,64 @@
+"""`encoders`, `info` and `verify`: what is registered, one card, and whether the files are what the cards say."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+import pretrainrl
+
+console = Console()
+
+
+def encoders(pattern: Annotated[str, typer.Argument(help="Shell-style pattern of names.")] = "*") -> None:
+    """List the registered encoders."""
+    from rich.table import Table
+
+    from pretrainrl.cards import ENCODERS
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("name", "variant", "backbone", "features", "weights", "licence", "what it is"):
+        table.add_column(column, no_wrap=column in ("name", "variant"))
+    for card in ENCODERS.items(pattern):
+        name = card.objective if card.default else card.name
+        size = f"{card.weights.bytes / 1e6:.1f} MB" if card.weights.bytes else f"seed {card.weights.seed}"
+        table.add_row(
+            name, card.name, card.backbone, f"{card.features_dim} {card.features}", size, card.licence, card.summary
+        )
+    if not table.row_count:
+        from pretrainrl.errors import UnknownNameError
+
+        raise UnknownNameError.of("encoder", pattern, pretrainrl.list_encoders())
+    console.print(table)
+
+
+def info(name: Annotated[str, typer.Argument(help="Name, run folder or card file.")]) -> None:
+    """Show everything an encoder's card says."""
+    from rich.syntax import Syntax
+
+    from pretrainrl.cards import find_card
+
+    console.print(Syntax(find_card(name).to_toml(), "toml", background_color="default", word_wrap=True))
+
+
+def verify(pattern: Annotated[str, typer.Argument(help="Shell-style pattern of names.")] = "*") -> None:
+    """Check weights from source to features: sha256, size, tensors, golden values."""
+    from pretrainrl.encoders.golden import verify_encoder
+    from pretrainrl.errors import PretrainRLError, UnknownNameError, WeightsError
+
+    cards = pretrainrl.list_encoders(pattern)
+    if not cards:
+        raise UnknownNameError.of("encoder", pattern, pretrainrl.list_encoders())
+    names = sorted({pretrainrl.encoder_card(name).name for name in cards})
+    failures = 0
+    for name in names:
+        try:
+            verify_encoder(name)
+            console.print(f"[green]ok[/]      {name}")
+        except PretrainRLError as error:
+            failures += 1
+            console.print(f"[red]failed[/]  {name}: {error}", highlight=False, markup=True)
+    if failures:
+        raise WeightsError(f"{failures} of {len(names)} encoders failed verification")

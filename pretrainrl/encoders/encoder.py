@@ -1,0 +1,128 @@
+"""The encoder: a backbone, its card, and the contract between them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from gymnasium.spaces import Box
+from torch import Tensor, nn
+
+from pretrainrl.encoders.observation import check_observation, check_range
+from pretrainrl.errors import InputError
+
+if TYPE_CHECKING:
+    from pretrainrl.cards import EncoderCard
+
+DTYPES = (torch.float32, torch.bfloat16)
+
+
+class Encoder(nn.Module):
+    """Turns stacked frames into features; frozen unless `trainable`.
+
+    Frozen means: no gradient, no parameter that requires one, and eval mode whatever `train()` is told. Made by
+    `pretrainrl.make_encoder`, which loads and verifies the weights.
+
+    Args:
+        backbone: maps (B, C, H, W) floats in [0, 1] to a feature map.
+        card: what it is.
+        sha256: digest that identifies the weights.
+        dtype: of computation and features. float32 is exact; bfloat16 is the fast path on hardware that has it, and moves
+            features by up to about 1 % of their largest value.
+        features: `flat` or `pooled`; the card's choice by default.
+        trainable: whether gradients flow and the weights may change.
+
+    Raises:
+        InputError: for a dtype or kind of features that does not exist.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        card: EncoderCard,
+        sha256: str,
+        *,
+        dtype: torch.dtype = torch.float32,
+        features: Literal["flat", "pooled"] | None = None,
+        trainable: bool = False,
+    ) -> None:
+        super().__init__()
+        if dtype not in DTYPES:
+            raise InputError(f"dtype must be one of {', '.join(map(str, DTYPES))}, got {dtype}")
+        if features not in (None, "flat", "pooled"):
+            raise InputError(f"features must be 'flat' or 'pooled', got {features!r}")
+        self.card = card
+        self.sha256 = sha256
+        self.features = features or card.features
+        self.trainable = trainable
+        self.backbone = backbone.to(dtype=dtype, memory_format=torch.channels_last).requires_grad_(trainable)
+        self._range_checked = False
+        self.train(trainable)
+
+    @property
+    def name(self) -> str:
+        """The card's name."""
+        return self.card.name
+
+    @property
+    def observation_space(self) -> Box:
+        """Space of one observation: `Box(0, 255, (4, 84, 84), uint8)`."""
+        return Box(0, 255, self.card.observation.shape, np.uint8)
+
+    @property
+    def feature_map_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of one feature map."""
+        return self.card.feature_map_shape
+
+    @property
+    def features_dim(self) -> int:
+        """Length of one feature vector."""
+        return int(np.prod(self.feature_map_shape)) if self.features == "flat" else self.feature_map_shape[0]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.backbone.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights and the features."""
+        return next(self.backbone.parameters()).dtype
+
+    def feature_map(self, obs: Tensor | np.ndarray[Any, Any]) -> Tensor:
+        """Map observations, (B, 4, 84, 84) uint8 or floats in [0, 1], to (B, C, H, W) of the encoder's dtype.
+
+        uint8 frames and the same frames divided by 255 give the same result. Arrays are moved to the encoder's device.
+
+        Raises:
+            InputError: for a wrong shape, dtype or range. On an accelerator the range is checked on the first call only,
+                because the check waits for the device.
+        """
+        obs = torch.as_tensor(obs, device=self.device if isinstance(obs, np.ndarray) else None)
+        check_observation(obs, self.card.observation.shape)
+        if obs.dtype == torch.uint8:
+            obs = obs.float() / 255
+        elif obs.device.type == "cpu" or not self._range_checked:
+            check_range(obs)
+            self._range_checked = True
+        with torch.set_grad_enabled(self.trainable and torch.is_grad_enabled()):
+            features: Tensor = self.backbone(obs.to(dtype=self.dtype, memory_format=torch.channels_last))
+        return features
+
+    def pool(self, feature_map: Tensor) -> Tensor:
+        """Reduce (B, C, H, W) maps to (B, features_dim): flattened in (C, H, W) order, or averaged over space."""
+        return feature_map.flatten(1) if self.features == "flat" else feature_map.mean((2, 3))
+
+    def forward(self, obs: Tensor | np.ndarray[Any, Any]) -> Tensor:
+        """Encode observations, (B, 4, 84, 84) uint8 or floats in [0, 1], as (B, features_dim) of the encoder's dtype."""
+        return self.pool(self.feature_map(obs))
+
+    def train(self, mode: bool = True) -> Encoder:
+        """Set the mode; a frozen encoder stays in eval mode."""
+        return super().train(mode and self.trainable)
+
+    def extra_repr(self) -> str:
+        """Describe the encoder in `repr`."""
+        state = "trainable" if self.trainable else "frozen"
+        return f"{self.name!r}, {state}, features={self.features!r} ({self.features_dim}), dtype={self.dtype}"

@@ -1,0 +1,149 @@
+"""From a name to a frozen, verified encoder."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from pretrainrl.cards import BACKBONES, EncoderCard, find_card
+from pretrainrl.encoders.encoder import Encoder
+from pretrainrl.errors import CardError, InputError, WeightsError
+from pretrainrl.registry import import_target
+from pretrainrl.weights import file_sha256, locate, read_tensors
+
+Features = Literal["flat", "pooled"]
+
+
+def make_backbone(name: str, *, seed: int = 0, **options: Any) -> nn.Module:
+    """Build an untrained backbone without touching the global random state.
+
+    Args:
+        name: registered, or `package.module:Class`.
+        seed: of the weights.
+        options: keyword arguments of the class.
+
+    Raises:
+        UnknownNameError: for a name that is not registered.
+        InputError: for options that the class refuses.
+    """
+    target = import_target(name if ":" in name else BACKBONES.get(name).target)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)  # the CPU's alone: torch.manual_seed would reseed accelerators too
+        try:
+            backbone: nn.Module = target(**options)
+        except TypeError as error:
+            raise InputError(f"backbone {name!r} refuses its options {options}: {error}") from error
+    return backbone
+
+
+def make_encoder(
+    name: str | Path,
+    *,
+    weights: str | Path | None = None,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+    features: Features | None = None,
+    trainable: bool = False,
+) -> Encoder:
+    """Make an encoder by name: frozen, in eval mode, its weights verified. Leaves the random state as it was.
+
+    Args:
+        name: a registered name, a run folder of `pretrain`, or a card file.
+        weights: instead of the card's: a path, `hf://<org>/<repo>/<file>@<revision>`, or `random` for an untrained copy.
+        device: where it runs; `auto` takes an accelerator if there is one.
+        dtype: torch.float32, or torch.bfloat16 for speed (see `Encoder`).
+        features: `flat` or `pooled`; the card's choice by default.
+        trainable: let gradients flow and weights change, for end-to-end training.
+
+    Raises:
+        UnknownNameError: for a name that is not registered.
+        WeightsError: when weights cannot be found, are damaged, or do not fit.
+        InputError: for a dtype, kind of features or source that does not exist.
+    """
+    card = find_card(name)
+    backbone = make_backbone(card.backbone, seed=card.weights.seed or 0, **card.backbone_options)
+    shape = tuple(getattr(backbone, "feature_map_shape", ()))
+    if shape != card.feature_map_shape:
+        raise CardError(
+            f"card {card.name}: feature_map_shape is {card.feature_map_shape}, but {card.backbone} gives {shape}"
+        )
+    sha256 = _load_weights(backbone, card, str(weights) if weights is not None else None)
+    encoder = Encoder(backbone, card, sha256, dtype=dtype, features=features, trainable=trainable)
+    return encoder.to(resolve_device(device))
+
+
+@cache
+def _cached(
+    name: str | Path, weights: str | Path | None, device: torch.device, dtype: torch.dtype, features: Features | None
+) -> Encoder:
+    return make_encoder(name, weights=weights, device=device, dtype=dtype, features=features)
+
+
+def cached_encoder(
+    name: str | Path,
+    *,
+    weights: str | Path | None = None,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+    features: Features | None = None,
+) -> Encoder:
+    """Return this process's one frozen encoder for these arguments (those of `make_encoder`).
+
+    However many networks and wrappers ask, the weights are in memory once. Do not change what is returned.
+    """
+    return _cached(name, weights, resolve_device(device), dtype, features)
+
+
+def resolve_device(device: str | torch.device) -> torch.device:
+    """Turn `auto` into the accelerator if there is one, and `cuda` into the current CUDA device."""
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    resolved = torch.device(device)
+    if resolved.type == "cuda" and resolved.index is None and torch.cuda.is_available():
+        return torch.device("cuda", torch.cuda.current_device())
+    return resolved
+
+
+def _load_weights(backbone: nn.Module, card: EncoderCard, override: str | None) -> str:
+    """Load the weights and return the digest that identifies them."""
+    if override == "random" or (override is None and card.weights.seed is not None):
+        return tensors_sha256(backbone.state_dict())
+    if override is None:
+        path = locate(card.weights.sources, card.weights.sha256, card.weights.bytes)
+    else:
+        path = locate([override])
+    load_tensors(backbone, read_tensors(path), str(path))
+    return card.weights.sha256 if override is None and card.weights.sha256 else file_sha256(path)
+
+
+def load_tensors(backbone: nn.Module, tensors: dict[str, Tensor], where: str) -> None:
+    """Copy `tensors` into `backbone`, casting to its dtypes.
+
+    Raises:
+        WeightsError: with every tensor that is missing, unexpected, misshapen or not finite.
+    """
+    own = backbone.state_dict()
+    wrong = [f"{key} is missing" for key in own if key not in tensors]
+    wrong += [f"{key} is unexpected" for key in tensors if key not in own]
+    for key in own.keys() & tensors.keys():
+        if own[key].shape != tensors[key].shape:
+            wrong.append(f"{key} is {tuple(tensors[key].shape)} instead of {tuple(own[key].shape)}")
+        elif not torch.isfinite(tensors[key]).all():
+            wrong.append(f"{key} has values that are not finite")
+    if wrong:
+        raise WeightsError(f"{where} does not fit the backbone: {', '.join(sorted(wrong))}")
+    backbone.load_state_dict(tensors)
+
+
+def tensors_sha256(tensors: dict[str, Tensor]) -> str:
+    """Return the sha256 of the names and bytes of `tensors`, in order."""
+    digest = hashlib.sha256()
+    for key, tensor in tensors.items():
+        digest.update(key.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

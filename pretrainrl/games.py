@@ -1,0 +1,61 @@
+"""Atari games and the three ways their names are spelt."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+from pretrainrl.errors import UnknownNameError
+
+
+@dataclass(frozen=True)
+class Game:
+    """One Atari game.
+
+    Attributes:
+        rom: ALE's name, e.g. `ms_pacman`.
+        slug: Farama's one lower-case word, used in dataset ids, e.g. `mspacman`.
+        env_id: Gymnasium's id, e.g. `ALE/MsPacman-v5`.
+    """
+
+    rom: str
+    slug: str
+    env_id: str
+
+    @property
+    def rom_md5(self) -> str:
+        """MD5 of the ROM image that ale-py ships, as 32 hex digits."""
+        import hashlib
+
+        from ale_py import roms
+
+        return hashlib.md5(roms.get_rom_path(self.rom).read_bytes()).hexdigest()
+
+
+@cache
+def all_games() -> dict[str, Game]:
+    """Every game whose ROM comes with ale-py, by slug."""
+    from ale_py import roms
+
+    games = {}
+    for rom in roms.get_all_rom_ids():
+        camel = "".join(part.capitalize() for part in rom.split("_"))
+        # Gymnasium spells this one with a capital D.
+        env_id = f"ALE/{'TicTacToe3D' if rom == 'tic_tac_toe_3d' else camel}-v5"
+        slug = rom.replace("_", "")
+        games[slug] = Game(rom, slug, env_id)
+    return games
+
+
+def find_game(name: str) -> Game:
+    """Find a game by any spelling: `ms_pacman`, `mspacman`, `MsPacman`, `ALE/MsPacman-v5`, `MsPacmanNoFrameskip-v4`.
+
+    Raises:
+        UnknownNameError: with the nearest names.
+    """
+    word = name.rsplit("/", 1)[-1].split("-v")[0].removesuffix("NoFrameskip")
+    slug = word.replace("_", "").replace("-", "").lower()
+    games = all_games()
+    if slug not in games:
+        raise UnknownNameError.of("game", slug, games)
+    return games[slug]

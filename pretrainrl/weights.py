@@ -1,0 +1,119 @@
+"""From a weights source to a verified local file. Whatever the source, the file's sha256 is checked."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pretrainrl.errors import InputError, PretrainRLError, WeightsError
+from pretrainrl.optional import require
+from pretrainrl.paths import atomic_path, home, registry_folder
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+HF = re.compile(r"(?P<repo>[^/@]+/[^/@]+)/(?P<file>[^@]+)@(?P<revision>[^@/]+)")
+
+
+def file_sha256(path: Path) -> str:
+    """Return the sha256 of a file as 64 hex digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def locate(sources: Sequence[str], sha256: str | None = None, size: int | None = None) -> Path:
+    """Return a local file from the first source that gives one with the right content.
+
+    Args:
+        sources: `bundled:<file>`, a path, or `hf://<org>/<repo>/<file>@<revision>`, tried in order.
+        sha256: what the file must hash to. A path may go without; a download never does: then the hub's own record of
+            the file is what it is checked against.
+        size: of the file in bytes; names a truncated file as such.
+
+    Raises:
+        WeightsError: when no source works, with the reason of each.
+    """
+    failures = []
+    for source in sources:
+        try:
+            return _verified(_fetcher(source)(sha256), sha256, size)
+        except (PretrainRLError, OSError) as error:
+            failures.append(f"{source}: {error}")
+    raise WeightsError("no usable weights; " + "; ".join(failures or ["no source is given"]))
+
+
+def _fetcher(source: str) -> Callable[[str | None], Path]:
+    scheme, separator, rest = source.partition(":")
+    if not separator or len(scheme) == 1 or Path(source).exists():  # one letter: a Windows drive
+        return lambda sha256: Path(source).expanduser()
+    if scheme == "bundled":
+        return lambda sha256: registry_folder() / rest
+    if scheme == "hf":
+        return lambda sha256: _download(rest.removeprefix("//"), sha256)
+    raise InputError(
+        f"unknown scheme {scheme!r}; expected bundled:<file>, a path or hf://<org>/<repo>/<file>@<revision>"
+    )
+
+
+def _verified(path: Path, sha256: str | None, size: int | None) -> Path:
+    if not path.is_file():
+        raise WeightsError("no such file")
+    if size is not None and path.stat().st_size != size:
+        raise WeightsError(f"{path.name} has {path.stat().st_size} bytes instead of {size}; fetch it again")
+    if sha256 is not None and (actual := file_sha256(path)) != sha256:
+        raise WeightsError(f"{path.name} has sha256 {actual} instead of {sha256}; fetch it again")
+    return path
+
+
+def _download(location: str, sha256: str | None) -> Path:
+    """Fetch a file from the Hugging Face hub into the download folder, unless it is there already."""
+    match = HF.fullmatch(location)
+    if match is None:
+        raise InputError("expected hf://<org>/<repo>/<file>@<revision>")
+    if sha256 and (cached := home() / "weights" / f"{sha256}.safetensors").is_file():
+        return cached
+    hub = require("huggingface_hub", "hub")
+    where = {"repo_id": match["repo"], "filename": match["file"], "revision": match["revision"]}
+    try:
+        if sha256 is None:
+            sha256 = hub.get_hf_file_metadata(hub.hf_hub_url(**where)).etag
+            if not re.fullmatch("[0-9a-f]{64}", sha256 or ""):
+                raise WeightsError("the hub has no sha256 of this file; download it and give its path")
+        target = home() / "weights" / f"{sha256}.safetensors"
+        with atomic_path(target) as temporary:
+            fetched = Path(hub.hf_hub_download(**where, local_dir=temporary.with_suffix(".download")))
+            _verified(fetched, sha256, None)
+            fetched.replace(temporary)
+            _remove(temporary.with_suffix(".download"))
+    except PretrainRLError:
+        raise
+    except Exception as error:  # the hub's client raises its own, httpx's and OS errors
+        raise WeightsError(f"download failed ({type(error).__name__}: {error})") from error
+    return target
+
+
+def _remove(folder: Path) -> None:
+    import shutil
+
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Read a safetensors file.
+
+    Raises:
+        WeightsError: when the file is something else or is cut short.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{path} is not a readable safetensors file: {error}") from error
