@@ -1,0 +1,55 @@
+# Every target sets up what it needs in .venv: `make demo` and `make test` work in a fresh clone.
+# Needs Python 3.10 or newer (choose one with `make PYTHON=python3.12 ...`) and, the first time, a network.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+ARGS   ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-heavy bench lint type format docs clean
+
+help:  ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+demo: $(VENV)/installed-plot  ## the whole path on real frames, minutes on a CPU; options with ARGS="--fast"
+	$(BIN)/pretrainrl demo $(ARGS)
+
+test: $(VENV)/installed-dev  ## the tests, but for the heavy ones; options with ARGS="-k registry"
+	$(BIN)/python -m pytest -m "not heavy" $(ARGS)
+
+test-heavy: $(VENV)/installed-dev  ## the tests that take minutes each
+	$(BIN)/python -m pytest -m heavy $(ARGS)
+
+bench: $(VENV)/installed-dev  ## measure speed and write the tables of docs/benchmarks
+	@set -e; for script in benchmarks/*.py; do echo "$$script"; $(BIN)/python "$$script" $(ARGS); done
+
+lint: $(VENV)/installed-dev  ## ruff: rules and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+type: $(VENV)/installed-dev  ## mypy, strict
+	$(BIN)/mypy
+
+format: $(VENV)/installed-dev  ## put the code in order
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: $(VENV)/installed-docs  ## the documentation, in site/; warnings are errors
+	$(BIN)/mkdocs build --strict
+
+clean:  ## remove .venv and everything that was built
+	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+# installed-X stands for: this package, editable, with the extra X. It is renewed when pyproject.toml changes.
+# `unfinished` is there while an installation runs; found at the next call, it means that one was cut off,
+# and what it left cannot be trusted, so the environment is made anew.
+$(VENV)/installed-%: pyproject.toml
+	@if [ -e $(VENV)/unfinished ] || ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
+		echo "Making $(VENV); PyTorch is large, so this takes a few minutes the first time."; \
+		$(PYTHON) -m venv --clear $(VENV); \
+	fi
+	@touch $(VENV)/unfinished
+	$(BIN)/python -m pip install --disable-pip-version-check --editable ".[$*]"
+	@rm $(VENV)/unfinished
+	@touch $@

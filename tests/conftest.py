@@ -1,0 +1,26 @@
+"""Every test run has its own caches, datasets and settings, and leaves the user's alone."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    folder = tmp_path_factory.mktemp("session")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PRETRAINRL_HOME", str(folder / "home"))
+        patch.setenv("MINARI_DATASETS_PATH", str(folder / "datasets"))
+        patch.setenv("MPLCONFIGDIR", str(folder / "matplotlib"))
+        patch.setenv("NO_COLOR", "1")
+        patch.setenv("COLUMNS", "200")
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _threads() -> None:
+    """Toy networks are slower on many threads than on two."""
+    import torch
+
+    torch.set_num_threads(min(2, os.cpu_count() or 1))

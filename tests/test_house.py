@@ -1,0 +1,264 @@
+"""The rules of the house (docs/house.md), as far as a program can check them."""
+
+import ast
+import graphlib
+import importlib
+import importlib.metadata
+import inspect
+import re
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from packaging.requirements import Requirement
+
+import pretrainrl
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# Floors of the house, lowest first: a module imports from its own floor and those below it.
+FLOORS = (
+    {"errors", "games", "optional", "paths", "registry", "cards", "weights"},
+    {"encoders", "networks", "data"},
+    {"objectives", "probing"},
+    {"pretraining"},
+    {"integrations"},
+    {"benchmark", "cli", "demo", "pretrainrl"},
+)
+FACADE = "pretrainrl"  # takes names and dataset ids, so its functions reach every floor, when they are called
+LONGEST_MODULE, LONGEST_EXAMPLE = 350, 120
+
+
+class Import(NamedTuple):
+    """One imported module, and whether importing the importer imports it too."""
+
+    target: str
+    eager: bool
+
+
+@cache
+def modules() -> dict[str, Path]:
+    """Dotted name -> file, of every module of the package."""
+    paths = [*(ROOT / "pretrainrl").rglob("*.py"), *(ROOT / "integrations").rglob("*.py")]
+    found = {}
+    for path in paths:
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        if parts[:2] == ("pretrainrl", "integrations"):
+            continue  # the symlink, on Pythons whose rglob follows it
+        parts = parts if parts[0] == "pretrainrl" else ("pretrainrl", *parts)
+        found[".".join(parts).removesuffix(".__init__")] = path
+    return found
+
+
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), str(path))
+
+
+def is_type_checking(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
+
+
+def targets(node: ast.AST) -> Iterator[str]:
+    """Modules that an import statement names; `from package import module` names the module."""
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        assert node.level == 0, "imports are absolute"
+        for alias in node.names:
+            full = f"{node.module}.{alias.name}"
+            yield full if full in modules() else str(node.module)
+
+
+def imports(name: str) -> list[Import]:
+    """All imports of a module; those within functions and for type checking only are not eager."""
+    found: list[Import] = []
+
+    def visit(node: ast.AST, eager: bool) -> None:
+        found.extend(Import(target, eager) for target in targets(node))
+        lazy = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) or is_type_checking(node)
+        for child in ast.iter_child_nodes(node):
+            visit(child, eager and not lazy)
+
+    visit(tree(modules()[name]), True)
+    return found
+
+
+def floor(name: str) -> int:
+    """Number of the floor a module of the package is on."""
+    room = name.split(".")[1] if "." in name else name
+    levels = [level for level, rooms in enumerate(FLOORS) if room in rooms]
+    assert levels, f"{name} is on no floor: give its room a place in FLOORS"
+    return levels[0]
+
+
+def own(found: list[Import]) -> list[Import]:
+    return [item for item in found if item.target.split(".")[0] == "pretrainrl"]
+
+
+@pytest.mark.parametrize("name", sorted(modules()))
+def test_imports_go_down(name: str) -> None:
+    upward = [item.target for item in own(imports(name)) if floor(item.target) > floor(name)]
+    assert upward == [], f"{name} imports from floors above its own"
+
+
+def test_facade_reaches_up_only_when_called() -> None:
+    eager = [item.target for item in own(imports(FACADE)) if item.eager]
+    assert [target for target in eager if floor(target) > 0] == []
+
+
+def test_no_import_cycles() -> None:
+    graph = {
+        name: {item.target for item in own(imports(name)) if item.eager and item.target != name} for name in modules()
+    }
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which prints the cycle
+
+
+def canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def test_third_party_imports_are_declared() -> None:
+    """An undeclared import works only as long as another dependency happens to bring the package."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = [project["optional-dependencies"][extra] for extra in ("hub", "plot")]
+    always = {canonical(Requirement(line).name) for line in project["dependencies"]}
+    optional = {canonical(Requirement(line).name) for extra in extras for line in extra}
+    owners = importlib.metadata.packages_distributions()
+    undeclared = {}
+    for name in modules():
+        for item in imports(name):
+            brought_by = {canonical(owner) for owner in owners.get(item.target.split(".")[0], [])} - {"pretrainrl"}
+            if brought_by and not brought_by & (always if item.eager else always | optional):
+                undeclared[item.target] = name
+    assert undeclared == {}
+
+
+def lines(path: Path) -> int:
+    return len(path.read_text(encoding="utf-8").splitlines())
+
+
+def test_modules_are_small() -> None:
+    sizes = {name: lines(path) for name, path in modules().items()}
+    tests = {path.name: lines(path) for path in (ROOT / "tests").rglob("*.py")}
+    scripts = {path.name: lines(path) for path in (ROOT / "benchmarks").rglob("*.py")}
+    everything = {**sizes, **tests, **scripts}
+    assert {name: size for name, size in everything.items() if size > LONGEST_MODULE} == {}
+    assert statistics.median(sizes.values()) <= 150
+
+
+def test_examples_are_small() -> None:
+    sizes = {path.name: lines(path) for path in (ROOT / "examples").glob("*.py")}
+    assert {name: size for name, size in sizes.items() if size > LONGEST_EXAMPLE} == {}
+
+
+def in_new_process(script: str) -> str:
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+HEAVY = ("torch", "torchvision", "stable_baselines3", "minari", "gymnasium", "lightning_fabric")
+
+
+def test_importing_the_package_is_light() -> None:
+    script = "import sys, pretrainrl; print(*sys.modules, sep='\\n')"
+    assert set(HEAVY) & set(in_new_process(script).split()) == set()
+
+
+@pytest.mark.parametrize("call", ["pretrainrl.list_encoders()", "pretrainrl.encoder_card('random')"])
+def test_looking_around_is_light(call: str) -> None:
+    script = f"import sys, pretrainrl; {call}; print(*sys.modules, sep='\\n')"
+    assert set(HEAVY) & set(in_new_process(script).split()) == set()
+
+
+@pytest.mark.parametrize("arguments", [["encoders"], ["info", "random"], ["--help"]])
+def test_looking_around_on_the_command_line_is_light(arguments: list[str]) -> None:
+    script = f"""
+import sys
+from pretrainrl.cli import main
+sys.argv = ["pretrainrl", *{arguments!r}]
+try:
+    main()
+except SystemExit as end:
+    assert not end.code, end.code
+print("modules:", *sys.modules, sep="\\n")
+"""
+    loaded = in_new_process(script).split("modules:")[1].split()
+    assert set(HEAVY) & set(loaded) == set()
+
+
+def calls(path: Path) -> Iterator[tuple[str, ast.Call]]:
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Call):
+            yield ast.unparse(node.func), node
+
+
+@pytest.mark.parametrize("name", sorted(modules()))
+def test_nothing_is_unpickled(name: str) -> None:
+    """A pickle runs whatever it says; weights and checkpoints come from strangers."""
+    for function, call in calls(modules()[name]):
+        assert function.split(".")[0] not in {"pickle", "cloudpickle", "dill", "joblib"}, f"line {call.lineno}"
+        if function == "torch.load":
+            safe = [keyword.value for keyword in call.keywords if keyword.arg == "weights_only"]
+            assert [ast.unparse(value) for value in safe] == ["True"], f"line {call.lineno}: weights_only=True"
+        if function in {"np.load", "numpy.load"}:
+            assert all(keyword.arg != "allow_pickle" for keyword in call.keywords), f"line {call.lineno}"
+
+
+# Written in pieces, so that this file does not find itself.
+LOCAL = re.compile(
+    r"(?<![\w.])/(?:home|Users|root|work|opt|mnt)" + r"/\w"
+    r"|files\.python" + r"hosted|pypi\.org/" + r"simple|--(?:extra-)?index" + r"-url|--find" + r"-links"
+)
+
+
+def test_no_file_knows_a_machine() -> None:
+    """No paths of one machine, no package index: those are the user's to choose."""
+    listing = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listing.returncode:
+        pytest.skip("needs a git clone")
+    found = {}
+    for name in filter(None, listing.stdout.split("\0")):
+        path = ROOT / name
+        if not path.is_file() or path.suffix in {".safetensors", ".png", ".gif", ".webp", ".npz"}:
+            continue
+        hits = LOCAL.findall(path.read_text(encoding="utf-8"))
+        found.update({name: hits} if hits else {})
+    assert found == {}
+
+
+@pytest.mark.parametrize("name", pretrainrl.__all__)
+def test_public_names_exist_and_are_documented(name: str) -> None:
+    item = getattr(pretrainrl, name)
+    if inspect.isclass(item) or inspect.isroutine(item):
+        assert inspect.getdoc(item), f"pretrainrl.{name} has no docstring"
+
+
+def integration_names() -> list[str]:
+    packages = [name for name in modules() if name.startswith("pretrainrl.integrations.")]
+    return sorted(
+        f"{name}:{item}"
+        for name in packages
+        for node in tree(modules()[name]).body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
+        for item in ast.literal_eval(node.value)
+    )
+
+
+@pytest.mark.parametrize("target", integration_names())
+def test_integrations_export_what_they_say(target: str) -> None:
+    module, name = target.split(":")
+    item = getattr(importlib.import_module(module), name)
+    if inspect.isclass(item) or inspect.isroutine(item):
+        assert inspect.getdoc(item), f"{target} has no docstring"
