@@ -92,20 +92,50 @@ def list_objectives(pattern: str = "*") -> list[str]:
     return OBJECTIVES.names(pattern)
 
 
-def pretrain(objective: str, dataset: Sequence[str] | str, **settings: Any) -> Path:
+def pretrain(
+    objective: str,
+    dataset: Sequence[str] | str,
+    *,
+    out: str | Path | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    checkpoint_every: int = 500,
+    resume: bool = False,
+    progress: bool = True,
+    **config: Any,
+) -> Path:
     """Pre-train a backbone on Minari datasets and return the run folder, which `make_encoder` loads by path.
 
     Args:
         objective: a name of `list_objectives()`.
         dataset: ids of Minari datasets made by `pretrainrl collect` or `publish`.
-        settings: see `pretrainrl.pretraining.Settings`: `preset`, `backbone`, `steps`, `out`, `seed`, `resume`, ...
+        out: run folder, by default `runs/<name>-seed<seed>`.
+        device: `auto`, `cpu` or `cuda`. Several processes: start under `torchrun`.
+        precision: `32-true`, `bf16-mixed`, or `auto` for bfloat16 where the device computes it natively.
+        checkpoint_every: steps between two checkpoints.
+        resume: continue the run in `out`.
+        progress: show a progress bar.
+        config: what to compute, see `pretrainrl.pretraining.Config.of`: `preset`, `backbone`, `steps`, `batch_size`, `lr`,
+            `seed`, `name`, `model`.
 
     Raises:
         PretrainRLError: for names, datasets, settings or a run folder that do not fit.
     """
+    from pretrainrl.device import has_native_bf16, resolve_device
     from pretrainrl.integrations.minari import cache_datasets
-    from pretrainrl.pretraining import Settings, run
+    from pretrainrl.pretraining import Config, run
 
+    if precision == "auto":
+        precision = "bf16-mixed" if has_native_bf16(resolve_device(device)) else "32-true"
     ids = (dataset,) if isinstance(dataset, str) else tuple(dataset)
-    settings_ = Settings.of(objective, ids, **settings)
-    return run(settings_, lambda: cache_datasets(ids))
+    chosen = Config.of(objective, ids, precision=precision, **config)
+    folder = Path(out) if out is not None else Path("runs") / f"{chosen.name}-seed{chosen.seed}"
+    return run(
+        chosen,
+        folder,
+        lambda: cache_datasets(ids),
+        device=device,
+        checkpoint_every=checkpoint_every,
+        resume=resume,
+        progress=progress,
+    )

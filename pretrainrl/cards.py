@@ -68,11 +68,7 @@ class Card(BaseModel):
 
     def to_toml(self) -> str:
         """Return the card as TOML, each array on one line."""
-        table = {
-            key: value
-            for key, value in self.model_dump(mode="json", exclude_none=True).items()
-            if value not in ({}, [])
-        }
+        table = {key: value for key, value in self.model_dump(mode="json", exclude_none=True).items() if value not in ({}, [])}
         return ARRAY.sub(lambda array: f"[{', '.join(array[1].replace(',', ' ').split())}]", tomli_w.dumps(table))
 
 

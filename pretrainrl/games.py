@@ -29,7 +29,10 @@ class Game:
 
         from ale_py import roms
 
-        return hashlib.md5(roms.get_rom_path(self.rom).read_bytes()).hexdigest()
+        path = roms.get_rom_path(self.rom)
+        if path is None:
+            raise UnknownNameError.of("ROM", self.rom, roms.get_all_rom_ids())
+        return hashlib.md5(path.read_bytes()).hexdigest()
 
 
 @cache

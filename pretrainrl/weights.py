@@ -56,9 +56,7 @@ def _fetcher(source: str) -> Callable[[str | None], Path]:
         return lambda sha256: registry_folder() / rest
     if scheme == "hf":
         return lambda sha256: _download(rest.removeprefix("//"), sha256)
-    raise InputError(
-        f"unknown scheme {scheme!r}; expected bundled:<file>, a path or hf://<org>/<repo>/<file>@<revision>"
-    )
+    raise InputError(f"unknown scheme {scheme!r}; expected bundled:<file>, a path or hf://<org>/<repo>/<file>@<revision>")
 
 
 def _verified(path: Path, sha256: str | None, size: int | None) -> Path:

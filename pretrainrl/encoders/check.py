@@ -58,9 +58,7 @@ def _close(a: Tensor, b: Tensor) -> bool:
 def _space(encoder: Encoder) -> bool:
     """Observation_space is Box(0, 255, (frames, height, width), uint8)."""
     space = encoder.observation_space
-    return (
-        isinstance(space, Box) and space.dtype == np.uint8 and len(space.shape) == 3 and bool((space.high == 255).all())
-    )
+    return isinstance(space, Box) and space.dtype == np.uint8 and len(space.shape) == 3 and bool((space.high == 255).all())
 
 
 def _shapes(encoder: Encoder) -> bool:
@@ -113,11 +111,7 @@ def _frozen(encoder: Encoder) -> bool:
         return True
     encoder.train()
     modes = any(module.training for module in encoder.modules())
-    return (
-        not modes
-        and not any(p.requires_grad for p in encoder.parameters())
-        and not encoder(_frames(encoder)).requires_grad
-    )
+    return not modes and not any(p.requires_grad for p in encoder.parameters()) and not encoder(_frames(encoder)).requires_grad
 
 
 def _untouched(encoder: Encoder) -> bool:

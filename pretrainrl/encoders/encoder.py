@@ -56,7 +56,7 @@ class Encoder(nn.Module):
         self.sha256 = sha256
         self.features = features or card.features
         self.trainable = trainable
-        self.backbone = backbone.to(dtype=dtype, memory_format=torch.channels_last).requires_grad_(trainable)
+        self.backbone = backbone.to(dtype).to(memory_format=torch.channels_last).requires_grad_(trainable)
         self._range_checked = False
         self.train(trainable)
 
@@ -83,12 +83,16 @@ class Encoder(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return next(self.backbone.parameters()).device
+        return self._reference.device
 
     @property
     def dtype(self) -> torch.dtype:
         """Of the weights and the features."""
-        return next(self.backbone.parameters()).dtype
+        return self._reference.dtype
+
+    @property
+    def _reference(self) -> Tensor:
+        return next(self.backbone.parameters())
 
     def feature_map(self, obs: Tensor | np.ndarray[Any, Any]) -> Tensor:
         """Map observations, (B, 4, 84, 84) uint8 or floats in [0, 1], to (B, C, H, W) of the encoder's dtype.

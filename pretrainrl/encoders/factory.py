@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from pretrainrl.cards import BACKBONES, EncoderCard, find_card
+from pretrainrl.device import resolve_device
 from pretrainrl.encoders.encoder import Encoder
 from pretrainrl.errors import CardError, InputError, WeightsError
 from pretrainrl.registry import import_target
@@ -69,9 +70,7 @@ def make_encoder(
     backbone = make_backbone(card.backbone, seed=card.weights.seed or 0, **card.backbone_options)
     shape = tuple(getattr(backbone, "feature_map_shape", ()))
     if shape != card.feature_map_shape:
-        raise CardError(
-            f"card {card.name}: feature_map_shape is {card.feature_map_shape}, but {card.backbone} gives {shape}"
-        )
+        raise CardError(f"card {card.name}: feature_map_shape is {card.feature_map_shape}, but {card.backbone} gives {shape}")
     sha256 = _load_weights(backbone, card, str(weights) if weights is not None else None)
     encoder = Encoder(backbone, card, sha256, dtype=dtype, features=features, trainable=trainable)
     return encoder.to(resolve_device(device))
@@ -97,16 +96,6 @@ def cached_encoder(
     However many networks and wrappers ask, the weights are in memory once. Do not change what is returned.
     """
     return _cached(name, weights, resolve_device(device), dtype, features)
-
-
-def resolve_device(device: str | torch.device) -> torch.device:
-    """Turn `auto` into the accelerator if there is one, and `cuda` into the current CUDA device."""
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    resolved = torch.device(device)
-    if resolved.type == "cuda" and resolved.index is None and torch.cuda.is_available():
-        return torch.device("cuda", torch.cuda.current_device())
-    return resolved
 
 
 def _load_weights(backbone: nn.Module, card: EncoderCard, override: str | None) -> str:

@@ -18,9 +18,7 @@ COUNT = 16
 TOLERANCE = 1e-3  # of the largest value: convolutions differ this much between processors, wrong weights by far more
 
 
-def golden_values(
-    encoder: Encoder, golden_observation: str = Golden.model_fields["observation"].default
-) -> list[float]:
+def golden_values(encoder: Encoder, golden_observation: str = Golden.model_fields["observation"].default) -> list[float]:
     """Return `COUNT` values, evenly spaced, of the float32 features of the golden observation."""
     observation = read_tensors(locate([golden_observation]))["observation"]
     return _spaced(encoder(observation), COUNT)

@@ -19,9 +19,7 @@ def check_observation(obs: Tensor, shape: tuple[int, ...]) -> None:
         InputError: saying what was expected, what came, and what to do about the common mistakes.
     """
     if tuple(obs.shape[1:]) != shape or obs.ndim != len(shape) + 1:
-        raise InputError(
-            f"observations must be (batch, {', '.join(map(str, shape))}), got {_hint(tuple(obs.shape), shape)}"
-        )
+        raise InputError(f"observations must be (batch, {', '.join(map(str, shape))}), got {_hint(tuple(obs.shape), shape)}")
     if obs.dtype != torch.uint8 and not obs.is_floating_point():
         raise InputError(f"observations must be uint8 in [0, 255] or floats in [0, 1], got {obs.dtype}")
 

@@ -1,0 +1,83 @@
+"""From trained weights to an encoder card."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+from pathlib import Path
+
+import torch
+
+from pretrainrl.cards import BACKBONES, OBJECTIVES, EncoderCard, Golden, ObservationSpec, Training, Weights
+from pretrainrl.data.frame_cache import FrameCache
+from pretrainrl.encoders import make_backbone
+from pretrainrl.encoders.encoder import Encoder
+from pretrainrl.encoders.factory import load_tensors
+from pretrainrl.encoders.golden import golden_values
+from pretrainrl.pretraining.config import Config
+from pretrainrl.weights import file_sha256, read_tensors
+
+
+def export_card(
+    config: Config,
+    weights: Path,
+    cache: FrameCache,
+    steps: int,
+    minutes: float,
+    device: torch.device,
+    metrics: dict[str, float],
+) -> EncoderCard:
+    """Describe the encoder that a finished run has written to `weights`."""
+    sha256 = file_sha256(weights)
+    backbone = make_backbone(config.backbone, **config.backbone_options)
+    objective = OBJECTIVES.get(config.objective)
+    card = EncoderCard(
+        name=config.name,
+        summary=f"{config.backbone} pre-trained with {config.objective} on {', '.join(cache.games)}",
+        objective=config.objective,
+        backbone=config.backbone,
+        backbone_options=config.backbone_options,
+        features="flat" if ":" in config.backbone else BACKBONES.get(config.backbone).features,
+        feature_map_shape=tuple(backbone.feature_map_shape),  # type: ignore[arg-type]  # nn.Module attributes are untyped
+        licence="MIT",
+        observation=ObservationSpec(),
+        weights=Weights(sources=(weights.name,), sha256=sha256, bytes=weights.stat().st_size),
+        training=Training(
+            datasets=config.datasets,
+            transitions=cache.num_transitions,
+            steps=steps,
+            batch_size=config.training.batch_size,
+            preset=config.preset,
+            seed=config.seed,
+            commit=_commit(),
+            command=_command(config, steps),
+            minutes=round(minutes, 1),
+            hardware=torch.cuda.get_device_name(device) if device.type == "cuda" else f"{os.cpu_count()} CPU cores",
+        ),
+        paper=objective.paper,
+        metrics={key: float(f"{value:.4g}") for key, value in metrics.items() if key not in ("step", "lr", "grad_norm")},
+    )
+    load_tensors(backbone, read_tensors(weights), str(weights))
+    golden = Golden(features=tuple(golden_values(Encoder(backbone, card, sha256))))
+    return card.model_copy(update={"golden": golden})
+
+
+def _command(config: Config, steps: int) -> str:
+    """The command line that makes these weights again."""
+    words = ["pretrainrl", "pretrain", config.objective]
+    for dataset in config.datasets:
+        words += ["--dataset", dataset]
+    words += ["--preset", config.preset, "--backbone", config.backbone, "--steps", str(steps)]
+    words += ["--batch-size", str(config.training.batch_size), "--lr", str(config.training.lr)]
+    words += ["--seed", str(config.seed), "--precision", config.precision, "--name", config.name]
+    return shlex.join(words)
+
+
+def _commit() -> str:
+    """The commit of the code, where it runs from a clone."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"

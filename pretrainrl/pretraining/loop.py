@@ -1,0 +1,237 @@
+"""The one pre-training loop: lightning-fabric for devices, precision and processes; everything else is in sight here."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from pretrainrl.cards import EncoderCard
+from pretrainrl.data.frame_cache import FrameCache
+from pretrainrl.data.windows import Batch, WindowSampler
+from pretrainrl.device import resolve_device
+from pretrainrl.encoders import make_backbone
+from pretrainrl.errors import InputError
+from pretrainrl.objectives import Objective, make_objective
+from pretrainrl.pretraining.config import Config
+from pretrainrl.pretraining.export import export_card
+from pretrainrl.pretraining.interrupt import InterruptedRunError, stop_requests
+from pretrainrl.pretraining.run_folder import MetricsFile, RunFolder
+from pretrainrl.pretraining.schedule import cosine_with_warmup
+from pretrainrl.progress import progress_bar
+
+LOG_EVERY = 20  # steps between two rows of metrics.csv
+FIGURE_WINDOWS = 8
+
+
+def run(
+    config: Config,
+    out: Path,
+    open_cache: Callable[[], FrameCache],
+    *,
+    device: str = "auto",
+    checkpoint_every: int = 500,
+    resume: bool = False,
+    progress: bool = True,
+) -> Path:
+    """Pre-train one backbone and return `out`, which then holds its weights and card.
+
+    The result depends on `config` alone: batch order, augmentation and masks are functions of (seed, step), so on a CPU a
+    run that was stopped and resumed ends bit-identical to one that never stopped. Under `torchrun`, processes share the
+    batch.
+
+    Args:
+        config: what to compute.
+        out: the run folder.
+        open_cache: gives the frames; called once the run folder is known to be usable.
+        device: `auto`, `cpu` or `cuda`.
+        checkpoint_every: steps between two checkpoints.
+        resume: continue what is in `out`; a finished run is returned as it is.
+        progress: show a progress bar.
+
+    Raises:
+        InputError: for a run folder that does not fit, or a loss that is not finite.
+        InterruptedRunError: when asked to stop by SIGINT or SIGTERM; a checkpoint has been written.
+    """
+    folder = RunFolder(out, config, resume=resume)
+    if folder.finished:
+        return out
+    fabric = _launch(config, device)
+    cache = open_cache()
+    pretraining = Pretraining(fabric, config, cache)
+    start = pretraining.restore(folder.load_checkpoint())
+    with stop_requests() as stop, progress_bar(disable=not (progress and fabric.is_global_zero)) as bar:
+        task = bar.add_task(f"pre-train {config.objective}", total=pretraining.steps, completed=start, note="")
+        log = _Log(folder, fabric, start)
+        began = time.monotonic()
+        for step, batch in enumerate(pretraining.sampler.batches(start, pretraining.steps), start):
+            metrics = pretraining.step(step, batch.to(fabric.device))
+            done = step + 1
+            if done % LOG_EVERY == 0 or done == pretraining.steps:
+                row = log.write(done, metrics)
+                speed = (done - start) * len(batch.games) / (time.monotonic() - began)
+                bar.update(task, note=f"loss {row['loss']:.4g}, {speed:,.0f} windows/s")
+            bar.update(task, completed=done)
+            if done % checkpoint_every == 0 or stop.is_set() or done == pretraining.steps:
+                pretraining.save(folder, done)
+            if stop.is_set() and done < pretraining.steps:
+                raise InterruptedRunError(f"stopped at step {done} of {pretraining.steps}; go on with --resume --out {out}")
+    minutes = pretraining.minutes
+    if fabric.is_global_zero:
+        weights = folder.save_weights(pretraining.objective.backbone)
+        card = export_card(config, weights, cache, pretraining.steps, minutes, fabric.device, log.last)
+        card.write(out / EncoderCard.FILE)
+    fabric.barrier()
+    return out
+
+
+def _launch(config: Config, device: str) -> Fabric:
+    """Start fabric on one device, or as a member of the processes that torchrun has started."""
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    nodes = int(os.environ.get("WORLD_SIZE", "1")) // local
+    if config.training.batch_size % (local * nodes):
+        raise InputError(f"batch_size {config.training.batch_size} does not divide among {local * nodes} processes")
+    fabric = Fabric(
+        accelerator=resolve_device(device).type,
+        devices=local,
+        num_nodes=nodes,
+        strategy="ddp" if local * nodes > 1 else "auto",
+        precision=config.precision,  # type: ignore[arg-type]  # a str that Config has checked
+    )
+    fabric.launch()
+    return fabric
+
+
+class Pretraining:
+    """The state of one run: objective, optimiser and sampler.
+
+    Args:
+        fabric: launched.
+        config: of the run.
+        cache: of frames.
+    """
+
+    def __init__(self, fabric: Fabric, config: Config, cache: FrameCache) -> None:
+        self._fabric = fabric
+        self._config = config
+        training = config.training
+        backbone = make_backbone(config.backbone, seed=config.seed, **config.backbone_options)
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(config.seed)
+            self.objective: Objective = make_objective(
+                config.objective, encoder=backbone, num_games=len(cache.games), **config.model
+            )
+        self.sampler = WindowSampler(
+            cache,
+            self.objective.window,
+            training.batch_size // fabric.world_size,
+            seed=config.seed,
+            rank=fabric.global_rank,
+            world_size=fabric.world_size,
+        )
+        self.steps = training.steps or training.epochs * self.sampler.steps_per_epoch  # type: ignore[operator]
+        optimizer = torch.optim.AdamW(
+            self.objective.parameters(),
+            lr=training.lr,
+            betas=training.betas,
+            eps=training.eps,
+            weight_decay=training.weight_decay,
+        )
+        self.objective.to(memory_format=torch.channels_last)
+        self._module, self._optimizer = fabric.setup(self.objective, optimizer)
+        self._module.mark_forward_method("loss")
+        self._spent = 0.0
+        self._began = time.monotonic()
+
+    @property
+    def minutes(self) -> float:
+        """Time spent in this run, resumed sessions included."""
+        return (self._spent + time.monotonic() - self._began) / 60
+
+    def step(self, step: int, batch: Batch) -> dict[str, Tensor]:
+        """Take one optimiser step and return its metrics, still on the device."""
+        training = self._config.training
+        _seed(self._config.seed, step, self._fabric.global_rank)
+        factor = cosine_with_warmup(step, self.steps, warmup=training.warmup)
+        for group in self._optimizer.param_groups:
+            group["lr"] = training.lr * factor
+        loss, metrics = self._module.loss(batch)
+        self._fabric.backward(loss)
+        limit = training.clip_grad_norm or float("inf")
+        norm = nn.utils.clip_grad_norm_(self.objective.parameters(), limit)
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        self.objective.after_step((step + 1) / self.steps)
+        return {"loss": loss.detach(), **metrics, "grad_norm": norm, "lr": torch.tensor(training.lr * factor)}
+
+    def reconstruct(self) -> Tensor | None:
+        """Return what a masked objective makes of the first windows, always the same ones; None for other objectives."""
+        batch = self.sampler.batch(0)
+        few = Batch(*(getattr(batch, field)[:FIGURE_WINDOWS] for field in batch.__dataclass_fields__))
+        _seed(self._config.seed, 0, 0)
+        with self._fabric.autocast():
+            return self.objective.reconstruct(few.to(self._fabric.device))
+
+    def save(self, folder: RunFolder, step: int) -> None:
+        """Write a checkpoint, and the reconstructions as a picture."""
+        if self._fabric.is_global_zero:
+            state = {
+                "objective": self.objective.state_dict(),
+                "optimizer": self._optimizer.state_dict(),
+                "seconds": self._spent + time.monotonic() - self._began,
+            }
+            folder.save_checkpoint(step, state)
+            images = self.reconstruct()
+            if images is not None:
+                folder.save_figure(images, "reconstruction")
+        self._fabric.barrier()
+
+    def restore(self, checkpoint: dict[str, Any] | None) -> int:
+        """Load a checkpoint and return the step to go on with."""
+        if checkpoint is None:
+            return 0
+        self.objective.load_state_dict(checkpoint["objective"])
+        self._optimizer.load_state_dict(checkpoint["optimizer"])
+        self._spent = float(checkpoint["seconds"])
+        return int(checkpoint["step"])
+
+
+class _Log:
+    """metrics.csv and TensorBoard, written by the first process."""
+
+    def __init__(self, folder: RunFolder, fabric: Fabric, start: int) -> None:
+        self.last: dict[str, float] = {}
+        self._active = fabric.is_global_zero
+        if self._active:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._file = MetricsFile(folder.path / "metrics.csv", start)
+            self._writer = SummaryWriter(folder.path / "tensorboard", purge_step=start + 1)
+
+    def write(self, step: int, metrics: dict[str, Tensor]) -> dict[str, float]:
+        """Write one row and return it.
+
+        Raises:
+            InputError: when the loss is not finite.
+        """
+        row = {"step": step, **{key: value.item() for key, value in metrics.items()}}
+        if not torch.isfinite(metrics["loss"]):
+            raise InputError(f"the loss is {row['loss']} at step {step}: lower the learning rate; the last checkpoint is kept")
+        if self._active:
+            self._file.write(row)
+            for key, value in row.items():
+                self._writer.add_scalar(f"train/{key}", value, step)
+            self._writer.flush()
+        self.last = row
+        return row
+
+
+def _seed(seed: int, step: int, rank: int) -> None:
+    """Seed torch's generators for one step of one process."""
+    torch.manual_seed((seed * 1_000_003 + step) * 1_009 + rank)

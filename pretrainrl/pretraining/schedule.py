@@ -1,0 +1,17 @@
+"""The learning rate over a run."""
+
+from __future__ import annotations
+
+import math
+
+
+def cosine_with_warmup(step: int, steps: int, *, warmup: float = 0.1, floor: float = 0.1) -> float:
+    """Return the factor on the peak learning rate at `step` of `steps`.
+
+    Linear from `floor` to 1 over the first `warmup` share of the steps, then a cosine back to `floor`.
+    """
+    rise = int(warmup * steps)
+    if step < rise:
+        return floor + (1 - floor) * step / rise
+    progress = (step - rise) / max(1, steps - rise)
+    return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * progress))
