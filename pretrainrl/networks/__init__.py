@@ -1,0 +1,1 @@
+"""Parts that objectives are composed of: necks, heads, transformers, masks, momentum copies and losses."""

@@ -1,0 +1,62 @@
+"""Heads with separate weights for every game."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pretrainrl.errors import InputError
+
+
+class GameLinear(nn.Module):
+    """Linear layer with its own weight and bias for each game.
+
+    Row g of `weight` is game g's (in_features, out_features) matrix, flattened; row g of `bias` its (out_features,) vector.
+
+    Args:
+        in_features: Width of the input.
+        out_features: Width of the output.
+        num_games: Number of games.
+        init: "normal" draws weights and biases from N(0, 1), as the Atari-PB study does for every head but the
+            reconstruction's; "xavier" draws each game's matrix as Xavier-normal with ReLU gain and sets biases to 0.
+
+    Raises:
+        InputError: when a size is not positive.
+    """
+
+    def __init__(
+        self, in_features: int, out_features: int, num_games: int, *, init: Literal["normal", "xavier"] = "normal"
+    ) -> None:
+        super().__init__()
+        if min(in_features, out_features, num_games) < 1:
+            raise InputError(f"GameLinear needs positive sizes, got {in_features=}, {out_features=}, {num_games=}")
+        self.in_features = in_features
+        self.out_features = out_features
+        self.weight = nn.Parameter(torch.empty(num_games, in_features * out_features))
+        self.bias = nn.Parameter(torch.empty(num_games, out_features))
+        if init == "normal":
+            nn.init.normal_(self.weight)
+            nn.init.normal_(self.bias)
+        else:
+            nn.init.normal_(self.weight, std=(4 / (in_features + out_features)) ** 0.5)
+            nn.init.zeros_(self.bias)
+
+    def forward(self, x: Tensor, games: Tensor) -> Tensor:
+        """Apply each sample's game's layer.
+
+        Args:
+            x: (B, in_features) or (B, T, in_features).
+            games: (B,) int64, in [0, num_games).
+
+        Returns:
+            (B, out_features) or (B, T, out_features); float32 under autocast, since the bias is added in float32.
+        """
+        # F.embedding rather than indexing: its backward is a deterministic segment sum on every device.
+        weight = F.embedding(games, self.weight).view(-1, self.in_features, self.out_features)
+        bias = F.embedding(games, self.bias)
+        if x.dim() == 2:
+            return torch.bmm(x.unsqueeze(1), weight).squeeze(1) + bias
+        return torch.bmm(x, weight) + bias.unsqueeze(1)
