@@ -1,0 +1,5 @@
+"""Stable-Baselines3: Atari's vector environment, features extractor and observation wrapper."""
+
+from pretrainrl.integrations.sb3.atari_vec_env import AtariVecEnv
+
+__all__ = ["AtariVecEnv"]
