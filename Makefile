@@ -36,7 +36,7 @@ format: $(VENV)/installed-dev  ## put the code in order
 	$(BIN)/ruff format .
 
 docs: $(VENV)/installed-docs  ## the documentation, in site/; warnings are errors
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 clean:  ## remove .venv and everything that was built
 	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
