@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import torch
 
+from pretrainrl.errors import InputError
+
 
 def resolve_device(device: str | torch.device) -> torch.device:
     """Turn `auto` into the accelerator if there is one, and `cuda` into the current CUDA device."""
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     resolved = torch.device(device)
-    if resolved.type == "cuda" and resolved.index is None and torch.cuda.is_available():
+    if str(resolved) == "cuda" and torch.cuda.is_available():
         return torch.device("cuda", torch.cuda.current_device())
     return resolved
 
@@ -23,3 +25,17 @@ def has_native_bf16(device: str | torch.device) -> bool:
     # torch has no public query for the processor; an older or newer torch without this one falls back to float32.
     supported = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
     return kind == "cpu" and bool(supported())
+
+
+def resolve_dtype(dtype: str | torch.dtype, device: str | torch.device) -> torch.dtype:
+    """Turn `auto` into bfloat16 where `device` computes it natively and float32 elsewhere, and a name into its dtype.
+
+    Raises:
+        InputError: for a name that is no dtype.
+    """
+    if dtype == "auto":
+        return torch.bfloat16 if has_native_bf16(device) else torch.float32
+    resolved = getattr(torch, str(dtype).removeprefix("torch."), None)
+    if not isinstance(resolved, torch.dtype):
+        raise InputError(f"unknown dtype {dtype!r}; expected 'auto', 'float32' or 'bfloat16'")
+    return resolved

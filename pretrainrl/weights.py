@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import re
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pretrainrl.errors import InputError, PretrainRLError, WeightsError
 from pretrainrl.optional import require
-from pretrainrl.paths import atomic_path, home, registry_folder
+from pretrainrl.paths import home, registry_folder, writable_folder
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -83,23 +84,15 @@ def _download(location: str, sha256: str | None) -> Path:
             sha256 = hub.get_hf_file_metadata(hub.hf_hub_url(**where)).etag
             if not re.fullmatch("[0-9a-f]{64}", sha256 or ""):
                 raise WeightsError("the hub has no sha256 of this file; download it and give its path")
-        target = home() / "weights" / f"{sha256}.safetensors"
-        with atomic_path(target) as temporary:
-            fetched = Path(hub.hf_hub_download(**where, local_dir=temporary.with_suffix(".download")))
-            _verified(fetched, sha256, None)
-            fetched.replace(temporary)
-            _remove(temporary.with_suffix(".download"))
+        target = writable_folder(home() / "weights") / f"{sha256}.safetensors"
+        with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+            fetched = Path(hub.hf_hub_download(**where, local_dir=Path(folder)))
+            _verified(fetched, sha256, None).replace(target)
     except PretrainRLError:
         raise
     except Exception as error:  # the hub's client raises its own, httpx's and OS errors
         raise WeightsError(f"download failed ({type(error).__name__}: {error})") from error
     return target
-
-
-def _remove(folder: Path) -> None:
-    import shutil
-
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

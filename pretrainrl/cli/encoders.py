@@ -24,9 +24,7 @@ def encoders(pattern: Annotated[str, typer.Argument(help="Shell-style pattern of
     for card in ENCODERS.items(pattern):
         name = card.objective if card.default else card.name
         size = f"{card.weights.bytes / 1e6:.1f} MB" if card.weights.bytes else f"seed {card.weights.seed}"
-        table.add_row(
-            name, card.name, card.backbone, f"{card.features_dim} {card.features}", size, card.licence, card.summary
-        )
+        table.add_row(name, card.name, card.backbone, f"{card.features_dim} {card.features}", size, card.licence, card.summary)
     if not table.row_count:
         from pretrainrl.errors import UnknownNameError
 

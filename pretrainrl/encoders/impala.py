@@ -15,7 +15,8 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the block."""
-        return x + self.conv2(self.conv1(x.relu()).relu())
+        residual: Tensor = self.conv2(self.conv1(x.relu()).relu())
+        return x + residual
 
 
 class Impala(nn.Module):

@@ -6,6 +6,7 @@ import os
 import shlex
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -30,7 +31,7 @@ def export_card(
 ) -> EncoderCard:
     """Describe the encoder that a finished run has written to `weights`."""
     sha256 = file_sha256(weights)
-    backbone = make_backbone(config.backbone, **config.backbone_options)
+    backbone = make_backbone(config.backbone, **dict[str, Any](config.backbone_options))
     objective = OBJECTIVES.get(config.objective)
     card = EncoderCard(
         name=config.name,

@@ -79,6 +79,7 @@ def run(
                 bar.update(task, note=f"loss {row['loss']:.4g}, {speed:,.0f} windows/s")
             bar.update(task, completed=done)
             if done % checkpoint_every == 0 or stop.is_set() or done == pretraining.steps:
+                _check_finite(done, metrics)
                 pretraining.save(folder, done)
             if stop.is_set() and done < pretraining.steps:
                 raise InterruptedRunError(f"stopped at step {done} of {pretraining.steps}; go on with --resume --out {out}")
@@ -135,7 +136,7 @@ class Pretraining:
             rank=fabric.global_rank,
             world_size=fabric.world_size,
         )
-        self.steps = training.steps or training.epochs * self.sampler.steps_per_epoch  # type: ignore[operator]
+        self.steps = training.steps or (training.epochs or 1) * self.sampler.steps_per_epoch
         optimizer = torch.optim.AdamW(
             self.objective.parameters(),
             lr=training.lr,
@@ -215,14 +216,8 @@ class _Log:
             self._writer = SummaryWriter(folder.path / "tensorboard", purge_step=start + 1)
 
     def write(self, step: int, metrics: dict[str, Tensor]) -> dict[str, float]:
-        """Write one row and return it.
-
-        Raises:
-            InputError: when the loss is not finite.
-        """
+        """Write one row and return it."""
         row = {"step": step, **{key: value.item() for key, value in metrics.items()}}
-        if not torch.isfinite(metrics["loss"]):
-            raise InputError(f"the loss is {row['loss']} at step {step}: lower the learning rate; the last checkpoint is kept")
         if self._active:
             self._file.write(row)
             for key, value in row.items():
@@ -230,6 +225,14 @@ class _Log:
             self._writer.flush()
         self.last = row
         return row
+
+
+def _check_finite(step: int, metrics: dict[str, Tensor]) -> None:
+    """Refuse to save a run that has diverged."""
+    if not torch.isfinite(metrics["loss"]):
+        raise InputError(
+            f"the loss is {metrics['loss'].item()} at step {step}; lower the learning rate. The checkpoint before is kept"
+        )
 
 
 def _seed(seed: int, step: int, rank: int) -> None:

@@ -1,0 +1,45 @@
+"""Spellings of games, and files that are written whole or not at all."""
+
+from pathlib import Path
+
+import pytest
+
+from pretrainrl.errors import InputError, UnknownNameError
+from pretrainrl.games import all_games, find_game
+from pretrainrl.paths import atomic_path, writable_folder
+
+
+@pytest.mark.parametrize(
+    "name", ["ms_pacman", "mspacman", "MsPacman", "ALE/MsPacman-v5", "MsPacmanNoFrameskip-v4", "MsPacman-v4"]
+)
+def test_every_spelling_of_a_game(name: str):
+    assert find_game(name).rom == "ms_pacman"
+
+
+def test_unknown_games_get_a_suggestion():
+    with pytest.raises(UnknownNameError, match="did you mean 'breakout'"):
+        find_game("breackout")
+
+
+def test_single_player_games_are_registered_environments():
+    import ale_py  # noqa: F401  # registers them
+    import gymnasium
+
+    missing = [game.rom for game in all_games().values() if game.env_id not in gymnasium.registry]
+    assert missing == ["combat", "joust", "maze_craze", "warlords"]  # two-player ROMs have no environment
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path):
+    target = tmp_path / "a.txt"
+    target.write_text("old")
+    with pytest.raises(RuntimeError), atomic_path(target) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="cannot write to"):
+        writable_folder(tmp_path / "file" / "below")

@@ -1,0 +1,64 @@
+"""Names: discovery, suggestions, aliases, plugins."""
+
+import warnings
+from pathlib import Path
+
+import pytest
+
+import pretrainrl
+from pretrainrl.cards import ENCODERS, OBJECTIVES, EncoderCard
+from pretrainrl.errors import InputError, UnknownNameError
+from pretrainrl.registry import Registry, import_target
+
+
+def test_unknown_name_suggests_the_nearest():
+    with pytest.raises(UnknownNameError, match=r"unknown encoder 'siamae'; did you mean 'siammae"):
+        pretrainrl.encoder_card("siamae")
+
+
+def test_patterns_filter_and_names_are_sorted():
+    names = pretrainrl.list_encoders("random*")
+    assert names == ["random", "random.impala", "random.nature", "random.resnet50"]
+    assert pretrainrl.list_encoders("nothing*") == []
+
+
+def test_a_bare_objective_is_its_default_variant():
+    assert pretrainrl.encoder_card("random") is pretrainrl.encoder_card("random.impala")
+
+
+def test_every_file_is_named_after_its_card():
+    for registry in (ENCODERS, OBJECTIVES):
+        for card in registry.items():
+            assert card.name in registry.names()
+
+
+def test_replacing_a_name_warns(tmp_path: Path):
+    registry: Registry[EncoderCard] = Registry("encoder", EncoderCard.read)
+    card = pretrainrl.encoder_card("random.impala")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        registry.register("random.impala", card)  # the same again is no replacement
+    with pytest.warns(UserWarning, match="'random.impala' is registered already"):
+        registry.register("random.impala", card.model_copy(update={"summary": "another"}))
+
+
+def test_entry_points_are_listed_without_being_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    package = tmp_path / "someones_encoder-1.0.dist-info"
+    package.mkdir()
+    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: someones-encoder\nVersion: 1.0\n")
+    (package / "entry_points.txt").write_text("[pretrainrl.encoders]\nsomeones.net = someones_encoder:card\n")
+    (tmp_path / "someones_encoder.py").write_text(
+        "import pretrainrl\n"
+        "def card():\n"
+        "    return pretrainrl.encoder_card('random.nature').model_copy(update={'name': 'someones.net'})\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    registry = Registry("encoder", EncoderCard.read, group="pretrainrl.encoders")
+    assert "someones.net" in registry.names()
+    assert registry.get("someones.net").backbone == "nature"
+
+
+@pytest.mark.parametrize("target", ["no_colon", "no.such.module:Thing", "pretrainrl.cards:NoSuchThing"])
+def test_bad_targets_are_named(target: str):
+    with pytest.raises(InputError, match=target.split(":")[0]):
+        import_target(target)
