@@ -1,0 +1,75 @@
+"""Observation wrapper of single Gymnasium environments."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium.core import ActType
+from gymnasium.utils import RecordConstructorArgs
+from numpy.typing import DTypeLike, NDArray
+
+from pretrainrl.encoders import Encoder
+from pretrainrl.integrations.gymnasium.observation_encoder import Features, ObservationEncoder
+
+
+class EncodeObservation(
+    gymnasium.ObservationWrapper[NDArray[np.floating[Any]], ActType, NDArray[np.uint8]], RecordConstructorArgs
+):
+    """Replaces stacked frames by the features of a frozen encoder.
+
+    The environment gives uint8 stacks of four grey 84x84 frames, such as
+    `FrameStackObservation(AtariPreprocessing(gymnasium.make("ALE/Pong-v5", frameskip=1)), 4, padding_type="zero")`.
+    The wrapper is recorded in `env.spec`, so `gymnasium.make(env.spec)` builds the wrapped environment again.
+
+    Args:
+        env: with observations (4, 84, 84), or channel-last (84, 84, 4).
+        encoder: name, run folder or card file, as `make_encoder` takes it.
+        weights: instead of the card's, as `make_encoder` takes them.
+        features: `flat`, `pooled`, or `map` for the feature map itself; the card's choice by default.
+        device: where the encoder runs; `auto` takes an accelerator if there is one.
+        dtype: of computation; `auto` is bfloat16 where the device has it in hardware, else float32.
+        output_dtype: of the features, float32 or float16.
+
+    Raises:
+        InputError: for observations or arguments that do not fit.
+        UnknownNameError: for an encoder that is not registered.
+        WeightsError: when its weights cannot be found, are damaged, or do not fit.
+    """
+
+    def __init__(
+        self,
+        env: gymnasium.Env[NDArray[np.uint8], ActType],
+        encoder: str | Path,
+        *,
+        weights: str | Path | None = None,
+        features: Features | None = None,
+        device: str | torch.device = "auto",
+        dtype: str | torch.dtype = "auto",
+        output_dtype: DTypeLike = np.float32,
+    ) -> None:
+        self._encode = ObservationEncoder(
+            encoder,
+            env.observation_space,
+            weights=weights,
+            features=features,
+            device=device,
+            dtype=dtype,
+            output_dtype=output_dtype,
+        )
+        RecordConstructorArgs.__init__(self, **self._encode.arguments)
+        gymnasium.ObservationWrapper.__init__(self, env)
+        self.observation_space = self._encode.space
+
+    @property
+    def encoder(self) -> Encoder:
+        """The frozen encoder; its `name`, `sha256` and `card` say what the features are."""
+        return self._encode.encoder
+
+    def observation(self, observation: NDArray[np.uint8]) -> NDArray[np.floating[Any]]:
+        """Encode one observation."""
+        features: NDArray[np.floating[Any]] = self._encode(observation[None])[0]
+        return features

@@ -1,0 +1,106 @@
+"""What the wrappers share: NumPy frames in, NumPy features out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from gymnasium.spaces import Box, Space
+from numpy.typing import DTypeLike, NDArray
+
+from pretrainrl.device import resolve_device, resolve_dtype
+from pretrainrl.encoders import Encoder, cached_encoder
+from pretrainrl.errors import InputError
+from pretrainrl.integrations.gymnasium.frame_space import is_channel_last
+
+Features = Literal["flat", "pooled", "map"]
+
+
+class ObservationEncoder:
+    """Encodes batches of observations with this process's one encoder of that name.
+
+    Only the name is held, so what holds an `ObservationEncoder` can be copied and pickled without the weights.
+
+    Args:
+        encoder: name, run folder or card file, as `make_encoder` takes it.
+        frame_space: space of one observation: uint8 stacks, channel-first or channel-last.
+        weights: instead of the card's, as `make_encoder` takes them.
+        features: `flat`, `pooled`, or `map` for the feature map itself; the card's choice by default.
+        device: where the encoder runs; `auto` takes an accelerator if there is one.
+        dtype: of computation; `auto` is bfloat16 where the device has it in hardware, else float32.
+        output_dtype: of the features returned. float16 saturates at its largest finite value.
+
+    Attributes:
+        space: Box of one observation's features, unbounded, of `output_dtype`.
+        arguments: those of the constructor but the space, as JSON has them.
+
+    Raises:
+        InputError: for observations or arguments that do not fit.
+        UnknownNameError: for an encoder that is not registered.
+        WeightsError: when its weights cannot be found, are damaged, or do not fit.
+    """
+
+    def __init__(
+        self,
+        encoder: str | Path,
+        frame_space: Space[Any],
+        *,
+        weights: str | Path | None = None,
+        features: Features | None = None,
+        device: str | torch.device = "auto",
+        dtype: str | torch.dtype = "auto",
+        output_dtype: DTypeLike = np.float32,
+    ) -> None:
+        if isinstance(encoder, torch.nn.Module):
+            raise InputError(
+                "pass the encoder's name, not the encoder: the wrapper finds it by name, here and when it is rebuilt"
+            )
+        if np.dtype(output_dtype) not in (np.float16, np.float32):
+            raise InputError(f"features are returned as float16 or float32, not {np.dtype(output_dtype)}")
+        self.arguments: dict[str, Any] = {
+            "encoder": str(encoder),
+            "weights": None if weights is None else str(weights),
+            "features": features,
+            "device": str(device),
+            "dtype": str(dtype),
+            "output_dtype": np.dtype(output_dtype).name,
+        }
+        self._device = resolve_device(device)
+        self._dtype = resolve_dtype(dtype, self._device)
+        self._channel_last = is_channel_last(frame_space, self.encoder.observation_space.shape)
+        shape = self.encoder.feature_map_shape if features == "map" else (self.encoder.features_dim,)
+        self.space = Box(-np.inf, np.inf, shape, np.dtype(output_dtype).type)
+
+    @property
+    def encoder(self) -> Encoder:
+        """The frozen encoder, shared by all that ask for the same one."""
+        name, weights, features = (self.arguments[key] for key in ("encoder", "weights", "features"))
+        kind = None if features == "map" else features
+        return cached_encoder(name, weights=weights, device=self._device, dtype=self._dtype, features=kind)
+
+    def __call__(self, frames: NDArray[np.uint8]) -> NDArray[np.floating[Any]]:
+        """Encode observations (B, ...) uint8, in one forward pass, as (B, *space.shape) of the output's dtype."""
+        if self._channel_last:
+            frames = np.moveaxis(frames, -1, 1)
+        with torch.no_grad():
+            features = self.encoder.feature_map(frames) if self.arguments["features"] == "map" else self.encoder(frames)
+        features = features.float()
+        if self.space.dtype == np.float16:
+            limit = torch.finfo(torch.float16).max
+            features = features.clamp(-limit, limit).half()
+        array: NDArray[np.floating[Any]] = features.cpu().numpy()
+        return array
+
+    def with_finals(
+        self, frames: NDArray[np.uint8], finals: Sequence[NDArray[np.uint8]]
+    ) -> tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]]]:
+        """Encode a step's observations (N, ...) and the final ones of episodes that ended in it, in one forward pass.
+
+        Returns:
+            Features (N, *space.shape) and (len(finals), *space.shape).
+        """
+        features = self(np.concatenate([frames, np.stack(finals)]) if finals else frames)
+        return features[: len(frames)], features[len(frames) :]
