@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from pretrainrl.cards import BACKBONES, EncoderCard, find_card
+from pretrainrl.cards import BACKBONES, EncoderCard, Weights, find_card
 from pretrainrl.device import resolve_device
 from pretrainrl.encoders.encoder import Encoder
 from pretrainrl.errors import CardError, InputError, WeightsError
@@ -102,12 +102,10 @@ def _load_weights(backbone: nn.Module, card: EncoderCard, override: str | None) 
     """Load the weights and return the digest that identifies them."""
     if override == "random" or (override is None and card.weights.seed is not None):
         return tensors_sha256(backbone.state_dict())
-    if override is None:
-        path = locate(card.weights.sources, card.weights.sha256, card.weights.bytes)
-    else:
-        path = locate([override])
+    source = card.weights if override is None else Weights.model_construct(sources=(override,))
+    path = locate(source.sources, source.sha256, source.bytes)
     load_tensors(backbone, read_tensors(path), str(path))
-    return card.weights.sha256 if override is None and card.weights.sha256 else file_sha256(path)
+    return source.sha256 or file_sha256(path)
 
 
 def load_tensors(backbone: nn.Module, tensors: dict[str, Tensor], where: str) -> None:

@@ -173,8 +173,7 @@ class Pretraining:
 
     def reconstruct(self) -> Tensor | None:
         """Return what a masked objective makes of the first windows, always the same ones; None for other objectives."""
-        batch = self.sampler.batch(0)
-        few = Batch(*(getattr(batch, field)[:FIGURE_WINDOWS] for field in batch.__dataclass_fields__))
+        few = WindowSampler(self.sampler.cache, self.objective.window, FIGURE_WINDOWS, seed=self._config.seed).batch(0)
         _seed(self._config.seed, 0, 0)
         with self._fabric.autocast():
             return self.objective.reconstruct(few.to(self._fabric.device))

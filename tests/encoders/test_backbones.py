@@ -24,7 +24,7 @@ def test_map_shape_and_seed(name: str):
 def test_nature_is_the_convolutions_of_sb3():
     reference = NatureCNN(Box(0, 255, (4, 84, 84), "uint8")).cnn
     backbone = make_backbone("nature")
-    backbone.layers.load_state_dict({key: value for key, value in reference.state_dict().items()})
+    backbone.layers.load_state_dict(reference.state_dict())
     frames = torch.rand(2, 4, 84, 84)
     torch.testing.assert_close(backbone(frames).flatten(1), reference(frames))
 
@@ -47,7 +47,7 @@ def test_resnet_width_scales_every_stage_but_the_first_convolution():
 def test_unknown_backbones_and_options():
     with pytest.raises(UnknownNameError, match="did you mean 'resnet50'"):
         make_backbone("resnet")
-    with pytest.raises(InputError, match="refuses its options.*depth"):
+    with pytest.raises(InputError, match=r"refuses its options.*depth"):
         make_backbone("impala", depth=3)
 
 
