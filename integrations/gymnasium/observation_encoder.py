@@ -14,7 +14,7 @@ from numpy.typing import DTypeLike, NDArray
 from pretrainrl.device import resolve_device, resolve_dtype
 from pretrainrl.encoders import Encoder, cached_encoder
 from pretrainrl.errors import InputError
-from pretrainrl.integrations.gymnasium.frame_space import is_channel_last
+from pretrainrl.integrations.gymnasium.checks import encoder_name, is_channel_last
 
 Features = Literal["flat", "pooled", "map"]
 
@@ -61,7 +61,7 @@ class ObservationEncoder:
         if np.dtype(output_dtype) not in (np.float16, np.float32):
             raise InputError(f"features are returned as float16 or float32, not {np.dtype(output_dtype)}")
         self.arguments: dict[str, Any] = {
-            "encoder": str(encoder),
+            "encoder": encoder_name(encoder),
             "weights": None if weights is None else str(weights),
             "features": features,
             "device": str(device),

@@ -1,0 +1,205 @@
+"""Encoders as Stable-Baselines3 features extractors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import torch
+from gymnasium.spaces import Space
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from torch import Tensor, nn
+
+from pretrainrl.device import resolve_dtype
+from pretrainrl.encoders import Encoder, cached_encoder, make_encoder
+from pretrainrl.errors import InputError, WeightsError
+from pretrainrl.integrations.gymnasium.checks import encoder_name, is_channel_last
+from pretrainrl.networks.necks import SpatialMLP
+
+Neck = Literal["mlp", "spatial_mlp"]
+SelfExtractor = TypeVar("SelfExtractor", bound="PretrainedExtractor")
+
+
+class PretrainedExtractor(BaseFeaturesExtractor):
+    """An encoder, followed by a neck that is trained with the agent's heads.
+
+    Best made by `policy_kwargs`. A frozen encoder is not a part of this module: it is looked up by name in the process's
+    cache when it is needed. So there is one in memory for all of an agent's networks, no optimizer, target update or
+    initialisation reaches it, and saved agents hold its name and digest rather than its weights.
+
+    Args:
+        observation_space: of stacked frames, (4, 84, 84) uint8; Stable-Baselines3 transposes channel-last ones itself.
+        encoder: name, run folder or card file, as `make_encoder` takes it.
+        weights: instead of the card's, as `make_encoder` takes them.
+        sha256: digest that the encoder's weights must have, as recorded by `policy_kwargs`.
+        features: `flat` or `pooled`, what the `mlp` neck or, without a neck, the agent sees; the card's choice by default.
+        neck: `mlp`: LayerNorm, linear layer, ReLU on the features. `spatial_mlp`: the neck of the study, a learned weight
+            for each place of the feature map, average pool, LayerNorm, two linear layers with ReLU. None: no neck.
+        features_dim: width of the neck's output; without a neck, it is the encoder's.
+        trainable: train the encoder too, from its weights on. Every network then has its own copy, and it is saved.
+        dtype: the frozen encoder's: `float32`, `bfloat16`, or `auto` for bfloat16 where the device has it in hardware.
+
+    Raises:
+        InputError: for observations or arguments that do not fit.
+        UnknownNameError: for an encoder that is not registered.
+        WeightsError: when its weights cannot be found, are damaged, do not fit, or are others than `sha256` says.
+    """
+
+    def __init__(
+        self,
+        observation_space: Space[Any],
+        encoder: str = "siammae",
+        *,
+        weights: str | None = None,
+        sha256: str | None = None,
+        features: Literal["flat", "pooled"] | None = None,
+        neck: Neck | None = "mlp",
+        features_dim: int = 512,
+        trainable: bool = False,
+        dtype: str = "float32",
+    ) -> None:
+        if trainable and dtype != "float32":
+            raise InputError(f"a trainable encoder is trained in float32, not {dtype}")
+        source: dict[str, Any] = {"name": encoder_name(encoder), "weights": weights, "features": features}
+        if trainable:
+            model = make_encoder(**source, trainable=True)
+        else:
+            model = cached_encoder(**source, dtype=resolve_dtype(dtype, "cpu"))
+        _check_sha256(model, sha256)
+        if is_channel_last(observation_space, model.observation_space.shape):
+            raise InputError(f"frames must come channel-first, got {observation_space}; wrap them in VecTransposeImage")
+        super().__init__(observation_space, features_dim if neck else model.features_dim)
+        self.encoder = model if trainable else None
+        self._source = source
+        self._dtype = dtype
+        self._scale_checked = False
+        with _separate_random_stream():
+            self.neck = _make_neck(neck, model, features_dim)
+
+    def encoder_on(self, device: torch.device | str) -> Encoder:
+        """The encoder that reads observations on `device`: the shared frozen one there, or this network's own."""
+        if self.encoder is not None:
+            return self.encoder
+        return cached_encoder(**self._source, device=device, dtype=resolve_dtype(self._dtype, device))
+
+    def forward(self, observations: Tensor) -> Tensor:
+        """Map frames (B, 4, 84, 84), scaled to [0, 1] by the policy, to (B, features_dim) float32.
+
+        Raises:
+            InputError: for frames that are not scaled, as with `normalize_images=False`.
+        """
+        self._check_scale(observations)
+        encoder = self.encoder_on(observations.device)
+        if isinstance(self.neck, SpatialMLP):
+            games = torch.zeros(len(observations), dtype=torch.long, device=observations.device)
+            features: Tensor = self.neck(encoder.feature_map(observations).float(), games)
+        else:
+            features = self.neck(encoder(observations).float())
+        return features
+
+    def apply(self: SelfExtractor, fn: Callable[[nn.Module], None]) -> SelfExtractor:
+        """Apply an initialisation, such as PPO's and A2C's `ortho_init`, to the neck but not to the encoder."""
+        with _separate_random_stream():
+            self.neck.apply(fn)
+        fn(self)
+        return self
+
+    def extra_repr(self) -> str:
+        """Name the encoder in `repr`: a frozen one is not among the modules."""
+        return repr(self._source["name"])
+
+    def _check_scale(self, observations: Tensor) -> None:
+        """Check the first batch only, because reading values waits for the device."""
+        if self._scale_checked:
+            return
+        if observations.max() > 1:
+            raise InputError("frames are not scaled to [0, 1]: leave the policy's normalize_images at True")
+        self._scale_checked = True
+
+
+def policy_kwargs(
+    encoder: str | Path,
+    *,
+    neck: Neck | None = "mlp",
+    features_dim: int = 512,
+    net_arch: Sequence[int] | dict[str, list[int]] = (),
+    features: Literal["flat", "pooled"] | None = None,
+    weights: str | Path | None = None,
+    trainable: bool = False,
+    dtype: str | torch.dtype = "float32",
+) -> dict[str, Any]:
+    """Build the `policy_kwargs` that put an encoder into the `CnnPolicy` of any Stable-Baselines3 algorithm.
+
+    They hold names, numbers and the weights' sha256, so a saved agent is small and refuses to be loaded where the encoder
+    is another. The dictionary may be extended, e.g. with `share_features_extractor=True` for SAC.
+
+    Args:
+        encoder: name, run folder or card file, as `make_encoder` takes it.
+        neck: what is trained between encoder and heads: `mlp`, `spatial_mlp` or None; see `PretrainedExtractor`.
+        features_dim: width of the neck's output.
+        net_arch: hidden layers after the extractor. Stable-Baselines3 would add [64, 64] (SAC and TD3: [256, 256]) if it
+            were left out.
+        features: `flat` or `pooled`; the card's choice by default.
+        weights: instead of the card's, as `make_encoder` takes them.
+        trainable: train the encoder too.
+        dtype: the frozen encoder's: `float32`, `bfloat16` or `auto`.
+
+    Raises:
+        InputError: for arguments that do not fit.
+        UnknownNameError: for an encoder that is not registered.
+        WeightsError: when its weights cannot be found, are damaged, or do not fit.
+    """
+    name = encoder_name(encoder)
+    source = str(weights) if weights is not None else None
+    kind = str(dtype).removeprefix("torch.")
+    frozen = cached_encoder(name, weights=source, features=features, dtype=resolve_dtype(kind, "cpu"))
+    return {
+        "features_extractor_class": PretrainedExtractor,
+        "features_extractor_kwargs": {
+            "encoder": name,
+            "weights": source,
+            "sha256": frozen.sha256,
+            "features": features,
+            "neck": neck,
+            "features_dim": features_dim,
+            "trainable": trainable,
+            "dtype": kind,
+        },
+        "net_arch": net_arch if isinstance(net_arch, dict) else list(net_arch),
+    }
+
+
+def _make_neck(neck: Neck | None, encoder: Encoder, features_dim: int) -> nn.Module:
+    """Build the trainable part after the encoder."""
+    if neck is None:
+        return nn.Identity()
+    if features_dim < 1:
+        raise InputError(f"features_dim must be positive, got {features_dim}")
+    if neck == "mlp":
+        width = encoder.features_dim
+        return nn.Sequential(nn.LayerNorm(width), nn.Linear(width, features_dim), nn.ReLU())
+    if neck == "spatial_mlp":
+        return SpatialMLP(encoder.feature_map_shape, num_games=1, widths=(1024, features_dim))
+    raise InputError(f"unknown neck {neck!r}; expected 'mlp', 'spatial_mlp' or None")
+
+
+def _check_sha256(encoder: Encoder, sha256: str | None) -> None:
+    if sha256 is not None and encoder.sha256 != sha256:
+        raise WeightsError(
+            f"encoder {encoder.name!r} has sha256 {encoder.sha256[:12]}... here, "
+            f"but the agent was made with {sha256[:12]}...; give it the same weights"
+        )
+
+
+@contextmanager
+def _separate_random_stream() -> Iterator[None]:
+    """Let what is inside take one number from the random stream, however many it needs.
+
+    The neck's size follows the encoder's; the heads after it must start the same whatever the encoder, for equal seeds.
+    """
+    seed = int(torch.randint(2**63 - 1, ()))
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield
