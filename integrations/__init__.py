@@ -1,0 +1,1 @@
+"""Adapters to other libraries, one folder each; the core never imports them."""

@@ -1,0 +1,188 @@
+"""Episodes become a Minari dataset: lossless, self-describing, and all of it or nothing."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing, suppress
+from importlib.metadata import version as package_version
+from pathlib import Path
+from typing import Any
+
+import minari
+import numpy as np
+from gymnasium import Env
+from gymnasium.spaces import Box
+from minari.dataset.minari_storage import MinariStorage
+from minari.namespace import create_namespace, list_local_namespaces
+
+from pretrainrl.data.collect import PREPROCESSING, REPEAT_PROBABILITY, collect_episodes, single_env
+from pretrainrl.data.episode import FRAME_SHAPE, Episode
+from pretrainrl.errors import DatasetError, InputError
+from pretrainrl.games import Game, find_game
+from pretrainrl.integrations.minari.ids import check_id, dataset_id, datasets_root
+from pretrainrl.integrations.minari.store import EpisodeWriter
+from pretrainrl.paths import writable_folder
+
+
+def publish(
+    name: str,
+    episodes: Iterable[Episode],
+    *,
+    sticky_actions: float = 0.25,
+    algorithm: str = "unknown",
+    description: str | None = None,
+    author: str = "pretrainrl",
+    metadata: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+) -> minari.MinariDataset:
+    """Write `episodes` of one game as the Minari dataset `name` under `MINARI_DATASETS_PATH`.
+
+    Frames are stored without loss, one at a time as they come, in a hidden folder that is renamed at the end: on any
+    failure or interruption nothing is left and the id stays free.
+
+    Args:
+        name: id, `pretrainrl/atari/<game>-<kind>-v<version>`.
+        episodes: at least one, all of the id's game.
+        sticky_actions: of the environment that `recover_environment()` gives.
+        algorithm: who played.
+        description: a sentence for people; by default made from the rest.
+        author: of the dataset.
+        metadata: further facts, JSON values.
+        overwrite: replace a dataset of the same id.
+
+    Raises:
+        InputError: when the id, the episodes or the folder will not do.
+        DatasetError: when the id exists.
+    """
+    namespace, slug = check_id(name)
+    game = find_game(slug)
+    target, root = datasets_root() / name, datasets_root()
+    if target.exists() and not overwrite:
+        raise exists_error(name)
+    writable_folder(root)
+    env = single_env(game, sticky_actions)
+    try:
+        with closing(env), tempfile.TemporaryDirectory(prefix=".publish-", dir=root) as scratch:
+            new, old = Path(scratch) / "new", Path(scratch) / "old"
+            facts = {
+                **(metadata or {}),
+                "dataset_id": name,
+                "author": {author},
+                "algorithm_name": algorithm,
+                "description": description or f"Single 84x84 frames of {game.env_id}, lossless; played by: {algorithm}.",
+                **_provenance(game, env, sticky_actions),
+            }
+            _write(new / "data", episodes, game, env, facts)
+            _create_namespace(namespace)
+            _move(new, target, old if overwrite else None)
+    except OSError as error:
+        raise InputError(f"cannot write {name} under {root}: {error.strerror or error}") from error
+    return minari.load_dataset(name)
+
+
+def collect_dataset(
+    game: str,
+    steps: int,
+    *,
+    kind: str = "random",
+    version: int = 0,
+    num_envs: int = 8,
+    seed: int = 0,
+    repeat_probability: float = REPEAT_PROBABILITY,
+    sticky_actions: float = 0.25,
+    ram: bool = False,
+    progress: Callable[[int], None] | None = None,
+    overwrite: bool = False,
+) -> minari.MinariDataset:
+    """Play `game` as `collect_episodes` does and publish it as `pretrainrl/atari/<game>-<kind>-v<version>`.
+
+    The arguments are recorded in the dataset's metadata as `collection`.
+
+    Raises:
+        UnknownNameError, InputError, DatasetError: as `collect_episodes` and `publish`.
+    """
+    settings: dict[str, Any] = {
+        "steps": steps,
+        "num_envs": num_envs,
+        "seed": seed,
+        "repeat_probability": repeat_probability,
+        "sticky_actions": sticky_actions,
+        "ram": ram,
+    }
+    return publish(
+        dataset_id(game, kind, version),
+        collect_episodes(game, progress=progress, **settings),
+        sticky_actions=sticky_actions,
+        algorithm=f"random actions, the last one repeated with probability {repeat_probability:g}",
+        metadata={"collection": settings},
+        overwrite=overwrite,
+    )
+
+
+def exists_error(name: str) -> DatasetError:
+    """Return the error for an id that is taken."""
+    return DatasetError(f"{name} exists at {datasets_root() / name}; choose another version or delete it first")
+
+
+def _write(data: Path, episodes: Iterable[Episode], game: Game, env: Env[Any, Any], facts: Mapping[str, Any]) -> None:
+    """Write a dataset in Minari's layout to the folder `data`."""
+    data.mkdir(parents=True)
+    storage = MinariStorage.new(
+        data,
+        observation_space=Box(0, 255, FRAME_SHAPE, np.uint8),
+        action_space=env.action_space,
+        env_spec=env.spec,
+        data_format="hdf5",
+        jpeg_encoding=False,
+    )
+    with EpisodeWriter(data) as writer:
+        for episode in episodes:
+            _check(episode, game, int(env.action_space.n))  # type: ignore[attr-defined]
+            writer.write(episode)
+    if not writer.episodes:
+        raise InputError(f"there are no episodes of {game.slug!r} to publish")
+    storage.update_metadata({**facts, "total_episodes": writer.episodes, "total_steps": writer.steps})
+    storage.update_metadata({"dataset_size": float(storage.get_size())})
+
+
+def _check(episode: Episode, game: Game, num_actions: int) -> None:
+    if episode.game != game.slug:
+        raise InputError(f"an episode of {episode.game!r} does not belong into a dataset of {game.slug!r}")
+    if not 0 <= episode.actions.min() <= episode.actions.max() < num_actions:
+        raise InputError(f"actions of {game.slug!r} must be indices in 0..{num_actions - 1}")
+
+
+def _provenance(game: Game, env: Env[Any, Any], sticky_actions: float) -> dict[str, Any]:
+    """Everything needed to make the same observations again."""
+    return {
+        "game": game.slug,
+        "rom": game.rom,
+        "rom_md5": game.rom_md5,
+        "ale_py_version": package_version("ale-py"),
+        "action_meanings": list(env.unwrapped.get_action_meanings()),  # type: ignore[attr-defined]
+        "sticky_actions": sticky_actions,
+        "preprocessing": PREPROCESSING,
+        "minari_version": package_version("minari"),
+        "code_permalink": f"pretrainrl=={package_version('pretrainrl')}",
+        "requirements": ["ale-py>=0.12", "gymnasium[atari]>=1.1"],
+    }
+
+
+def _create_namespace(namespace: str) -> None:
+    if namespace not in list_local_namespaces():
+        with suppress(ValueError):  # another process was first
+            create_namespace(namespace, description="Single 84x84 Atari frames, lossless")
+
+
+def _move(new: Path, target: Path, old: Path | None) -> None:
+    """Put a finished dataset in its place; one that is there goes to `old`, and back on failure."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if old is not None and target.exists():
+        target.rename(old)
+    try:
+        new.rename(target)
+    except BaseException:
+        if old is not None and old.exists():
+            old.rename(target)
+        raise

@@ -1,0 +1,63 @@
+"""How one episode lies in a dataset's HDF5 file.
+
+Minari's own writer cuts every frame into small pieces and does not compress (7,345 bytes a frame), or encodes frames
+as JPEG with errors of up to 42 grey levels. Chunks of 64 whole frames, compressed along time, are lossless, take
+about 230 bytes a frame, and are read by plain Minari without knowing of it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy.typing as npt
+
+from pretrainrl.data.episode import Episode
+
+CHUNK_ROWS = 64
+_MAIN_FILE = "main_data.hdf5"
+
+
+class EpisodeWriter:
+    """Appends episodes to the file in which Minari's HDF5 storage at `data_path` keeps them.
+
+    Attributes:
+        episodes: how many were written.
+        steps: transitions written.
+    """
+
+    def __init__(self, data_path: Path) -> None:
+        self._file = h5py.File(data_path / _MAIN_FILE, "a", track_order=True)
+        self.episodes, self.steps = 0, 0
+
+    def __enter__(self) -> EpisodeWriter:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._file.close()
+
+    def write(self, episode: Episode) -> None:
+        """Write one episode, its metadata as attributes of its group."""
+        group = self._file.create_group(f"episode_{self.episodes}")
+        group.attrs.update({**episode.metadata, "id": self.episodes, "total_steps": len(episode)})
+        _write(group, "observations", episode.frames)
+        for name in ("actions", "rewards", "terminations", "truncations"):
+            _write(group, name, getattr(episode, name))
+        for name, array in episode.infos.items():
+            _write(group.require_group("infos"), name, array)
+        self.episodes += 1
+        self.steps += len(episode)
+
+
+def _write(group: h5py.Group, name: str, array: npt.NDArray[Any]) -> None:
+    # Short rows go into longer chunks: a chunk of 64 booleans would be all header.
+    rows = CHUNK_ROWS if array.ndim > 1 else 4096
+    group.create_dataset(
+        name,
+        data=array,
+        chunks=(min(rows, len(array)), *array.shape[1:]),
+        maxshape=(None, *array.shape[1:]),
+        compression="gzip",
+        compression_opts=6,
+    )

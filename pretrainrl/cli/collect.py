@@ -1,0 +1,104 @@
+"""`collect`: play games and publish what was seen as Minari datasets."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from pretrainrl.errors import DatasetError, PretrainRLError
+from pretrainrl.progress import progress_bar
+
+console = Console()
+
+
+def collect(
+    games: Annotated[list[str], typer.Argument(help="Names in any spelling: pong, ms_pacman, MsPacman.")],
+    steps: Annotated[int, typer.Option(min=1, help="Transitions per game.")] = 20_000,
+    num_envs: Annotated[int, typer.Option(min=1, help="Environments stepped together.")] = 8,
+    seed: Annotated[int, typer.Option(min=0, help="Of the policy and the environments.")] = 0,
+    sticky_actions: Annotated[float, typer.Option(help="Chance that the game repeats the last action.")] = 0.25,
+    repeat_probability: Annotated[float, typer.Option(help="Chance that the policy repeats its last action.")] = 0.75,
+    ram: Annotated[bool, typer.Option("--ram", help="Also store the console's 128 bytes of memory.")] = False,
+    kind: Annotated[str, typer.Option(help="Of the id pretrainrl/atari/<game>-<kind>-v<version>.")] = "random",
+    version: Annotated[int, typer.Option(min=0, help="Of the id.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Root of the datasets; default MINARI_DATASETS_PATH.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Skip the games that are there already.")] = False,
+) -> None:
+    """Play GAMES at random and publish one lossless Minari dataset for each."""
+    from pretrainrl.games import find_game
+    from pretrainrl.integrations.minari import collect_dataset, dataset_id
+    from pretrainrl.integrations.minari.ids import datasets_root
+
+    settings: dict[str, Any] = {
+        "steps": steps,
+        "num_envs": num_envs,
+        "seed": seed,
+        "repeat_probability": repeat_probability,
+        "sticky_actions": sticky_actions,
+        "ram": ram,
+    }
+    slugs = dict.fromkeys(find_game(name).slug for name in games)
+    with _root(out), progress_bar() as progress:
+        ids = [dataset_id(slug, kind, version) for slug in slugs]
+        done = [name for name in ids if _is_done(name, settings, resume)]
+        task = progress.add_task("", total=steps * (len(ids) - len(done)), note="transitions")
+        for slug, name in zip(slugs, ids, strict=True):
+            if name in done:
+                console.print(f"{name}  is there already")
+                continue
+            progress.update(task, description=slug)
+            try:
+                dataset = collect_dataset(
+                    slug, **settings, kind=kind, version=version, progress=lambda new: progress.advance(task, new)
+                )
+            except KeyboardInterrupt:
+                raise PretrainRLError(
+                    f"interrupted in {slug}, of which nothing is kept; {len(done)} of {len(ids)} datasets are complete; "
+                    "go on with the same command and --resume"
+                ) from None
+            done.append(name)
+            size = dataset.storage.metadata["dataset_size"]
+            console.print(f"{name}  {steps:,} transitions, {len(dataset)} episodes, {size:.1f} MB")
+        console.print(f"in {datasets_root()}", soft_wrap=True)
+
+
+def _is_done(name: str, settings: dict[str, Any], resume: bool) -> bool:
+    """Whether the dataset `name` is there, collected with the same settings.
+
+    Raises:
+        DatasetError: when it is there without `resume`, or was made with other settings.
+    """
+    from pretrainrl.integrations.minari import open_dataset
+    from pretrainrl.integrations.minari.ids import datasets_root
+    from pretrainrl.integrations.minari.publish import exists_error
+
+    if not (datasets_root() / name).exists():
+        return False
+    if not resume:
+        raise exists_error(name)
+    made = open_dataset(name).metadata.get("collection", {})
+    different = [f"{key} {made.get(key)} instead of {value}" for key, value in settings.items() if made.get(key) != value]
+    if different:
+        raise DatasetError(f"{name} exists with {', '.join(different)}; choose another --version")
+    return True
+
+
+@contextmanager
+def _root(out: Path | None) -> Iterator[None]:
+    """Make `out` the root of Minari's datasets for a while."""
+    before = os.environ.get("MINARI_DATASETS_PATH")
+    if out is not None:
+        os.environ["MINARI_DATASETS_PATH"] = str(out)
+    try:
+        yield
+    finally:
+        if before is not None:
+            os.environ["MINARI_DATASETS_PATH"] = before
+        elif out is not None:
+            del os.environ["MINARI_DATASETS_PATH"]

@@ -1,0 +1,194 @@
+"""Windows of consecutive frames, drawn by index from a frame cache."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pretrainrl.data.episode import FRAME_SHAPE
+from pretrainrl.data.frame_cache import FrameCache
+from pretrainrl.errors import InputError
+
+
+@dataclass(frozen=True)
+class WindowSpec:
+    """What an objective reads around time t of an episode of T transitions.
+
+    Windows start at every t with `t + max(future, steps) <= T`, so they never cross an episode's end.
+
+    Attributes:
+        future: the last observation read, in steps after t.
+        steps: transitions (action, reward, termination) read, from t on.
+        stack: frames of one observation; those before the episode's start are zero.
+
+    Raises:
+        InputError: when a number is negative or `stack` is not positive.
+    """
+
+    future: int = 0
+    steps: int = 0
+    stack: int = 4
+
+    def __post_init__(self) -> None:
+        if self.future < 0 or self.steps < 0 or self.stack < 1:
+            raise InputError(f"a window needs future >= 0, steps >= 0 and stack >= 1, not {self}")
+
+    @property
+    def reach(self) -> int:
+        """Transitions that a window needs from t on."""
+        return max(self.future, self.steps)
+
+
+@dataclass(eq=False)
+class Batch:
+    """B windows.
+
+    Attributes:
+        frames: `(B, stack + future, 84, 84)` uint8, from t - stack + 1 to t + future.
+        actions: `(B, steps)` int64, from t on.
+        rewards: `(B, steps)` float32, raw score.
+        terminations: `(B, steps)` bool.
+        games: `(B,)` int64, index into the cache's `games`.
+        stack: frames of one observation.
+    """
+
+    frames: Tensor
+    actions: Tensor
+    rewards: Tensor
+    terminations: Tensor
+    games: Tensor
+    stack: int = 4
+
+    def observation(self, offset: int | Tensor = 0) -> Tensor:
+        """Return the frame stack at t + `offset`, `(B, stack, 84, 84)` uint8.
+
+        Args:
+            offset: in 0..future; one for all or a `(B,)` integer tensor, one per window.
+
+        Raises:
+            InputError: when an integer offset is outside the window.
+        """
+        if isinstance(offset, Tensor):
+            rows = offset.unsqueeze(1) + torch.arange(self.stack, device=offset.device)
+            return self.frames[torch.arange(len(rows), device=offset.device).unsqueeze(1), rows]
+        future = self.frames.shape[1] - self.stack
+        if not 0 <= offset <= future:
+            raise InputError(f"offset {offset} is outside the window, which reads 0..{future}")
+        return self.frames[:, offset : offset + self.stack]
+
+    def to(self, device: torch.device | str, non_blocking: bool = True) -> Batch:
+        """Return the batch on `device`."""
+        names = ("frames", "actions", "rewards", "terminations", "games")
+        return replace(self, **{name: getattr(self, name).to(device, non_blocking=non_blocking) for name in names})
+
+
+class WindowSampler:
+    """Batches of windows in an order that is a function of (seed, step) alone.
+
+    Every epoch is a permutation of all windows, drawn from (seed, epoch) and cut into batches; the last, partial one
+    is left out. With several ranks each takes every `world_size`-th window of a global batch of
+    `batch_size * world_size`, so together they see what a single process with that batch size sees.
+
+    Args:
+        cache: where the frames are.
+        spec: what a window holds.
+        batch_size: windows per batch and rank.
+        seed: of the order.
+        rank: this process, in 0..world_size - 1.
+        world_size: number of processes.
+
+    Attributes:
+        steps_per_epoch: batches per epoch.
+
+    Raises:
+        InputError: when a number is out of range or there are fewer windows than one global batch.
+    """
+
+    def __init__(
+        self,
+        cache: FrameCache,
+        spec: WindowSpec,
+        batch_size: int,
+        *,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        if batch_size < 1 or seed < 0 or not 0 <= rank < world_size:
+            raise InputError(
+                "a sampler needs batch_size >= 1, seed >= 0 and 0 <= rank < world_size, "
+                f"not {batch_size=}, {seed=}, {rank=}, {world_size=}"
+            )
+        self.cache, self.spec, self.batch_size = cache, spec, batch_size
+        self.seed, self.rank, self.world_size = seed, rank, world_size
+        # Windows are numbered through: those of episode e are first[e] .. end[e] - 1.
+        counts = (cache.lengths - spec.reach + 1).clamp(min=0)
+        self._ends = counts.cumsum(0)
+        self._firsts = self._ends - counts
+        self.steps_per_epoch = len(self) // (batch_size * world_size)
+        if len(self) == 0:
+            raise InputError(f"every episode is shorter than the {spec.reach} steps that a window needs")
+        if self.steps_per_epoch == 0:
+            raise InputError(f"a batch of {batch_size * world_size} is larger than the data, {len(self)} windows")
+        self._frame_offsets = torch.arange(1 - spec.stack, spec.future + 1)
+        self._step_offsets = torch.arange(spec.steps)
+        self._epoch: tuple[int, Tensor] = (-1, torch.empty(0))
+
+    def __len__(self) -> int:
+        """Windows per epoch, those of the partial last batch included."""
+        return int(self._ends[-1])
+
+    def batch(self, step: int) -> Batch:
+        """Return batch number `step` of the run, counted over all epochs."""
+        return self._gather(self._windows(step))
+
+    def batches(self, start: int, stop: int, depth: int = 2) -> Iterator[Batch]:
+        """Yield batches `start` to `stop - 1`, reading up to `depth` of them ahead in one thread.
+
+        What fails in the thread is raised here; closing the iterator ends the thread.
+        """
+        with ThreadPoolExecutor(1, thread_name_prefix="windows") as thread:
+            ahead: deque[Future[Batch]] = deque()
+            try:
+                for step in range(start, stop):
+                    ahead.append(thread.submit(self.batch, step))
+                    if len(ahead) > depth:
+                        yield ahead.popleft().result()
+                while ahead:
+                    yield ahead.popleft().result()
+            finally:
+                for future in ahead:
+                    future.cancel()
+
+    def _windows(self, step: int) -> Tensor:
+        """Return the numbers of the windows of one batch, `(batch_size,)` int64."""
+        epoch, position = divmod(step, self.steps_per_epoch)
+        if self._epoch[0] != epoch:
+            order = np.random.default_rng((self.seed, epoch)).permutation(len(self))
+            self._epoch = (epoch, torch.from_numpy(order))
+        size = self.batch_size * self.world_size
+        return self._epoch[1][position * size : (position + 1) * size][self.rank :: self.world_size]
+
+    def _gather(self, windows: Tensor) -> Batch:
+        """Read windows by number."""
+        cache = self.cache
+        episodes = torch.searchsorted(self._ends, windows, right=True)
+        starts = cache.starts[episodes].unsqueeze(1)
+        now = starts + (windows - self._firsts[episodes]).unsqueeze(1)
+        frames = now + self._frame_offsets
+        frames = torch.where(frames < starts, 0, frames)
+        steps = now + self._step_offsets
+        return Batch(
+            frames=cache.frames.index_select(0, frames.flatten()).view(*frames.shape, *FRAME_SHAPE),
+            actions=cache.actions[steps].long(),
+            rewards=cache.rewards[steps],
+            terminations=cache.terminations[steps],
+            games=cache.game_ids[episodes],
+            stack=self.spec.stack,
+        )
