@@ -11,10 +11,11 @@ import torch
 from gymnasium.spaces import Box, Space
 from numpy.typing import DTypeLike, NDArray
 
-from pretrainrl.device import resolve_device, resolve_dtype
-from pretrainrl.encoders import Encoder, cached_encoder
+from pretrainrl.device import resolve_device
+from pretrainrl.encoders import Encoder
 from pretrainrl.errors import InputError
-from pretrainrl.integrations.gymnasium.checks import encoder_name, is_channel_last
+from pretrainrl.integrations.gymnasium.frame_space import is_channel_last
+from pretrainrl.integrations.gymnasium.shared_encoder import SharedEncoder
 
 Features = Literal["flat", "pooled", "map"]
 
@@ -22,7 +23,7 @@ Features = Literal["flat", "pooled", "map"]
 class ObservationEncoder:
     """Encodes batches of observations with this process's one encoder of that name.
 
-    Only the name is held, so what holds an `ObservationEncoder` can be copied and pickled without the weights.
+    What holds an `ObservationEncoder` can be copied and pickled, without the weights.
 
     Args:
         encoder: name, run folder or card file, as `make_encoder` takes it.
@@ -61,7 +62,7 @@ class ObservationEncoder:
         if np.dtype(output_dtype) not in (np.float16, np.float32):
             raise InputError(f"features are returned as float16 or float32, not {np.dtype(output_dtype)}")
         self.arguments: dict[str, Any] = {
-            "encoder": encoder_name(encoder),
+            "encoder": str(encoder),
             "weights": None if weights is None else str(weights),
             "features": features,
             "device": str(device),
@@ -69,7 +70,7 @@ class ObservationEncoder:
             "output_dtype": np.dtype(output_dtype).name,
         }
         self._device = resolve_device(device)
-        self._dtype = resolve_dtype(dtype, self._device)
+        self._shared = SharedEncoder(encoder, weights=weights, features=None if features == "map" else features, dtype=dtype)
         self._channel_last = is_channel_last(frame_space, self.encoder.observation_space.shape)
         shape = self.encoder.feature_map_shape if features == "map" else (self.encoder.features_dim,)
         self.space = Box(-np.inf, np.inf, shape, np.dtype(output_dtype).type)
@@ -77,9 +78,7 @@ class ObservationEncoder:
     @property
     def encoder(self) -> Encoder:
         """The frozen encoder, shared by all that ask for the same one."""
-        name, weights, features = (self.arguments[key] for key in ("encoder", "weights", "features"))
-        kind = None if features == "map" else features
-        return cached_encoder(name, weights=weights, device=self._device, dtype=self._dtype, features=kind)
+        return self._shared.on(self._device)
 
     def __call__(self, frames: NDArray[np.uint8]) -> NDArray[np.floating[Any]]:
         """Encode observations (B, ...) uint8, in one forward pass, as (B, *space.shape) of the output's dtype."""

@@ -12,10 +12,10 @@ from gymnasium.spaces import Space
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 
-from pretrainrl.device import resolve_dtype
-from pretrainrl.encoders import Encoder, cached_encoder, make_encoder
-from pretrainrl.errors import InputError, WeightsError
-from pretrainrl.integrations.gymnasium.checks import encoder_name, is_channel_last
+from pretrainrl.encoders import Encoder, make_encoder
+from pretrainrl.errors import InputError
+from pretrainrl.integrations.gymnasium.frame_space import is_channel_last
+from pretrainrl.integrations.gymnasium.shared_encoder import SharedEncoder
 from pretrainrl.networks.necks import SpatialMLP
 
 Neck = Literal["mlp", "spatial_mlp"]
@@ -62,27 +62,20 @@ class PretrainedExtractor(BaseFeaturesExtractor):
     ) -> None:
         if trainable and dtype != "float32":
             raise InputError(f"a trainable encoder is trained in float32, not {dtype}")
-        source: dict[str, Any] = {"name": encoder_name(encoder), "weights": weights, "features": features}
-        if trainable:
-            model = make_encoder(**source, trainable=True)
-        else:
-            model = cached_encoder(**source, dtype=resolve_dtype(dtype, "cpu"))
-        _check_sha256(model, sha256)
+        shared = SharedEncoder(encoder, weights=weights, features=features, dtype=dtype, sha256=sha256)
+        model = shared.on("cpu")
         if is_channel_last(observation_space, model.observation_space.shape):
             raise InputError(f"frames must come channel-first, got {observation_space}; wrap them in VecTransposeImage")
         super().__init__(observation_space, features_dim if neck else model.features_dim)
-        self.encoder = model if trainable else None
-        self._source = source
-        self._dtype = dtype
+        self.encoder = make_encoder(encoder, weights=weights, features=features, trainable=True) if trainable else None
+        self._shared = shared
         self._scale_checked = False
         with _separate_random_stream():
             self.neck = _make_neck(neck, model, features_dim)
 
     def encoder_on(self, device: torch.device | str) -> Encoder:
         """The encoder that reads observations on `device`: the shared frozen one there, or this network's own."""
-        if self.encoder is not None:
-            return self.encoder
-        return cached_encoder(**self._source, device=device, dtype=resolve_dtype(self._dtype, device))
+        return self._shared.on(device) if self.encoder is None else self.encoder
 
     def forward(self, observations: Tensor) -> Tensor:
         """Map frames (B, 4, 84, 84), scaled to [0, 1] by the policy, to (B, features_dim) float32.
@@ -107,8 +100,8 @@ class PretrainedExtractor(BaseFeaturesExtractor):
         return self
 
     def extra_repr(self) -> str:
-        """Name the encoder in `repr`: a frozen one is not among the modules."""
-        return repr(self._source["name"])
+        """Describe the encoder in `repr`: a frozen one is not among the modules."""
+        return "" if self.encoder is not None else f"frozen encoder {self._shared.name!r}"
 
     def _check_scale(self, observations: Tensor) -> None:
         """Check the first batch only, because reading values waits for the device."""
@@ -133,7 +126,8 @@ def policy_kwargs(
     """Build the `policy_kwargs` that put an encoder into the `CnnPolicy` of any Stable-Baselines3 algorithm.
 
     They hold names, numbers and the weights' sha256, so a saved agent is small and refuses to be loaded where the encoder
-    is another. The dictionary may be extended, e.g. with `share_features_extractor=True` for SAC.
+    is another. The dictionary may be extended, e.g. with `share_features_extractor=True` for SAC. Where the encoder is found
+    elsewhere, load an agent with `custom_objects={"policy_kwargs": policy_kwargs(...)}`.
 
     Args:
         encoder: name, run folder or card file, as `make_encoder` takes it.
@@ -151,21 +145,18 @@ def policy_kwargs(
         UnknownNameError: for an encoder that is not registered.
         WeightsError: when its weights cannot be found, are damaged, or do not fit.
     """
-    name = encoder_name(encoder)
-    source = str(weights) if weights is not None else None
-    kind = str(dtype).removeprefix("torch.")
-    frozen = cached_encoder(name, weights=source, features=features, dtype=resolve_dtype(kind, "cpu"))
+    shared = SharedEncoder(encoder, weights=weights, features=features, dtype=dtype)
     return {
         "features_extractor_class": PretrainedExtractor,
         "features_extractor_kwargs": {
-            "encoder": name,
-            "weights": source,
-            "sha256": frozen.sha256,
+            "encoder": str(encoder),
+            "weights": None if weights is None else str(weights),
+            "sha256": shared.on("cpu").sha256,
             "features": features,
             "neck": neck,
             "features_dim": features_dim,
             "trainable": trainable,
-            "dtype": kind,
+            "dtype": str(dtype).removeprefix("torch."),
         },
         "net_arch": net_arch if isinstance(net_arch, dict) else list(net_arch),
     }
@@ -183,14 +174,6 @@ def _make_neck(neck: Neck | None, encoder: Encoder, features_dim: int) -> nn.Mod
     if neck == "spatial_mlp":
         return SpatialMLP(encoder.feature_map_shape, num_games=1, widths=(1024, features_dim))
     raise InputError(f"unknown neck {neck!r}; expected 'mlp', 'spatial_mlp' or None")
-
-
-def _check_sha256(encoder: Encoder, sha256: str | None) -> None:
-    if sha256 is not None and encoder.sha256 != sha256:
-        raise WeightsError(
-            f"encoder {encoder.name!r} has sha256 {encoder.sha256[:12]}... here, "
-            f"but the agent was made with {sha256[:12]}...; give it the same weights"
-        )
 
 
 @contextmanager

@@ -78,7 +78,12 @@ def make_encoder(
 
 @cache
 def _cached(
-    name: str | Path, weights: str | Path | None, device: torch.device, dtype: torch.dtype, features: Features | None
+    name: str | Path,
+    of_card: Weights,  # so that a name whose card was replaced stands for the new weights
+    weights: str | Path | None,
+    device: torch.device,
+    dtype: torch.dtype,
+    features: Features | None,
 ) -> Encoder:
     return make_encoder(name, weights=weights, device=device, dtype=dtype, features=features)
 
@@ -95,7 +100,7 @@ def cached_encoder(
 
     However many networks and wrappers ask, the weights are in memory once. Do not change what is returned.
     """
-    return _cached(name, weights, resolve_device(device), dtype, features)
+    return _cached(name, find_card(name).weights, weights, resolve_device(device), dtype, features)
 
 
 def _load_weights(backbone: nn.Module, card: EncoderCard, override: str | None) -> str:

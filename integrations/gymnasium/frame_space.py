@@ -1,27 +1,13 @@
-"""What is checked before an encoder is put on an environment or into an agent."""
+"""The check every environment passes before an encoder is put on it."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from gymnasium.spaces import Box, Space
 
 from pretrainrl.errors import InputError
-
-
-def encoder_name(encoder: str | Path) -> str:
-    """Return `encoder` as a string.
-
-    Raises:
-        InputError: for anything but a name or a path, such as the encoder itself.
-    """
-    if not isinstance(encoder, str | Path):
-        raise InputError(
-            f"expected an encoder's name or path, got {type(encoder).__name__}: saved agents and environments find it by name"
-        )
-    return str(encoder)
 
 
 def is_channel_last(space: Space[Any], shape: tuple[int, ...]) -> bool:
