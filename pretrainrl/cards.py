@@ -24,7 +24,7 @@ else:
 CardT = TypeVar("CardT", bound="Card")
 Scalar = str | int | float | bool
 ARRAY = re.compile(r"\[\n((?:    [\w.+\-]+,\n)+)\]")  # of numbers; tomli_w gives every item a line of its own
-NAME = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)?")
+NAME = r"^[a-z0-9_]+\.[a-z0-9_]+$"  # objective.variant
 
 
 class Card(BaseModel):
@@ -191,7 +191,7 @@ class EncoderCard(Card):
         metrics: measured values by name.
     """
 
-    name: str = Field(pattern=f"^{NAME.pattern}$")
+    name: str = Field(pattern=NAME)
     default: bool = False
     summary: str
     objective: str

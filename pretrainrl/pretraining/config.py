@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field
 
-from pretrainrl.cards import OBJECTIVES, Card, Scalar, TrainingPreset
+from pretrainrl.cards import NAME, OBJECTIVES, Card, Scalar, TrainingPreset
 from pretrainrl.errors import InputError, UnknownNameError
 
 
@@ -26,7 +26,7 @@ class Config(Card):
         precision: `32-true`, or `bf16-mixed` for bfloat16 autocast.
     """
 
-    name: str
+    name: str = Field(pattern=NAME)
     objective: str
     datasets: tuple[str, ...] = Field(min_length=1)
     preset: str

@@ -146,7 +146,6 @@ class Pretraining:
         )
         self.objective.to(memory_format=torch.channels_last)
         self._module, self._optimizer = fabric.setup(self.objective, optimizer)
-        self._module.mark_forward_method("loss")
         self._spent = 0.0
         self._began = time.monotonic()
 
@@ -162,7 +161,7 @@ class Pretraining:
         factor = cosine_with_warmup(step, self.steps, warmup=training.warmup)
         for group in self._optimizer.param_groups:
             group["lr"] = training.lr * factor
-        loss, metrics = self._module.loss(batch)
+        loss, metrics = self._module(batch)  # its forward is the loss; fabric adds autocast around it
         self._fabric.backward(loss)
         limit = training.clip_grad_norm or float("inf")
         norm = nn.utils.clip_grad_norm_(self.objective.parameters(), limit)

@@ -89,7 +89,7 @@ def test_the_run_folder_is_an_encoder(objective: str, cache: FrameCache, tmp_pat
 
 
 def test_training_changes_the_backbone_and_lowers_the_loss(cache: FrameCache, tmp_path: Path):
-    folder = train(tmp_path / "run", cache, config(steps=60, lr=1e-3))
+    folder = train(tmp_path / "run", cache, config("siammae", steps=60, lr=1e-3))
     with (folder / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [int(row["step"]) for row in rows] == [20, 40, 60]
