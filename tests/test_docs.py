@@ -1,0 +1,116 @@
+"""What the documentation shows works: its Python and its command lines are run, in the order of the page, at toy size."""
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import typer
+
+from pretrainrl import cli
+from pretrainrl.integrations.minari import collect_dataset, dataset_id
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "registry" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+FENCE = re.compile(r"^(?P<indent> *)```(?P<language>\w+)\n(?P<code>.*?)^ *```$", re.M | re.S)
+DATASET = re.compile(r"pretrainrl/atari/([a-z0-9]+)-random-v0")
+
+# From the sizes of a real run to those of a test.
+TOY_PYTHON = {
+    r"\.learn\([\d_]+": ".learn(64",
+    r"\bn(um)?_envs=\d+": r"n\1_envs=2",
+    r"\bsteps=\d+": "steps=2",
+    r"\bbuffer_size=[\d_]+": "buffer_size=256",
+}
+TOY_OPTIONS = {"collect": ["--steps", "128", "--num-envs", "2"], "pretrain": ["--steps", "2"]}
+TOO_LONG = {"demo"}
+
+
+class Block(NamedTuple):
+    """A fenced code block."""
+
+    language: str
+    code: str
+
+    @property
+    def command_lines(self) -> list[str]:
+        """The lines of a shell block that call `pretrainrl`."""
+        lines = self.code.replace("\\\n", " ").splitlines() if self.language == "bash" else []
+        return [line for line in lines if line.startswith("pretrainrl ")]
+
+
+def blocks(page: Path) -> Iterator[Block]:
+    for match in FENCE.finditer(page.read_text(encoding="utf-8")):
+        lines = match["code"].splitlines()
+        yield Block(match["language"], "\n".join(line[len(match["indent"]) :] for line in lines) + "\n")
+
+
+def label(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+def run_python(code: str, where: str, namespace: dict[str, Any]) -> None:
+    for size, toy in TOY_PYTHON.items():
+        code = re.sub(size, toy, code)
+    exec(compile(code, where, "exec"), namespace)
+
+
+def run_command_line(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = shlex.split(line, comments=True)
+    monkeypatch.setattr("sys.argv", [*words, *TOY_OPTIONS.get(words[1], [])])
+    try:
+        cli.main()
+    except SystemExit as end:
+        assert not end.code, line
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [page for page in PAGES if any(b.language == "python" for b in blocks(page))], ids=label)
+def test_page_works(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "datasets"))
+    text = page.read_text(encoding="utf-8")
+    collected = " ".join(line for block in blocks(page) for line in block.command_lines if " collect " in line)
+    for game in sorted(set(DATASET.findall(text))):  # those that the reader has from another page
+        if game not in collected.replace("_", ""):
+            collect_dataset(game, steps=128, num_envs=2)
+    namespace: dict[str, Any] = {"__name__": "__main__"}
+    for number, block in enumerate(blocks(page), 1):
+        if block.language == "python":
+            run_python(block.code, f"{label(page)}, block {number}", namespace)
+        for line in block.command_lines:
+            if shlex.split(line)[1] not in TOO_LONG:
+                run_command_line(line, monkeypatch)
+
+
+def mentioned_command_lines() -> list[tuple[str, str]]:
+    """Every `pretrainrl ...` in a shell block or in running text."""
+    found = []
+    for page in PAGES:
+        found += [(label(page), line) for block in blocks(page) for line in block.command_lines]
+        found += [(label(page), line) for line in re.findall(r"(?<!`)`(pretrainrl [a-z][^`\n]*)`", page.read_text())]
+    return found
+
+
+@pytest.mark.parametrize(("page", "line"), mentioned_command_lines())
+def test_command_line_parses(page: str, line: str) -> None:
+    commands = vars(typer.main.get_command(cli.app))["commands"]
+    _, name, *arguments = shlex.split(line, comments=True)
+    assert name in commands, f"{page}: no command {name}"
+    if arguments:  # running text may name the command alone
+        commands[name].make_context(name, [argument.strip("[]<>") for argument in arguments])
+
+
+def test_every_command_is_documented() -> None:
+    page = (ROOT / "docs" / "command-line.md").read_text(encoding="utf-8")
+    commands = vars(typer.main.get_command(cli.app))["commands"]
+    assert [name for name in commands if f"`{name}" not in page and f"pretrainrl {name}" not in page] == []
+
+
+def test_ids_are_written_as_the_code_writes_them() -> None:
+    """An id that nobody can have collected would make the pages' fixtures lie."""
+    for page in PAGES:
+        for game in set(DATASET.findall(page.read_text(encoding="utf-8"))):
+            assert dataset_id(game) == f"pretrainrl/atari/{game}-random-v0", label(page)
