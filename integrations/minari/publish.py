@@ -77,6 +77,8 @@ def publish(
             _create_namespace(namespace)
             _move(new, target, old if overwrite else None)
     except OSError as error:
+        if target.exists() and not overwrite:  # another process was faster
+            raise exists_error(name) from error
         raise InputError(f"cannot write {name} under {root}: {error.strerror or error}") from error
     return minari.load_dataset(name)
 

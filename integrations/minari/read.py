@@ -33,7 +33,6 @@ class AtariDataset:
     def __init__(self, dataset: minari.MinariDataset) -> None:
         self.minari = dataset
         self.metadata: dict[str, Any] = dataset.storage.metadata
-        self.game = _game_of(dataset, self.metadata)
         space = dataset.observation_space
         if space.shape != FRAME_SHAPE or space.dtype != np.uint8 or dataset.storage.jpeg_encoding:
             coding = "JPEG-encoded (lossy)" if dataset.storage.jpeg_encoding else "raw"
@@ -41,6 +40,7 @@ class AtariDataset:
                 f"{dataset.id} holds {coding} {space.dtype} observations of shape {space.shape}; "
                 f"what is needed are lossless uint8 frames of shape {FRAME_SHAPE}, as `pretrainrl collect` makes them"
             )
+        self.game = _game_of(dataset, self.metadata)
 
     @property
     def id(self) -> str:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from pretrainrl.errors import DatasetError, PretrainRLError
+from pretrainrl.errors import DatasetError
 from pretrainrl.progress import progress_bar
 
 console = Console()
@@ -32,8 +32,12 @@ def collect(
 ) -> None:
     """Play GAMES at random and publish one lossless Minari dataset for each."""
     from pretrainrl.games import find_game
+
+    slugs = list(dict.fromkeys(find_game(name).slug for name in games))  # before the imports, which take seconds
+
     from pretrainrl.integrations.minari import collect_dataset, dataset_id
     from pretrainrl.integrations.minari.ids import datasets_root
+    from pretrainrl.pretraining.interrupt import InterruptedRunError, stop_requests
 
     settings: dict[str, Any] = {
         "steps": steps,
@@ -43,28 +47,28 @@ def collect(
         "sticky_actions": sticky_actions,
         "ram": ram,
     }
-    slugs = dict.fromkeys(find_game(name).slug for name in games)
-    with _root(out), progress_bar() as progress:
+    with _root(out), stop_requests() as stop, progress_bar() as progress:
         ids = [dataset_id(slug, kind, version) for slug in slugs]
         done = [name for name in ids if _is_done(name, settings, resume)]
         task = progress.add_task("", total=steps * (len(ids) - len(done)), note="transitions")
+
+        def advance(new: int) -> None:
+            progress.advance(task, new)
+            if stop.is_set():
+                raise InterruptedRunError(
+                    f"interrupted; {len(done)} of {len(ids)} datasets are complete, of the one under way nothing is kept; "
+                    "go on with the same command and --resume"
+                )
+
         for slug, name in zip(slugs, ids, strict=True):
             if name in done:
-                console.print(f"{name}  is there already")
+                console.print(f"{name}  is there already", soft_wrap=True)
                 continue
             progress.update(task, description=slug)
-            try:
-                dataset = collect_dataset(
-                    slug, **settings, kind=kind, version=version, progress=lambda new: progress.advance(task, new)
-                )
-            except KeyboardInterrupt:
-                raise PretrainRLError(
-                    f"interrupted in {slug}, of which nothing is kept; {len(done)} of {len(ids)} datasets are complete; "
-                    "go on with the same command and --resume"
-                ) from None
+            dataset = collect_dataset(slug, **settings, kind=kind, version=version, progress=advance)
             done.append(name)
             size = dataset.storage.metadata["dataset_size"]
-            console.print(f"{name}  {steps:,} transitions, {len(dataset)} episodes, {size:.1f} MB")
+            console.print(f"{name}  {steps:,} transitions, {len(dataset)} episodes, {size:.1f} MB", soft_wrap=True)
         console.print(f"in {datasets_root()}", soft_wrap=True)
 
 

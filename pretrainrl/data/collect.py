@@ -92,7 +92,7 @@ def _play(
     envs = make_envs()
     rng = np.random.default_rng(seed)
     seeds = rng.integers(2**31 - 1, size=envs.num_envs)
-    num_actions = int(envs.single_action_space.n)
+    num_actions = int(envs.single_action_space.n)  # type: ignore[attr-defined]
     actions = rng.integers(num_actions, size=envs.num_envs)
     try:
         frames, infos = envs.reset(seed=_as_seeds(envs, seeds))
@@ -180,7 +180,7 @@ def _native_envs(game: Game, num_envs: int, sticky_actions: float) -> VectorEnv[
     """ALE's own vector environment, single frames."""
     from ale_py.vector_env import AtariVectorEnv
 
-    return AtariVectorEnv(  # type: ignore[no-any-return]
+    return AtariVectorEnv(
         game.rom,
         num_envs,
         repeat_action_probability=sticky_actions,

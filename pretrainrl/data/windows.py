@@ -138,7 +138,7 @@ class WindowSampler:
             raise InputError(f"a batch of {batch_size * world_size} is larger than the data, {len(self)} windows")
         self._frame_offsets = torch.arange(1 - spec.stack, spec.future + 1)
         self._step_offsets = torch.arange(spec.steps)
-        self._epoch: tuple[int, Tensor] = (-1, torch.empty(0))
+        self._last: tuple[int, Tensor] | None = None
 
     def __len__(self) -> int:
         """Windows per epoch, those of the partial last batch included."""
@@ -169,11 +169,17 @@ class WindowSampler:
     def _windows(self, step: int) -> Tensor:
         """Return the numbers of the windows of one batch, `(batch_size,)` int64."""
         epoch, position = divmod(step, self.steps_per_epoch)
-        if self._epoch[0] != epoch:
-            order = np.random.default_rng((self.seed, epoch)).permutation(len(self))
-            self._epoch = (epoch, torch.from_numpy(order))
         size = self.batch_size * self.world_size
-        return self._epoch[1][position * size : (position + 1) * size][self.rank :: self.world_size]
+        batch = self._order(epoch)[position * size : (position + 1) * size]
+        return batch[self.rank :: self.world_size].contiguous()
+
+    def _order(self, epoch: int) -> Tensor:
+        """Return the permutation of an epoch, `(windows,)` int64; the last one is kept."""
+        last = self._last  # one read: the prefetch thread may replace it
+        if last is None or last[0] != epoch:
+            order = np.random.default_rng((self.seed, epoch)).permutation(len(self))
+            self._last = last = (epoch, torch.from_numpy(order))
+        return last[1]
 
     def _gather(self, windows: Tensor) -> Batch:
         """Read windows by number."""
