@@ -41,7 +41,7 @@ def _hint(got: tuple[int, ...], shape: tuple[int, ...]) -> str:
     frames, *size = shape
     if len(got) == 4 and got[-1] == 3:
         return ": an RGB stack; use grayscale frames"
-    if got[-1] == 3:
+    if len(got) == 3 and 3 in (got[0], got[-1]):
         return ": an RGB frame; use grayscale frames"
     if len(got) == 4 and got[-1] == 1:
         return ": drop the last axis (AtariPreprocessing has grayscale_newaxis=False)"

@@ -55,10 +55,6 @@ class ObservationEncoder:
         dtype: str | torch.dtype = "auto",
         output_dtype: DTypeLike = np.float32,
     ) -> None:
-        if isinstance(encoder, torch.nn.Module):
-            raise InputError(
-                "pass the encoder's name, not the encoder: the wrapper finds it by name, here and when it is rebuilt"
-            )
         if np.dtype(output_dtype) not in (np.float16, np.float32):
             raise InputError(f"features are returned as float16 or float32, not {np.dtype(output_dtype)}")
         self.arguments: dict[str, Any] = {

@@ -60,6 +60,8 @@ class PretrainedExtractor(BaseFeaturesExtractor):
         trainable: bool = False,
         dtype: str = "float32",
     ) -> None:
+        if features_dim < 1:
+            raise InputError(f"features_dim must be positive, got {features_dim}")
         if trainable and dtype != "float32":
             raise InputError(f"a trainable encoder is trained in float32, not {dtype}")
         shared = SharedEncoder(encoder, weights=weights, features=features, dtype=dtype, sha256=sha256)
@@ -166,8 +168,6 @@ def _make_neck(neck: Neck | None, encoder: Encoder, features_dim: int) -> nn.Mod
     """Build the trainable part after the encoder."""
     if neck is None:
         return nn.Identity()
-    if features_dim < 1:
-        raise InputError(f"features_dim must be positive, got {features_dim}")
     if neck == "mlp":
         width = encoder.features_dim
         return nn.Sequential(nn.LayerNorm(width), nn.Linear(width, features_dim), nn.ReLU())
