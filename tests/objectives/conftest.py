@@ -1,0 +1,33 @@
+"""Real frames of two games, small enough to be collected anew for every session."""
+
+from itertools import chain
+
+import pytest
+import torch
+
+from pretrainrl.data.collect import collect_episodes
+from pretrainrl.data.frame_cache import FrameCache
+from pretrainrl.data.windows import Batch, WindowSampler
+
+GAMES = ("pong", "breakout")
+
+
+@pytest.fixture(scope="session")
+def frame_cache(tmp_path_factory):
+    episodes = chain.from_iterable(collect_episodes(game, 160, num_envs=2, seed=0) for game in GAMES)
+    return FrameCache.build(episodes, tmp_path_factory.mktemp("frames") / "cache")
+
+
+@pytest.fixture
+def real_batch(frame_cache):
+    """Make the first batch of windows that an objective reads."""
+
+    def make(objective, size: int = 8) -> Batch:
+        return WindowSampler(frame_cache, objective.window, size, seed=0).batch(0)
+
+    return make
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
