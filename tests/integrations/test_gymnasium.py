@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import ale_py
@@ -14,13 +13,13 @@ import pytest
 import torch
 from ale_py.vector_env import AtariVectorEnv
 from gymnasium.envs.registration import EnvSpec
-from gymnasium.spaces import Box, Dict, Discrete
+from gymnasium.spaces import Box, Dict
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers import AtariPreprocessing, FrameStackObservation
+from sb3_agents import CHANNEL_LAST, RandomFrames
 
 from pretrainrl import make_encoder
-from pretrainrl.encoders import Encoder
 from pretrainrl.errors import InputError, UnknownNameError
 from pretrainrl.integrations.gymnasium import EncodeObservation, VectorEncodeObservation
 
@@ -28,44 +27,9 @@ ENCODER = "random.nature"
 gym.register_envs(ale_py)
 
 
-class RandomFrames(gym.Env[np.ndarray, int]):
-    """Random stacks in episodes of three steps."""
-
-    def __init__(self, space: gym.Space[Any] | None = None, length: int = 3) -> None:
-        self.observation_space = space or Box(0, 255, (4, 84, 84), np.uint8)
-        self.action_space = Discrete(3)
-        self.length = length
-
-    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict[str, Any]]:
-        super().reset(seed=seed)
-        self.steps = 0
-        return self._frame(), {}
-
-    def _frame(self) -> np.ndarray:
-        return self.np_random.integers(0, 256, self.observation_space.shape, dtype=np.uint8)
-
-    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        self.steps += 1
-        return self._frame(), 1.0, self.steps == self.length, False, {}
-
-
 def atari(game: str = "ALE/Pong-v5") -> gym.Env[Any, Any]:
     env = AtariPreprocessing(gym.make(game, frameskip=1))
     return FrameStackObservation(env, 4, padding_type="zero")
-
-
-@pytest.fixture
-def batches(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
-    """Batch sizes of all forward passes of encoders."""
-    sizes: list[int] = []
-    forward: Callable[..., torch.Tensor] = Encoder.feature_map
-
-    def counting(self: Encoder, obs: Any) -> torch.Tensor:
-        sizes.append(len(obs))
-        return forward(self, obs)
-
-    monkeypatch.setattr(Encoder, "feature_map", counting)
-    yield sizes
 
 
 def close(features: Any, expected: torch.Tensor) -> bool:
@@ -117,9 +81,8 @@ def test_output_dtype(dtype: Any) -> None:
 
 
 def test_channel_last_stacks_give_the_same_features() -> None:
-    space = Box(0, 255, (84, 84, 4), np.uint8)
-    features = EncodeObservation(RandomFrames(space), ENCODER, dtype="float32").reset(seed=0)[0]
-    frames = RandomFrames(space).reset(seed=0)[0]
+    features = EncodeObservation(RandomFrames(CHANNEL_LAST), ENCODER, dtype="float32").reset(seed=0)[0]
+    frames = RandomFrames(CHANNEL_LAST).reset(seed=0)[0]
     assert close(features, make_encoder(ENCODER)(np.moveaxis(frames, -1, 0)[None])[0])
 
 

@@ -320,3 +320,14 @@ def test_collect_dataset_records_its_arguments_and_repeats_itself(root: Path) ->
         "sticky_actions": 0.25,
         "ram": False,
     }
+
+
+def test_without_minari_the_error_says_what_to_install() -> None:
+    """As on Python 3.10, for which there is no Minari that stores frames without loss."""
+    script = """
+import sys
+sys.modules["minari"] = None
+from pretrainrl.integrations.minari import publish
+"""
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert "MissingExtraError: datasets need Minari and Python 3.11 or newer; run: pip install" in run.stderr

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Iterator
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from gymnasium.spaces import Box, Discrete
+from gymnasium.spaces import Box
 from numpy.typing import NDArray
+from sb3_agents import CHANNEL_LAST, RandomFrames
 from sb3_contrib import QRDQN
 from stable_baselines3 import A2C, DQN, PPO, SAC, TD3
 from stable_baselines3.common.callbacks import EvalCallback
@@ -42,42 +41,8 @@ class Recorded(VecEnvWrapper):
         return result
 
 
-class RandomFrames(gym.Env[np.ndarray, Any]):
-    """Random stacks of the given shape, in episodes of three steps."""
-
-    def __init__(self, space: Box | None = None, action_space: gym.Space[Any] | None = None) -> None:
-        self.observation_space = space or Box(0, 255, (4, 84, 84), np.uint8)
-        self.action_space = action_space or Discrete(3)
-
-    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict[str, Any]]:
-        super().reset(seed=seed)
-        self.steps = 0
-        return self._frame(), {}
-
-    def _frame(self) -> np.ndarray:
-        return (self.np_random.random(self.observation_space.shape) * 255).astype(self.observation_space.dtype)
-
-    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        self.steps += 1
-        return self._frame(), 1.0, self.steps == 3, False, {}
-
-
 def random_frames(n_envs: int = 2, **arguments: Any) -> DummyVecEnv:
     return DummyVecEnv([lambda: RandomFrames(**arguments)] * n_envs)
-
-
-@pytest.fixture
-def batches(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
-    """Batch sizes of all forward passes of encoders."""
-    sizes: list[int] = []
-    forward: Callable[..., torch.Tensor] = Encoder.feature_map
-
-    def counting(self: Encoder, obs: Any) -> torch.Tensor:
-        sizes.append(len(obs))
-        return forward(self, obs)
-
-    monkeypatch.setattr(Encoder, "feature_map", counting)
-    yield sizes
 
 
 def close(features: NDArray[np.floating[Any]], expected: torch.Tensor) -> bool:
@@ -105,9 +70,9 @@ def test_features_are_the_encoders(features: Any) -> None:
 
 
 def test_channel_last_stacks_give_the_same_features() -> None:
-    env = VecEncodeObservation(random_frames(space=Box(0, 255, (84, 84, 4), np.uint8)), ENCODER, dtype="float32")
+    env = VecEncodeObservation(random_frames(space=CHANNEL_LAST), ENCODER, dtype="float32")
     env.seed(0)
-    frames = random_frames(space=Box(0, 255, (84, 84, 4), np.uint8))
+    frames = random_frames(space=CHANNEL_LAST)
     frames.seed(0)
     assert close(env.reset(), make_encoder(ENCODER)(VecTransposeImage(frames).reset()))
 
@@ -194,8 +159,7 @@ def test_p18_one_pass_for_all_environments_where_gymnasium_wrappers_make_one_eac
 
 @pytest.mark.parametrize("cls", [DQN, QRDQN, PPO, A2C, SAC, TD3])
 def test_agents_are_ordinary_mlp_ones(cls: Any, tmp_path: Any) -> None:
-    continuous = {"action_space": Box(-1, 1, (2,))} if cls in (SAC, TD3) else {}
-    env = VecEncodeObservation(random_frames(2, **continuous), ENCODER)
+    env = VecEncodeObservation(random_frames(2, continuous=cls in (SAC, TD3)), ENCODER)
     on_policy = cls in (PPO, A2C)
     settings = {"n_steps": 4} if on_policy else {"buffer_size": 50, "learning_starts": 4, "batch_size": 4}
     agent = cls("MlpPolicy", env, policy_kwargs={"net_arch": [16]}, **settings).learn(12)
