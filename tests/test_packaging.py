@@ -74,7 +74,7 @@ names = pretrainrl.list_encoders()
 bundled = [name for name in names if not name.startswith("random")]
 assert bundled, names
 encoder = pretrainrl.make_encoder(bundled[0])
-assert encoder.sha256 == encoder.card.sha256
+assert encoder.sha256 == encoder.card.weights.sha256
 print(*names)
 """
     environment = {**os.environ, "PYTHONPATH": str(site), "PRETRAINRL_HOME": str(tmp_path / "home")}
