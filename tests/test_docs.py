@@ -103,10 +103,13 @@ def test_command_line_parses(page: str, line: str) -> None:
         commands[name].make_context(name, [argument.strip("[]<>") for argument in arguments])
 
 
-def test_every_command_is_documented() -> None:
+def test_every_command_and_option_is_documented() -> None:
     page = (ROOT / "docs" / "command-line.md").read_text(encoding="utf-8")
-    commands = vars(typer.main.get_command(cli.app))["commands"]
-    assert [name for name in commands if f"`{name}" not in page and f"pretrainrl {name}" not in page] == []
+    for name, command in vars(typer.main.get_command(cli.app))["commands"].items():
+        assert f"pretrainrl {name}" in page
+        [section] = [part for part in page.split("\n## ")[1:] if name in part.splitlines()[0].split(", ")]
+        options = {option for parameter in command.params for option in parameter.opts if option.startswith("--")}
+        assert [option for option in sorted(options) if f"`{option}`" not in section] == [], name
 
 
 def test_ids_are_written_as_the_code_writes_them() -> None:
