@@ -1,5 +1,7 @@
 """Collected episodes: how many, how they end, and that they are what ALE shows."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from ale_py.vector_env import AtariVectorEnv
@@ -157,3 +159,14 @@ def test_numbers_are_checked_at_the_call(wrong: dict[str, float]) -> None:
 def test_unknown_game_names_the_nearest() -> None:
     with pytest.raises(UnknownNameError, match="breakout"):
         collect_episodes("breakuot", 10)
+
+
+def test_time_limit_truncates_and_play_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    limited = partial(AtariVectorEnv, max_num_frames_per_episode=40)  # 10 steps
+    monkeypatch.setattr("ale_py.vector_env.AtariVectorEnv", limited)
+    episodes = list(collect_episodes("pong", 25, num_envs=1))
+    assert [len(episode) for episode in episodes] == [10, 10, 5]
+    assert [episode.metadata["ends_by"] for episode in episodes] == ["time_out", "time_out", "cut"]
+    for episode in episodes:
+        assert episode.truncations[-1]
+        assert not episode.terminations.any()
