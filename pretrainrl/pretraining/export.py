@@ -53,7 +53,7 @@ def export_card(
             seed=config.seed,
             commit=_commit(),
             command=_command(config, steps),
-            minutes=round(minutes, 1),
+            minutes=round(minutes, 2),
             hardware=torch.cuda.get_device_name(device) if device.type == "cuda" else f"{os.cpu_count()} CPU cores",
         ),
         paper=objective.paper,

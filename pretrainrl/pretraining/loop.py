@@ -66,6 +66,8 @@ def run(
     cache = open_cache()
     pretraining = Pretraining(fabric, config, cache)
     start = pretraining.restore(folder.load_checkpoint())
+    if fabric.is_global_zero:
+        folder.create()
     with stop_requests() as stop, progress_bar(disable=not (progress and fabric.is_global_zero)) as bar:
         task = bar.add_task(f"pre-train {config.objective}", total=pretraining.steps, completed=start, note="")
         log = _Log(folder, fabric, start)

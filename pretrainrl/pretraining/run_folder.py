@@ -15,6 +15,7 @@ from pretrainrl.errors import CardError, InputError
 from pretrainrl.paths import atomic_path, writable_folder
 from pretrainrl.pretraining.config import Config
 
+CONFIG = "config.toml"
 KEEP = 2  # the newest checkpoint, and the one before it in case the disk damages the newest
 
 
@@ -29,25 +30,30 @@ class RunFolder:
         resume: continue what is there.
 
     Raises:
-        InputError: when the folder is not empty and `resume` is not set, cannot be written to, or holds another run.
+        InputError: when the folder is not empty and `resume` is not set, or holds another run.
     """
 
     def __init__(self, path: Path, config: Config, *, resume: bool) -> None:
         self.path = path
-        self._config = path / "config.toml"
+        self._config = config
+        file = path / CONFIG
         occupied = path.exists() and any(path.iterdir())
         if occupied and not resume:
             raise InputError(f"{path} is not empty; continue that run with resume, or choose another folder")
-        if occupied and not self._config.exists():
-            raise InputError(f"{path} holds no run to resume: it has no config.toml")
-        writable_folder(path)
         if occupied:
             try:
-                config.require_same(Config.read(self._config))
+                config.require_same(Config.read(file))
             except CardError as error:
                 raise InputError(f"{path} holds no run to resume: {error}") from error
-        else:
-            config.write(self._config)
+
+    def create(self) -> None:
+        """Make the folder and write the configuration, once everything that a run needs is there.
+
+        Raises:
+            InputError: when the folder cannot be written to.
+        """
+        writable_folder(self.path)
+        self._config.write(self.path / CONFIG)
 
     @property
     def finished(self) -> bool:

@@ -133,6 +133,7 @@ def test_a_finished_run_is_returned_as_it_is(cache: FrameCache, tmp_path: Path):
 
 def test_a_damaged_checkpoint_is_named(tmp_path: Path):
     folder = RunFolder(tmp_path / "run", config(), resume=False)
+    folder.create()
     for step in (1, 2, 3):
         folder.save_checkpoint(step, {"objective": {}})
     newest = tmp_path / "run/checkpoints/step_00000003.pt"
