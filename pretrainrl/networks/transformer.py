@@ -39,7 +39,8 @@ def _attend(query: Tensor, key: Tensor, value: Tensor, heads: int, *, causal: bo
     if causal:
         later = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1)
         scores = scores.masked_fill(later, float("-inf"))
-    return (scores.softmax(dim=-1) @ value).transpose(1, 2).flatten(-2)
+    mixed: Tensor = scores.softmax(dim=-1) @ value
+    return mixed.transpose(1, 2).flatten(-2)
 
 
 class SelfAttention(nn.Module):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pretrainrl.data.windows import Batch, WindowSpec
+from pretrainrl.errors import InputError
 from pretrainrl.networks.heads import GameLinear
 from pretrainrl.networks.losses import info_nce
 from pretrainrl.networks.momentum import linear_momentum, momentum_copy, update_momentum
@@ -36,6 +37,9 @@ class CURL(Objective):
         temperature: Divides the logits.
         normalize: Compare by cosine instead of dot product.
         augmentation: See `Objective`.
+
+    Raises:
+        InputError: when `temperature` is not positive, and as for `Objective`.
     """
 
     window = WindowSpec()
@@ -51,7 +55,9 @@ class CURL(Objective):
         augmentation: bool = True,
     ) -> None:
         super().__init__(backbone, num_games, augmentation=augmentation)
-        self.neck = SpatialMLP(backbone.feature_map_shape, num_games, neck_widths)
+        if temperature <= 0:
+            raise InputError(f"temperature must be positive, got {temperature}")
+        self.neck = SpatialMLP(self.feature_map_shape, num_games, neck_widths)
         self.head = GameLinear(self.neck.out_features, self.neck.out_features, num_games)
         self.target_backbone = momentum_copy(self.backbone)
         self.target_neck = momentum_copy(self.neck)

@@ -10,7 +10,7 @@ from torch import nn
 
 from pretrainrl.cards import OBJECTIVES
 from pretrainrl.encoders import Encoder, make_backbone
-from pretrainrl.errors import InputError, UnknownNameError
+from pretrainrl.errors import UnknownNameError
 from pretrainrl.objectives.objective import Objective
 from pretrainrl.registry import import_target
 
@@ -51,6 +51,4 @@ def _backbone(encoder: nn.Module | Encoder | str) -> nn.Module:
         return make_backbone(encoder)
     if isinstance(encoder, Encoder):
         return copy.deepcopy(encoder.backbone).float().requires_grad_(True).train()
-    if not hasattr(encoder, "feature_map_shape"):
-        raise InputError(f"encoder must be a backbone with a feature_map_shape, an Encoder, or a name, got {type(encoder)}")
     return encoder

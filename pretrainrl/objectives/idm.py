@@ -45,7 +45,7 @@ class IDM(Objective):
         augmentation: bool = True,
     ) -> None:
         super().__init__(backbone, num_games, augmentation=augmentation)
-        self.neck = SpatialMLP(backbone.feature_map_shape, num_games, neck_widths)
+        self.neck = SpatialMLP(self.feature_map_shape, num_games, neck_widths)
         self.head = GameLinear(2 * self.neck.out_features, num_actions, num_games)
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:

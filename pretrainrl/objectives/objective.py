@@ -28,7 +28,7 @@ class Objective(nn.Module, ABC):
         augmentation: Whether inputs are shifted and varied in intensity.
 
     Raises:
-        InputError: when `num_games` is not positive.
+        InputError: when `num_games` is not positive, or the backbone does not say its `feature_map_shape`.
     """
 
     window: ClassVar[WindowSpec]
@@ -37,6 +37,10 @@ class Objective(nn.Module, ABC):
         super().__init__()
         if num_games < 1:
             raise InputError(f"an objective needs at least one game, got num_games={num_games}")
+        shape = getattr(backbone, "feature_map_shape", None)
+        if not isinstance(shape, tuple):
+            raise InputError(f"a backbone needs a feature_map_shape (C, H, W); {type(backbone).__name__} has none")
+        self.feature_map_shape: tuple[int, int, int] = shape
         self.backbone = backbone
         self.augmentation = augmentation
 

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pretrainrl.data.windows import Batch, WindowSpec
+from pretrainrl.errors import InputError
 from pretrainrl.networks.masked_autoencoder import PixelDecoder, TokenEncoder
 from pretrainrl.networks.masking import TokenMask, mask_from_scores, show_visible
 from pretrainrl.objectives.objective import Objective, feature_std
@@ -37,6 +38,10 @@ class SiamMAE(Objective):
         mlp_width: Hidden width of both transformers' feed-forward layers.
         mask_ratio: Share of o_t+k's tokens that is hidden.
         augmentation: See `Objective`.
+
+    Raises:
+        InputError: when `mask_ratio` is not in [0, 1), when the backbone's map cannot be cut into patches of the frame, and
+            as for `Objective`.
     """
 
     window = WindowSpec(future=3)
@@ -55,8 +60,10 @@ class SiamMAE(Objective):
         augmentation: bool = True,
     ) -> None:
         super().__init__(backbone, num_games, augmentation=augmentation)
+        if not 0 <= mask_ratio < 1:
+            raise InputError(f"mask_ratio must be in [0, 1), got {mask_ratio}")
         shared = {"heads": heads, "mlp_width": mlp_width}
-        self.encoder = TokenEncoder(backbone.feature_map_shape, num_games, widths=neck_widths, depth=encoder_depth, **shared)
+        self.encoder = TokenEncoder(self.feature_map_shape, num_games, widths=neck_widths, depth=encoder_depth, **shared)
         self.decoder = PixelDecoder(
             self.encoder.grid, self.encoder.out_features, num_games, depth=decoder_depth, cross=True, **shared
         )

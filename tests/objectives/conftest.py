@@ -29,5 +29,10 @@ def real_batch(frame_cache):
 
 
 @pytest.fixture(autouse=True)
-def _seed():
+def _seeded_and_on_one_thread():
+    """Batches of eight gain nothing from a second thread and wait long for it on a busy machine."""
+    threads = torch.get_num_threads()
     torch.manual_seed(0)
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
