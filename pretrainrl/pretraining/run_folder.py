@@ -108,7 +108,7 @@ class RunFolder:
 
         tiles = images.detach().float().cpu().flatten(0, 1).unsqueeze(1)
         with atomic_path(self.path / "figures" / f"{name}.png") as temporary:
-            save_image(tiles, temporary, nrow=6, padding=2, pad_value=0.5, format="png")
+            save_image(tiles, temporary, nrow=6, padding=2, pad_value=1.0, format="png")
 
 
 class MetricsFile:
