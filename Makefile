@@ -22,7 +22,11 @@ test-heavy: $(VENV)/installed-dev  ## the tests that take minutes each
 	$(BIN)/python -m pytest -m heavy $(ARGS)
 
 bench: $(VENV)/installed-dev  ## measure speed and write the tables of docs/benchmarks
-	@set -e; for script in benchmarks/*.py; do echo "$$script"; $(BIN)/python "$$script" $(ARGS); done
+	@set -e; for script in $(wildcard benchmarks/*.py); do \
+		table=docs/benchmarks/$$(basename $$script .py).md; \
+		echo "$$script"; \
+		$(BIN)/python $$script > $$table.tmp && mv $$table.tmp $$table && cat $$table; \
+	done
 
 lint: $(VENV)/installed-dev  ## ruff: rules and formatting
 	$(BIN)/ruff check .

@@ -12,7 +12,6 @@ def _own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PRETRAINRL_HOME", str(folder / "home"))
         patch.setenv("MINARI_DATASETS_PATH", str(folder / "datasets"))
-        patch.setenv("MPLCONFIGDIR", str(folder / "matplotlib"))
         patch.setenv("NO_COLOR", "1")
         patch.setenv("COLUMNS", "200")
         yield
