@@ -23,9 +23,9 @@ test-heavy: $(VENV)/installed-dev  ## the tests that take minutes each
 
 bench: $(VENV)/installed-dev  ## measure speed and write the tables of docs/benchmarks
 	@set -e; for script in $(wildcard benchmarks/*.py); do \
-		table=docs/benchmarks/$$(basename $$script .py).md; \
 		echo "$$script"; \
-		$(BIN)/python $$script > $$table.tmp && mv $$table.tmp $$table && cat $$table; \
+		table=$$($(BIN)/python $$script); \
+		echo "$$table" | tee docs/benchmarks/$$(basename $$script .py).md; \
 	done
 
 lint: $(VENV)/installed-dev  ## ruff: rules and formatting
