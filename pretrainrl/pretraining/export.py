@@ -46,7 +46,7 @@ def export_card(
         weights=Weights(sources=(weights.name,), sha256=sha256, bytes=weights.stat().st_size),
         training=Training(
             datasets=config.datasets,
-            transitions=int(cache.lengths.sum()),
+            transitions=cache.num_transitions,
             steps=steps,
             batch_size=config.training.batch_size,
             preset=config.preset,

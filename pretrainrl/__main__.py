@@ -1,0 +1,5 @@
+"""`python -m pretrainrl` is the command line."""
+
+from pretrainrl.cli import main
+
+main()
