@@ -219,17 +219,23 @@ def test_learns_with_sb3_callbacks(tmp_path: Any) -> None:
         CheckpointCallback(20, str(tmp_path)),
         EvalCallback(eval_env, eval_freq=20, n_eval_episodes=2, best_model_save_path=str(tmp_path), verbose=0),
     ]
-    model = DQN("MlpPolicy", env, buffer_size=200, learning_starts=10, batch_size=4, train_freq=16, seed=0)
+    model = DQN(
+        "MlpPolicy", env, buffer_size=200, learning_starts=10, batch_size=4, train_freq=16, policy_kwargs={"net_arch": [4]}
+    )
     model.learn(60, callback=callbacks)
     assert (tmp_path / "best_model.zip").exists() and len(list(tmp_path.glob("rl_model_*.zip"))) == 1
     loaded = DQN.load(tmp_path / "best_model.zip", env=env)
     assert loaded.predict(env.reset())[0].shape == (2,)
 
 
+TINY = {"net_arch": [4], "ortho_init": False}
+
+
 def test_a_seeded_algorithm_repeats_itself() -> None:
     runs = []
     for _ in range(2):
-        model = PPO("MlpPolicy", AtariVecEnv("pong", 2), n_steps=16, batch_size=16, n_epochs=1, seed=1).learn(32)
+        env = AtariVecEnv("pong", 2)
+        model = PPO("MlpPolicy", env, n_steps=16, batch_size=16, n_epochs=1, seed=1, policy_kwargs=TINY).learn(32)
         runs.append(model.rollout_buffer.observations.copy())
     assert np.array_equal(*runs)
 
