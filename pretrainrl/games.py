@@ -35,13 +35,17 @@ class Game:
         return hashlib.md5(path.read_bytes()).hexdigest()
 
 
+# ROMs of games for two: ALE does not know how to play them and ends the whole process when it is given one.
+UNPLAYABLE = {"combat", "joust", "maze_craze", "warlords"}
+
+
 @cache
 def all_games() -> dict[str, Game]:
-    """Every game whose ROM comes with ale-py, by slug."""
+    """Every game whose ROM comes with ale-py and can be played by one, by slug."""
     from ale_py import roms
 
     games = {}
-    for rom in roms.get_all_rom_ids():
+    for rom in sorted(set(roms.get_all_rom_ids()) - UNPLAYABLE):
         camel = "".join(part.capitalize() for part in rom.split("_"))
         # Gymnasium spells this one with a capital D.
         env_id = f"ALE/{'TicTacToe3D' if rom == 'tic_tac_toe_3d' else camel}-v5"

@@ -21,12 +21,17 @@ def test_unknown_games_get_a_suggestion():
         find_game("breackout")
 
 
-def test_single_player_games_are_registered_environments():
+def test_all_games_are_registered_environments():
     import ale_py  # noqa: F401  # registers them
     import gymnasium
 
-    missing = [game.rom for game in all_games().values() if game.env_id not in gymnasium.registry]
-    assert missing == ["combat", "joust", "maze_craze", "warlords"]  # two-player ROMs have no environment
+    assert [game.rom for game in all_games().values() if game.env_id not in gymnasium.registry] == []
+
+
+@pytest.mark.parametrize("name", ["combat", "joust", "maze_craze", "warlords"])
+def test_games_for_two_are_refused_before_ale_ends_the_process(name: str):
+    with pytest.raises(UnknownNameError, match="unknown game"):
+        find_game(name)
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path):

@@ -135,8 +135,7 @@ def policy_kwargs(
         encoder: name, run folder or card file, as `make_encoder` takes it.
         neck: what is trained between encoder and heads: `mlp`, `spatial_mlp` or None; see `PretrainedExtractor`.
         features_dim: width of the neck's output.
-        net_arch: hidden layers after the extractor. Stable-Baselines3 would add [64, 64] (SAC and TD3: [256, 256]) if it
-            were left out.
+        net_arch: hidden layers after the extractor. Stable-Baselines3 would add two if it were left out.
         features: `flat` or `pooled`; the card's choice by default.
         weights: instead of the card's, as `make_encoder` takes them.
         trainable: train the encoder too.
