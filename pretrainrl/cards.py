@@ -23,7 +23,7 @@ else:
 
 CardT = TypeVar("CardT", bound="Card")
 Scalar = str | int | float | bool
-ARRAY = re.compile(r"\[\n((?:    [\w.+\-]+,\n)+)\]")  # of numbers; tomli_w gives every item a line of its own
+NUMBERS = re.compile(r"\[\n((?:    [\w.+\-]+,\n)+)\]")  # an array of them; tomli_w gives every item a line of its own
 NAME = r"^[a-z0-9_]+\.[a-z0-9_]+$"  # objective.variant
 
 
@@ -67,9 +67,9 @@ class Card(BaseModel):
             temporary.write_text(self.to_toml(), encoding="utf-8")
 
     def to_toml(self) -> str:
-        """Return the card as TOML, each array on one line."""
+        """Return the card as TOML, arrays of numbers on one line."""
         table = {key: value for key, value in self.model_dump(mode="json", exclude_none=True).items() if value not in ({}, [])}
-        return ARRAY.sub(lambda array: f"[{', '.join(array[1].replace(',', ' ').split())}]", tomli_w.dumps(table))
+        return NUMBERS.sub(lambda array: f"[{', '.join(array[1].replace(',', ' ').split())}]", tomli_w.dumps(table))
 
 
 def _describe(card: type[Card], detail: Any) -> str:

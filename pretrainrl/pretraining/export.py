@@ -28,8 +28,9 @@ def export_card(
     minutes: float,
     device: torch.device,
     metrics: dict[str, float],
+    commit: str,
 ) -> EncoderCard:
-    """Describe the encoder that a finished run has written to `weights`."""
+    """Describe the encoder that a finished run has written to `weights`; `metrics` are the last of the training."""
     sha256 = file_sha256(weights)
     backbone = make_backbone(config.backbone, **dict[str, Any](config.backbone_options))
     objective = OBJECTIVES.get(config.objective)
@@ -51,7 +52,7 @@ def export_card(
             batch_size=config.training.batch_size,
             preset=config.preset,
             seed=config.seed,
-            commit=_commit(),
+            commit=commit,
             command=_command(config, steps),
             minutes=round(minutes, 2),
             hardware=torch.cuda.get_device_name(device) if device.type == "cuda" else f"{os.cpu_count()} CPU cores",
@@ -75,8 +76,8 @@ def _command(config: Config, steps: int) -> str:
     return shlex.join(words)
 
 
-def _commit() -> str:
-    """The commit of the code, where it runs from a clone."""
+def code_commit() -> str:
+    """The commit of the code, where it runs from a clone, else `unknown`."""
     command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

@@ -20,7 +20,7 @@ from pretrainrl.encoders import make_backbone
 from pretrainrl.errors import InputError
 from pretrainrl.objectives import Objective, make_objective
 from pretrainrl.pretraining.config import Config
-from pretrainrl.pretraining.export import export_card
+from pretrainrl.pretraining.export import code_commit, export_card
 from pretrainrl.pretraining.interrupt import InterruptedRunError, stop_requests
 from pretrainrl.pretraining.run_folder import MetricsFile, RunFolder
 from pretrainrl.pretraining.schedule import cosine_with_warmup
@@ -62,6 +62,7 @@ def run(
     folder = RunFolder(out, config, resume=resume)
     if folder.finished:
         return out
+    commit = code_commit()  # of what runs now: a clone may have moved on by the end
     fabric = _launch(config, device)
     cache = open_cache()
     pretraining = Pretraining(fabric, config, cache)
@@ -85,10 +86,9 @@ def run(
                 pretraining.save(folder, done)
             if stop.is_set() and done < pretraining.steps:
                 raise InterruptedRunError(f"stopped at step {done} of {pretraining.steps}; go on with --resume --out {out}")
-    minutes = pretraining.minutes
     if fabric.is_global_zero:
         weights = folder.save_weights(pretraining.objective.backbone)
-        card = export_card(config, weights, cache, pretraining.steps, minutes, fabric.device, log.last)
+        card = export_card(config, weights, cache, pretraining.steps, pretraining.minutes, fabric.device, log.last, commit)
         card.write(out / EncoderCard.FILE)
     fabric.barrier()
     return out
