@@ -6,8 +6,12 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
 
+# What the bundled weights are made of.
+GAMES      := boxing breakout demonattack enduro freeway mspacman qbert spaceinvaders
+OBJECTIVES := curl idm siammae
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-heavy bench lint type format docs clean
+.PHONY: help demo test test-heavy bench weights lint type format docs clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -26,6 +30,14 @@ bench: $(VENV)/installed-dev  ## measure speed and write the tables of docs/benc
 		echo "$$script"; \
 		table=$$($(BIN)/python $$script); \
 		echo "$$table" | tee docs/benchmarks/$$(basename $$script .py).md; \
+	done
+
+weights: $(VENV)/installed-dev  ## make the bundled weights again: collect, pre-train, bundle; about an hour on 2 cores
+	$(BIN)/pretrainrl collect $(GAMES) --steps 24000 --resume
+	@set -e; for objective in $(OBJECTIVES); do \
+		$(BIN)/pretrainrl pretrain $$objective $(foreach game,$(GAMES),--dataset pretrainrl/atari/$(game)-random-v0) \
+			--name $$objective.impala_atari8 --out runs/$$objective --resume; \
+		$(BIN)/python -m pretrainrl.pretraining.bundle runs/$$objective; \
 	done
 
 lint: $(VENV)/installed-dev  ## ruff: rules and formatting
