@@ -36,7 +36,10 @@ def export_card(
     objective = OBJECTIVES.get(config.objective)
     card = EncoderCard(
         name=config.name,
-        summary=f"{config.backbone} pre-trained with {config.objective} on {', '.join(cache.games)}",
+        summary=(
+            f"{config.objective} for {minutes:.0f} minutes on {cache.num_transitions:,} transitions of "
+            f"{', '.join(cache.games)}; compare it with `random` on your own game"
+        ),
         objective=config.objective,
         backbone=config.backbone,
         backbone_options=config.backbone_options,
