@@ -8,6 +8,7 @@ made. Heads, game and settings are the same; the two take turns.
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import time
 import warnings
@@ -72,6 +73,8 @@ def main() -> None:
     print(f"| extractor that runs the network, float32 | {slow:.3f} | 1x |")
     kind = str(env.encoder.dtype).removeprefix("torch.")
     print(f"| VecEncodeObservation, {kind} | {fast:.1f} | **{ratio:.0f}x** |")
+    where = f"{os.cpu_count()} CPU cores" if env.encoder.device.type == "cpu" else torch.cuda.get_device_name()
+    print(f"\nMedians of {args.turns} turns on {where}, torch {torch.__version__}.")
 
 
 if __name__ == "__main__":
