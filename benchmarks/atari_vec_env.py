@@ -6,16 +6,14 @@ They take turns, so that whatever else the machine does falls on both.
 
 from __future__ import annotations
 
-import argparse
-import os
 import statistics
 import time
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 from stable_baselines3.common.env_util import make_atari_env
 from stable_baselines3.common.vec_env import VecEnv, VecFrameStack
+from support.report import parser, report
 
 from pretrainrl.integrations.sb3 import AtariVecEnv
 
@@ -30,15 +28,14 @@ def steps_per_second(env: VecEnv, steps: int, rng: np.random.Generator) -> float
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--games", nargs="+", default=["Pong", "Breakout", "MsPacman"])
-    parser.add_argument("--n-envs", type=int, default=8)
-    parser.add_argument("--steps", type=int, default=100, help="of the vector environment, in one turn")
-    parser.add_argument("--turns", type=int, default=9)
-    args = parser.parse_args()
+    arguments = parser(__doc__)
+    arguments.add_argument("--games", nargs="+", default=["Pong", "Breakout", "MsPacman"])
+    arguments.add_argument("--n-envs", type=int, default=8)
+    arguments.add_argument("--steps", type=int, default=100, help="of the vector environment, in one turn")
+    arguments.add_argument("--turns", type=int, default=9)
+    args = arguments.parse_args()
 
-    print(f"| game, {args.n_envs} environments | make_atari_env + VecFrameStack (steps/s) | AtariVecEnv (steps/s) | ratio |")
-    print("|---|---|---|---|")
+    rows = [["environment steps/s", "make_atari_env + VecFrameStack", "`AtariVecEnv`", "speed-up"]]
     rng = np.random.default_rng(0)
     for game in args.games:
         name = f"{game}NoFrameskip-v4"
@@ -50,10 +47,10 @@ def main() -> None:
         turns = [[steps_per_second(env, args.steps, rng) for env in (baseline, ours)] for _ in range(args.turns)]
         slow, fast = (statistics.median(column) for column in zip(*turns, strict=True))
         ratio = statistics.median(second / first for first, second in turns)
-        print(f"| {game} | {slow:,.0f} | {fast:,.0f} | **{ratio:.2f}x** |", flush=True)
+        rows.append([f"{game}, {args.n_envs} environments", f"{slow:,.0f}", f"{fast:,.0f}", f"**{ratio:.1f}x**"])
         baseline.close()
         ours.close()
-    print(f"\nMedians of {args.turns} turns on {os.cpu_count()} CPU cores, ale-py {version('ale-py')}.")
+    report("atari_vec_env", rows, f"Medians of {args.turns} turns.", write=args.write)
 
 
 if __name__ == "__main__":

@@ -7,8 +7,6 @@ made. Heads, game and settings are the same; the two take turns.
 
 from __future__ import annotations
 
-import argparse
-import os
 import statistics
 import time
 import warnings
@@ -17,6 +15,7 @@ import torch
 from gymnasium.spaces import Space
 from sb3_contrib import QRDQN
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from support.report import parser, report
 from torch import Tensor
 
 from pretrainrl.encoders import make_backbone
@@ -46,12 +45,12 @@ def steps_per_second(agent: QRDQN, steps: int) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--game", default="pong")
-    parser.add_argument("--turns", type=int, default=3)
-    parser.add_argument("--naive-steps", type=int, default=2, help="environment steps in one turn of the slow one")
-    parser.add_argument("--steps", type=int, default=100, help="environment steps in one turn of the fast one")
-    args = parser.parse_args()
+    arguments = parser(__doc__)
+    arguments.add_argument("--game", default="pong")
+    arguments.add_argument("--turns", type=int, default=3)
+    arguments.add_argument("--naive-steps", type=int, default=2, help="environment steps in one turn of the slow one")
+    arguments.add_argument("--steps", type=int, default=100, help="environment steps in one turn of the fast one")
+    args = arguments.parse_args()
     warnings.filterwarnings("ignore", message=".*GPU.*")
 
     settings = {"buffer_size": 1000, "learning_starts": WARM_UP, "batch_size": 32, "train_freq": 1, "gradient_steps": 2}
@@ -68,13 +67,13 @@ def main() -> None:
     slow, fast = (statistics.median(column) for column in zip(*turns, strict=True))
     ratio = statistics.median(second / first for first, second in turns)
 
-    print("| QR-DQN, frozen ResNet-50, 2 updates a step, batch 32 | environment steps/s | ratio |")
-    print("|---|---|---|")
-    print(f"| extractor that runs the network, float32 | {slow:.3f} | 1x |")
     kind = str(env.encoder.dtype).removeprefix("torch.")
-    print(f"| VecEncodeObservation, {kind} | {fast:.1f} | **{ratio:.0f}x** |")
-    where = f"{os.cpu_count()} CPU cores" if env.encoder.device.type == "cpu" else torch.cuda.get_device_name()
-    print(f"\nMedians of {args.turns} turns on {where}, torch {torch.__version__}.")
+    rows = [
+        ["QR-DQN, frozen ResNet-50, 2 updates a step, batch 32", "environment steps/s", "speed-up"],
+        ["features extractor that runs the network, float32", f"{slow:.3f}", "1x"],
+        [f"`VecEncodeObservation`, {kind}", f"{fast:.1f}", f"**{ratio:.0f}x**"],
+    ]
+    report("frozen_qrdqn", rows, f"Medians of {args.turns} turns, encoder on {env.encoder.device}.", write=args.write)
 
 
 if __name__ == "__main__":
