@@ -81,9 +81,7 @@ def test_unwritable_folders(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     assert "cannot write" in capsys.readouterr().err
 
 
-def test_collect_then_pretrain_then_info(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-):
+def test_collect_then_pretrain_then_info(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path):
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "datasets"))
     assert call(monkeypatch, "collect", "pong", "breakout", "--steps", "120", "--num-envs", "2") == 0
     datasets = ["--dataset", "pretrainrl/atari/pong-random-v0", "--dataset", "pretrainrl/atari/breakout-random-v0"]

@@ -145,9 +145,7 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path):
     assert len(list((tmp_path / "run/checkpoints").iterdir())) == 1  # step 1 had been dropped
 
 
-def test_a_diverging_run_keeps_its_last_good_checkpoint(
-    cache: FrameCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_diverging_run_keeps_its_last_good_checkpoint(cache: FrameCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     from pretrainrl.objectives.idm import IDM
 
     loss, calls = IDM.loss, []
