@@ -19,12 +19,13 @@ def encoders(pattern: Annotated[str, typer.Argument(help="Shell-style pattern of
     from pretrainrl.cards import ENCODERS
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("name", "variant", "backbone", "features", "weights", "licence", "what it is"):
-        table.add_column(column, no_wrap=column in ("name", "variant"))
+    for column in ("name", "variant", "backbone", "features", "weights", "trained for"):
+        table.add_column(column, no_wrap=True)
     for card in ENCODERS.items(pattern):
         name = card.objective if card.default else card.name
         size = f"{card.weights.bytes / 1e6:.1f} MB" if card.weights.bytes else f"seed {card.weights.seed}"
-        table.add_row(name, card.name, card.backbone, f"{card.features_dim} {card.features}", size, card.licence, card.summary)
+        trained = f"{card.training.minutes:.0f} minutes" if card.training else ""
+        table.add_row(name, card.name, card.backbone, f"{card.features_dim} {card.features}", size, trained)
     if not table.row_count:
         from pretrainrl.errors import UnknownNameError
 
