@@ -19,13 +19,13 @@ def encoders(pattern: Annotated[str, typer.Argument(help="Shell-style pattern of
     from pretrainrl.cards import ENCODERS
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("name", "variant", "backbone", "features", "weights", "trained for"):
+    for column in ("short", "name", "backbone", "features", "weights", "trained"):
         table.add_column(column, no_wrap=True)
     for card in ENCODERS.items(pattern):
-        name = card.objective if card.default else card.name
+        short = card.objective if card.default else ""
         size = f"{card.weights.bytes / 1e6:.1f} MB" if card.weights.bytes else f"seed {card.weights.seed}"
-        trained = f"{card.training.minutes:.0f} minutes" if card.training else ""
-        table.add_row(name, card.name, card.backbone, f"{card.features_dim} {card.features}", size, trained)
+        trained = f"{card.training.minutes:.0f} min" if card.training else ""
+        table.add_row(short, card.name, card.backbone, f"{card.features_dim} {card.features}", size, trained)
     if not table.row_count:
         from pretrainrl.errors import UnknownNameError
 
