@@ -17,6 +17,7 @@ from pretrainrl.encoders.encoder import Encoder
 from pretrainrl.encoders.factory import load_tensors
 from pretrainrl.encoders.golden import golden_values
 from pretrainrl.pretraining.config import Config
+from pretrainrl.pretraining.run_folder import final_metrics
 from pretrainrl.weights import file_sha256, read_tensors
 
 
@@ -27,10 +28,9 @@ def export_card(
     steps: int,
     minutes: float,
     device: torch.device,
-    metrics: dict[str, float],
     commit: str,
 ) -> EncoderCard:
-    """Describe the encoder that a finished run has written to `weights`; `metrics` are the last of the training."""
+    """Describe the encoder that a finished run has written to `weights`, beside its `metrics.csv`."""
     sha256 = file_sha256(weights)
     backbone = make_backbone(config.backbone, **dict[str, Any](config.backbone_options))
     objective = OBJECTIVES.get(config.objective)
@@ -61,7 +61,7 @@ def export_card(
             hardware=torch.cuda.get_device_name(device) if device.type == "cuda" else f"{os.cpu_count()} CPU cores",
         ),
         paper=objective.paper,
-        metrics={key: float(f"{value:.4g}") for key, value in metrics.items() if key not in ("step", "lr", "grad_norm")},
+        metrics=final_metrics(weights.with_name("metrics.csv")),
     )
     load_tensors(backbone, read_tensors(weights), str(weights))
     golden = Golden(features=tuple(golden_values(Encoder(backbone, card, sha256))))

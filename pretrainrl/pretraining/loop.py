@@ -88,7 +88,7 @@ def run(
                 raise InterruptedRunError(f"stopped at step {done} of {pretraining.steps}; go on with --resume --out {out}")
     if fabric.is_global_zero:
         weights = folder.save_weights(pretraining.objective.backbone)
-        card = export_card(config, weights, cache, pretraining.steps, pretraining.minutes, fabric.device, log.last, commit)
+        card = export_card(config, weights, cache, pretraining.steps, pretraining.minutes, fabric.device, commit)
         card.write(out / EncoderCard.FILE)
     fabric.barrier()
     return out
@@ -207,7 +207,6 @@ class _Log:
     """metrics.csv and TensorBoard, written by the first process."""
 
     def __init__(self, folder: RunFolder, fabric: Fabric, start: int) -> None:
-        self.last: dict[str, float] = {}
         self._active = fabric.is_global_zero
         if self._active:
             from torch.utils.tensorboard import SummaryWriter
@@ -223,7 +222,6 @@ class _Log:
             for key, value in row.items():
                 self._writer.add_scalar(f"train/{key}", value, step)
             self._writer.flush()
-        self.last = row
         return row
 
 
