@@ -28,7 +28,8 @@ class Episode:
         truncations: `(T,)` bool, true where the episode was cut while the game went on.
         game: slug of the game, e.g. `mspacman`.
         infos: further arrays with a leading axis of T or T + 1, e.g. `ram` `(T + 1, 128)` uint8.
-        metadata: facts on the episode as a whole: strings and numbers.
+        metadata: facts on the episode as a whole: strings and numbers. With `final_observation` as `repeated` the last
+            frame only repeats the one before, where the source lacks it.
 
     Raises:
         InputError: when an array has another shape or dtype.
@@ -64,3 +65,8 @@ class Episode:
     def __len__(self) -> int:
         """Transitions, T."""
         return len(self.actions)
+
+    @property
+    def last_observed(self) -> int:
+        """Time of the last frame that was really seen: T, or T - 1 where the final one is a repetition."""
+        return len(self) - (self.metadata.get("final_observation") == "repeated")

@@ -27,7 +27,7 @@ from pretrainrl.errors import DatasetError, InputError
 from pretrainrl.paths import atomic_path, writable_folder
 
 MANIFEST = "manifest.json"
-FORMAT = 1
+FORMAT = 2
 
 # Name of each per-row file and what one row of it is. Only the frames are too large to be checked by content.
 _ROWS: dict[str, tuple[str, tuple[int, ...]]] = {
@@ -36,7 +36,7 @@ _ROWS: dict[str, tuple[str, tuple[int, ...]]] = {
     "rewards": ("float32", ()),
     "terminations": ("bool", ()),
 }
-_EPISODES = "episodes"  # int64 rows of (first row, transitions, index of the game)
+_EPISODES = "episodes"  # int64 rows of (first row, transitions, last time observed, index of the game)
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +52,8 @@ class FrameCache:
         terminations: `(1 + N,)` bool.
         starts: `(E,)` int64, row of each episode's first frame.
         lengths: `(E,)` int64, transitions of each episode.
+        observed: `(E,)` int64, time of each episode's last real frame: its length, or one less where the final frame
+            only repeats the one before.
         game_ids: `(E,)` int64, index of each episode's game in `games`.
     """
 
@@ -63,6 +65,7 @@ class FrameCache:
     terminations: Tensor
     starts: Tensor
     lengths: Tensor
+    observed: Tensor
     game_ids: Tensor
 
     @property
@@ -109,9 +112,9 @@ class FrameCache:
                 name: _map(folder / name, np.dtype(dtype), (rows, *shape), files[name])
                 for name, (dtype, shape) in _ROWS.items()
             }
-            table = _map(folder / _EPISODES, np.dtype("int64"), (int(manifest["episodes"]), 3), files[_EPISODES])
-            starts, lengths, game_ids = table.T.contiguous()
-            return cls(folder, tuple(manifest["games"]), **arrays, starts=starts, lengths=lengths, game_ids=game_ids)
+            table = _map(folder / _EPISODES, np.dtype("int64"), (int(manifest["episodes"]), 4), files[_EPISODES])
+            columns = zip(("starts", "lengths", "observed", "game_ids"), table.T.contiguous(), strict=True)
+            return cls(folder, tuple(manifest["games"]), **arrays, **dict(columns))
         except FileNotFoundError as error:
             if not folder.exists():
                 raise DatasetError(f"there is no frame cache at {folder}") from error
@@ -147,12 +150,12 @@ def _write(episodes: Iterable[Episode], folder: Path) -> None:
                 files[name].write(array)
                 if name != "frames":
                     files[name].write(np.zeros(1, dtype))  # the final observation's row
-            table.append((rows, len(episode), episode.game))
+            table.append((rows, len(episode), episode.last_observed, episode.game))
             rows += len(episode) + 1
         if not table:
             raise DatasetError("there are no episodes to cache")
-        games = sorted({game for _, _, game in table})
-        files[_EPISODES].write(np.array([(start, length, games.index(game)) for start, length, game in table]))
+        games = sorted({game for *_, game in table})
+        files[_EPISODES].write(np.array([(*numbers, games.index(game)) for *numbers, game in table]))
     finally:
         for file in files.values():
             file.close()

@@ -20,7 +20,8 @@ from pretrainrl.errors import InputError
 class WindowSpec:
     """What an objective reads around time t of an episode of T transitions.
 
-    Windows start at every t with `t + max(future, steps) <= T`, so they never cross an episode's end.
+    Windows start at every t with `t + max(future, steps) <= T`, so they never cross an episode's end. A final frame that
+    only repeats the one before is no observation: there `t + future <= T - 1`.
 
     Attributes:
         future: the last observation read, in steps after t.
@@ -128,7 +129,7 @@ class WindowSampler:
         self.cache, self.spec, self.batch_size = cache, spec, batch_size
         self.seed, self.rank, self.world_size = seed, rank, world_size
         # Windows are numbered through: those of episode e are first[e] .. end[e] - 1.
-        counts = (cache.lengths - spec.reach + 1).clamp(min=0)
+        counts = (torch.minimum(cache.lengths - spec.steps, cache.observed - spec.future) + 1).clamp(min=0)
         self._ends = counts.cumsum(0)
         self._firsts = self._ends - counts
         self.steps_per_epoch = len(self) // (batch_size * world_size)

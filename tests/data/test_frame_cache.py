@@ -54,6 +54,14 @@ def test_every_row_is_where_the_table_says(episodes: list[Episode], tmp_path: Pa
     assert cache.terminations.dtype == torch.bool
 
 
+def test_final_frames_that_are_repetitions_are_marked(episodes: list[Episode], tmp_path: Path) -> None:
+    for episode, final in zip(episodes, ("true", "repeated", "repeated"), strict=True):
+        episode.metadata["final_observation"] = final
+    cache = FrameCache.build(episodes, tmp_path / "cache")
+    assert cache.lengths.tolist() == [5, 1, 9]
+    assert cache.observed.tolist() == [5, 0, 8]
+
+
 def test_nothing_to_cache(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="no episodes"):
         FrameCache.build([], tmp_path / "cache")

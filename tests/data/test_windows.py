@@ -86,6 +86,31 @@ def test_windows_are_those_of_the_reference(lengths: list[int], future: int, ste
     assert sorted(map(key, drawn)) == sorted(map(key, expected))
 
 
+@settings(max_examples=20, deadline=None)
+@given(
+    lengths=st.lists(st.integers(1, 9), min_size=1, max_size=4),
+    future=st.integers(0, 4),
+    steps=st.integers(0, 4),
+    repeated=st.sets(st.integers(0, 3)),
+)
+def test_repeated_final_frames_are_never_offered(lengths: list[int], future: int, steps: int, repeated: set[int]) -> None:
+    """Where the final observation is unknown, windows are those of the same episode without it."""
+    spec, episodes = WindowSpec(future, steps), numbered(lengths)
+    for number in repeated & set(range(len(episodes))):
+        episode = episodes[number]
+        episode.frames[-1], episode.metadata["final_observation"] = 255, "repeated"
+    expected = [window for window in reference(episodes, spec) if not (window[0][:, 40, 40] == 255).any()]
+    with TemporaryDirectory() as folder:
+        cache = FrameCache.build(episodes, Path(folder) / "cache")
+        if not expected:
+            with pytest.raises(InputError, match="shorter"):
+                WindowSampler(cache, spec, 1)
+            return
+        sampler = WindowSampler(cache, spec, 1)
+        drawn = [row for step in range(len(sampler)) for row in rows(sampler.batch(step))]
+    assert sorted(map(key, drawn)) == sorted(map(key, expected))
+
+
 def test_shapes_and_dtypes(cache: FrameCache) -> None:
     batch = WindowSampler(cache, WindowSpec(future=3, steps=2), 8).batch(0)
     assert (batch.frames.shape, batch.frames.dtype) == ((8, 7, 84, 84), torch.uint8)

@@ -1,0 +1,194 @@
+"""NumPy arrays in files, gzip-compressed or plain, read from their start without holding more than was asked for."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from pretrainrl.errors import DatasetError
+
+_GZIP, _NPY = b"\x1f\x8b", b"\x93NUMPY"
+_BLOCK = 1 << 20  # bytes; gzip copies what it reads once more
+_HEADERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
+
+
+class ArrayFile:
+    """An array in NumPy's file format, gzip-compressed or not, whose rows are read one after the other.
+
+    What the file is, is told by its first bytes, not by its name. Shape, dtype and order are checked before anything
+    is allocated, and pickled objects are never loaded. gzip's checksum is checked where the end is reached, by `read`
+    or by `verify`; `numpy.load` does not.
+
+    Args:
+        path: the file.
+        row_shape: shape of one row; further axes of size 1 are let pass.
+        dtypes: NumPy types, abstract ones too, of which the array's must be one.
+
+    Attributes:
+        rows: as the header says.
+        dtype: of the array.
+        position: rows read so far.
+
+    Raises:
+        DatasetError: when it cannot be read or is of another kind.
+    """
+
+    def __init__(self, path: Path, row_shape: tuple[int, ...], dtypes: Sequence[type[np.generic]]) -> None:
+        self.path, self.row_shape, self.position = path, row_shape, 0
+        self._file, shape, self.dtype = open_array(path)
+        self.rows = shape[0] if shape else 0
+        expected = " or ".join(dtype.__name__ for dtype in dtypes)
+        if not shape or tuple(size for size in shape[1:] if size != 1) != row_shape:
+            self.close()
+            raise DatasetError(f"{path} has shape {shape} instead of {('rows', *row_shape)}".replace("'", ""))
+        if not any(np.issubdtype(self.dtype, dtype) for dtype in dtypes):
+            self.close()
+            raise DatasetError(f"{path} holds {self.dtype} instead of {expected}")
+
+    def read(self, rows: int) -> npt.NDArray[Any]:
+        """Read the next `rows` rows, `(rows, *row_shape)`.
+
+        Raises:
+            DatasetError: when the file ends before or is damaged.
+        """
+        out = np.empty((rows, *self.row_shape), self.dtype)
+        self.read_into(out)
+        return out
+
+    def read_into(self, out: npt.NDArray[Any]) -> None:
+        """Fill `out` with the next `len(out)` rows.
+
+        Args:
+            out: `(rows, *row_shape)`, contiguous, of the array's dtype.
+
+        Raises:
+            DatasetError: when the file ends before or is damaged.
+        """
+        if not out.size:
+            return
+        target, done = out.reshape(-1).view(np.uint8).data, 0
+        row_bytes = out.nbytes // len(out)
+        with self._naming_damage():  # one read at a time: what came before the end of a truncated file counts
+            while done < len(target):
+                try:
+                    count = self._file.readinto1(target[done : done + _BLOCK])  # type: ignore[attr-defined]
+                except EOFError:
+                    count = 0
+                if not count:
+                    raise DatasetError(
+                        f"{self.path} is truncated: it ends after {self.position + done // row_bytes:,} complete rows of "
+                        f"{self.rows:,}; download it again, or ask for fewer"
+                    )
+                done += count
+            self.position += len(out)
+            if self.position == self.rows:
+                self._check_end()
+
+    def verify(self) -> None:
+        """Read on to the end, so that truncation and damage anywhere are noticed.
+
+        Raises:
+            DatasetError: when there is any.
+        """
+        while self.position < self.rows:
+            row_bytes = max(1, self.dtype.itemsize * int(np.prod(self.row_shape)))
+            self.read(min(self.rows - self.position, max(1, _BLOCK // row_bytes)))
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def _check_end(self) -> None:
+        """Read past the last row, which makes gzip compare its checksum."""
+        try:
+            more = self._file.read(1)
+        except EOFError:
+            raise DatasetError(f"{self.path} is truncated: the end of the gzip stream is missing") from None
+        if more:
+            raise DatasetError(f"{self.path} is damaged: there is more in it than the {self.rows:,} rows of its header")
+
+    @contextmanager
+    def _naming_damage(self) -> Iterator[None]:
+        with _as_dataset_errors(self.path, f" near row {self.position:,}"):
+            yield
+
+
+def open_array(path: Path) -> tuple[IO[bytes], tuple[int, ...], np.dtype[Any]]:
+    """Open an array's file, gzip-compressed or plain, and read its header.
+
+    Returns:
+        The file at the first row, shape and dtype.
+
+    Raises:
+        DatasetError: when it cannot be read, is no array, or one of Python objects or in Fortran order.
+    """
+    with _as_dataset_errors(path), path.open("rb") as raw:
+        start = raw.read(32)
+    if not start:
+        raise DatasetError(f"{path} is empty; download it again")
+    if not start.startswith((_GZIP, _NPY)):
+        raise DatasetError(
+            f"{path} is neither gzip nor a NumPy array; it begins with {start!r}: probably an error page "
+            "that was saved under its name; download it again"
+        )
+    with _as_dataset_errors(path):
+        file = cast(IO[bytes], gzip.GzipFile(path, "rb") if start.startswith(_GZIP) else path.open("rb"))
+        try:
+            shape, fortran_order, dtype = _read_header(file)
+        except (ValueError, EOFError) as error:
+            file.close()
+            raise DatasetError(f"{path} holds no NumPy array, or only a part of its header ({error})") from error
+        except BaseException:
+            file.close()
+            raise
+    if dtype.hasobject or fortran_order:
+        file.close()
+        what = "pickled Python objects, which are never loaded" if dtype.hasobject else "an array in Fortran order"
+        raise DatasetError(f"{path} holds {what}; an array of numbers in C order is needed")
+    return file, shape, dtype
+
+
+def read_number(path: Path) -> int:
+    """Read the integer that is all an array's file holds.
+
+    Raises:
+        DatasetError: when it holds something else.
+    """
+    file, shape, dtype = open_array(path)
+    with file, _as_dataset_errors(path):
+        if int(np.prod(shape)) != 1 or not np.issubdtype(dtype, np.integer):
+            raise DatasetError(f"{path} holds {dtype} of shape {shape} instead of one integer")
+        content = file.read(dtype.itemsize)
+    if len(content) < dtype.itemsize:
+        raise DatasetError(f"{path} is truncated; download it again")
+    return int(np.frombuffer(content, dtype)[0])
+
+
+def _read_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    version = np.lib.format.read_magic(file)
+    if version not in _HEADERS:
+        raise ValueError(f"version {version} of the format is unknown")
+    return _HEADERS[version](file)
+
+
+@contextmanager
+def _as_dataset_errors(path: Path, where: str = "") -> Iterator[None]:
+    """What goes wrong in reading is not to be taken for what goes wrong in writing: both are `OSError`."""
+    try:
+        yield
+    except (gzip.BadGzipFile, zlib.error) as error:
+        raise DatasetError(f"{path} is damaged{where} ({error}); download it again") from error
+    except EOFError as error:
+        raise DatasetError(f"{path} is truncated{where}; download it again") from error
+    except OSError as error:
+        raise DatasetError(f"cannot read {path}: {error.strerror or error}") from error
