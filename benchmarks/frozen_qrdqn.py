@@ -48,8 +48,8 @@ def main() -> None:
     arguments = parser(__doc__)
     arguments.add_argument("--game", default="pong")
     arguments.add_argument("--turns", type=int, default=3)
-    arguments.add_argument("--naive-steps", type=int, default=2, help="environment steps in one turn of the slow one")
-    arguments.add_argument("--steps", type=int, default=100, help="environment steps in one turn of the fast one")
+    arguments.add_argument("--naive-steps", type=int, default=1, help="environment steps in one turn of the slow one")
+    arguments.add_argument("--steps", type=int, default=60, help="environment steps in one turn of the fast one")
     args = arguments.parse_args()
     warnings.filterwarnings("ignore", message=".*GPU.*")
 

@@ -84,14 +84,14 @@ def test_stacks_of_vec_frame_stack_are_encoded() -> None:
 
 def test_p6_one_forward_pass_a_step_whatever_the_updates(batches: list[int]) -> None:
     settings = {"buffer_size": 50, "learning_starts": 5, "batch_size": 4, "train_freq": 1, "gradient_steps": 2}
-    DQN("CnnPolicy", random_frames(1), policy_kwargs=policy_kwargs(ENCODER, features_dim=8), **settings).learn(20)
-    assert sum(batches) > 20 * 8, "as an extractor, replayed frames are encoded again and again"
+    DQN("CnnPolicy", random_frames(1), policy_kwargs=policy_kwargs(ENCODER, features_dim=8), **settings).learn(12)
+    assert sum(batches) > 12 * 8, "as an extractor, replayed frames are encoded again and again"
 
     batches.clear()
-    DQN("MlpPolicy", VecEncodeObservation(random_frames(1), ENCODER), **settings).learn(20)
-    finals = 20 // 3
-    assert len(batches) == 1 + 20
-    assert sum(batches) == 1 + 20 + finals
+    DQN("MlpPolicy", VecEncodeObservation(random_frames(1), ENCODER), **settings).learn(12)
+    finals = 12 // 3
+    assert len(batches) == 1 + 12
+    assert sum(batches) == 1 + 12 + finals
 
 
 def test_p17_terminal_observations_are_encoded_in_the_same_pass(batches: list[int]) -> None:
@@ -176,10 +176,10 @@ def test_agents_are_ordinary_mlp_ones(cls: Any, tmp_path: Any) -> None:
 def test_evaluation_reports_raw_scores(tmp_path: Any, recwarn: pytest.WarningsRecorder) -> None:
     env = VecEncodeObservation(AtariVecEnv("qbert", 2, seed=0), ENCODER)
     agent = A2C("MlpPolicy", env, n_steps=4, policy_kwargs={"net_arch": [8]})
-    evaluation = VecEncodeObservation(AtariVecEnv("qbert", 2, seed=1, max_episode_steps=50), ENCODER)
+    evaluation = VecEncodeObservation(AtariVecEnv("qbert", 2, seed=1, max_episode_steps=25), ENCODER)
     agent.learn(8, callback=EvalCallback(evaluation, eval_freq=4, n_eval_episodes=2, verbose=0))
     scores, lengths = evaluate_policy(agent, evaluation, n_eval_episodes=2, return_episode_rewards=True, deterministic=False)
-    assert all(score % 25 == 0 for score in scores) and lengths == [50, 50]
+    assert all(score % 25 == 0 for score in scores) and lengths == [25, 25]
     assert not [warning for warning in recwarn if "Monitor" in str(warning.message)]
 
 
