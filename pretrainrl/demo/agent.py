@@ -7,9 +7,12 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from gymnasium.spaces import Box
 from sb3_contrib import QRDQN
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from torch import Tensor, nn
 
 import pretrainrl
 from pretrainrl.cards import Card
@@ -21,7 +24,23 @@ BINS = 48  # points of a learning curve
 EVALUATION_SEED = 10_000
 SPEED_STEPS = 800  # over which the environment's speed is measured
 
-# Two updates for every step of the eight games. Small next to published settings, because a page is to appear in minutes.
+Report = Callable[[int, str], None]
+
+
+class NormalisedFeatures(BaseFeaturesExtractor):
+    """LayerNorm on (B, features_dim): encoders differ in the scale of their features, and agents should not."""
+
+    def __init__(self, observation_space: Box) -> None:
+        super().__init__(observation_space, observation_space.shape[0])
+        self.norm = nn.LayerNorm(observation_space.shape[0])
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Normalise (B, features_dim)."""
+        normalised: Tensor = self.norm(features)
+        return normalised
+
+
+# Four updates after each step of the eight games, one for two transitions: little, because the page is to appear in minutes.
 QRDQN_SETTINGS: dict[str, Any] = {
     "learning_rate": 2.5e-4,
     "learning_starts": 800,
@@ -32,10 +51,13 @@ QRDQN_SETTINGS: dict[str, Any] = {
     "target_update_interval": 400,
     "exploration_fraction": 0.3,
     "exploration_final_eps": 0.02,
-    "policy_kwargs": {"net_arch": [256], "n_quantiles": 51, "optimizer_kwargs": {"eps": 1.5e-4, "fused": True}},
+    "policy_kwargs": {
+        "features_extractor_class": NormalisedFeatures,
+        "net_arch": [256],
+        "n_quantiles": 51,
+        "optimizer_kwargs": {"eps": 1.5e-4, "fused": True},
+    },
 }
-
-Report = Callable[[int, str], None]
 
 
 class Agent(Card):
@@ -46,7 +68,7 @@ class Agent(Card):
         sha256: of its weights.
         game: slug.
         steps: it learned from.
-        reward_rates: points per 1,000 steps, each reward counted by its sign, in equal parts of the time it learned.
+        reward_rates: gains minus losses per 1,000 steps, however large each, in equal parts of the time it learned.
         returns: scores of games after learning, played greedily.
         steps_per_second: while learning.
         encoded_steps_per_second: of the game played with random actions and encoded, without an agent.
@@ -120,7 +142,7 @@ class _Curve(BaseCallback):
     def _on_step(self) -> bool:
         self.rewards.append(float(np.mean(self.locals["rewards"])))
         recent = 1000 * float(np.mean(self.rewards[-250:]))
-        self._report(ENVS, f"{recent:+.1f} points per 1,000 steps")
+        self._report(ENVS, f"{recent:+.1f} rewards per 1,000 steps")
         return True
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 import platform
 import statistics
@@ -63,7 +64,7 @@ def write_page(out: Path, measured: Measured) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(number=_number, duration=_duration, title=_title, quoted=repr, zip=zip)
+    environment.filters.update(number=_number, duration=_duration, title=_title, quoted=json.dumps, zip=zip)
     page = environment.get_template("template.html").render(_context(out, measured))
     with atomic_path(out / "index.html") as temporary:
         temporary.write_text(page, encoding="utf-8")
@@ -136,7 +137,7 @@ def _learning_chart(measured: Measured) -> Chart:
         lines.append(Line(agent.encoder, style, list(zip(xs, smoothed, strict=True))))
     random_play = measured.collected[0].reward_rate
     lines.append(Line("random play", "baseline", [(0, random_play)]))
-    return line_chart(lines, "environment steps", "points per 1,000 steps")
+    return line_chart(lines, "environment steps", "rewards per 1,000 steps")
 
 
 def _verdict(measured: Measured) -> str:
@@ -168,6 +169,6 @@ def _number(value: float, digits: int = 0) -> str:
 
 
 def _duration(seconds: float) -> str:
-    """`75` -> `1 min 15 s`."""
+    """`65` -> `1 min 5 s`."""
     minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s" if seconds >= 10 else f"{seconds:.1f} s"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s" if seconds >= 10 else f"{seconds:.1f} s"

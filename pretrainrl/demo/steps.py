@@ -54,7 +54,7 @@ class Collected(Card):
         transitions: in it.
         frames: in it, final observations included.
         bytes_per_frame: on disk, everything else in the dataset included.
-        reward_rate: points per 1,000 transitions, each reward counted by its sign, as the agents' are.
+        reward_rate: gains minus losses per 1,000 transitions, however large each.
         returns: scores of the games that were played to their end.
         seconds: it took.
     """
