@@ -33,7 +33,8 @@ def publish(
     algorithm: str = "unknown",
     description: str | None = None,
     author: str = "pretrainrl",
-    metadata: Mapping[str, Any] | None = None,
+    metadata: Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None = None,
+    preprocessing: Mapping[str, Any] = PREPROCESSING,
     overwrite: bool = False,
 ) -> minari.MinariDataset:
     """Write `episodes` of one game as the Minari dataset `name` under `MINARI_DATASETS_PATH`.
@@ -48,7 +49,8 @@ def publish(
         algorithm: who played.
         description: a sentence for people; by default made from the rest.
         author: of the dataset.
-        metadata: further facts, JSON values.
+        metadata: further facts, JSON values; or a function that gives them once the last episode has been read.
+        preprocessing: how the frames and rewards were made.
         overwrite: replace a dataset of the same id.
 
     Raises:
@@ -66,14 +68,14 @@ def publish(
         with closing(env), tempfile.TemporaryDirectory(prefix=".publish-", dir=root) as scratch:
             new, old = Path(scratch) / "new", Path(scratch) / "old"
             facts = {
-                **(metadata or {}),
                 "dataset_id": name,
                 "author": {author},
                 "algorithm_name": algorithm,
                 "description": description or f"Single 84x84 frames of {game.env_id}, lossless; played by: {algorithm}.",
                 **_provenance(game, env, sticky_actions),
+                "preprocessing": dict(preprocessing),
             }
-            _write(new / "data", episodes, game, env, facts)
+            _write(new / "data", episodes, game, env, lambda: {**_evaluated(metadata), **facts})
             _create_namespace(namespace)
             _move(new, target, old if overwrite else None)
     except OSError as error:
@@ -127,8 +129,14 @@ def exists_error(name: str) -> DatasetError:
     return DatasetError(f"{name} exists at {datasets_root() / name}; choose another version or delete it first")
 
 
-def _write(data: Path, episodes: Iterable[Episode], game: Game, env: Env[Any, Any], facts: Mapping[str, Any]) -> None:
-    """Write a dataset in Minari's layout to the folder `data`."""
+def _evaluated(metadata: Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None) -> Mapping[str, Any]:
+    return metadata() if callable(metadata) else metadata or {}
+
+
+def _write(
+    data: Path, episodes: Iterable[Episode], game: Game, env: Env[Any, Any], facts: Callable[[], Mapping[str, Any]]
+) -> None:
+    """Write a dataset in Minari's layout to the folder `data`; `facts` is called when the episodes are written."""
     data.mkdir(parents=True)
     storage = MinariStorage.new(
         data,
@@ -144,7 +152,7 @@ def _write(data: Path, episodes: Iterable[Episode], game: Game, env: Env[Any, An
             writer.write(episode)
     if not writer.episodes:
         raise InputError(f"there are no episodes of {game.slug!r} to publish")
-    storage.update_metadata({**facts, "total_episodes": writer.episodes, "total_steps": writer.steps})
+    storage.update_metadata({**facts(), "total_episodes": writer.episodes, "total_steps": writer.steps})
     storage.update_metadata({"dataset_size": float(storage.get_size())})
 
 
@@ -164,7 +172,6 @@ def _provenance(game: Game, env: Env[Any, Any], sticky_actions: float) -> dict[s
         "ale_py_version": package_version("ale-py"),
         "action_meanings": list(env.unwrapped.get_action_meanings()),  # type: ignore[attr-defined]
         "sticky_actions": sticky_actions,
-        "preprocessing": PREPROCESSING,
         "minari_version": package_version("minari"),
         "code_permalink": f"pretrainrl=={package_version('pretrainrl')}",
         "requirements": ["ale-py>=0.12", "gymnasium[atari]>=1.1"],

@@ -7,6 +7,7 @@ about 230 bytes a frame, and are read by plain Minari without knowing of it.
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -28,17 +29,25 @@ class EpisodeWriter:
     """
 
     def __init__(self, data_path: Path) -> None:
-        self._file = h5py.File(data_path / _MAIN_FILE, "a", track_order=True)
+        self._disk = _Disk(data_path / _MAIN_FILE)
+        self._file = h5py.File(self._disk, "a", track_order=True)
         self.episodes, self.steps = 0, 0
 
     def __enter__(self) -> EpisodeWriter:
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(self, exception: type[BaseException] | None, *_: object) -> None:
         self._file.close()
+        self._disk.close()
+        if exception is None:
+            self._disk.check()
 
     def write(self, episode: Episode) -> None:
-        """Write one episode, its metadata as attributes of its group."""
+        """Write one episode, its metadata as attributes of its group.
+
+        Raises:
+            OSError: when the file cannot be written, for example because the disk is full.
+        """
         group = self._file.create_group(f"episode_{self.episodes}")
         group.attrs.update({**episode.metadata, "id": self.episodes, "total_steps": len(episode)})
         _write(group, "observations", episode.frames)
@@ -48,6 +57,43 @@ class EpisodeWriter:
             _write(group.require_group("infos"), name, array)
         self.episodes += 1
         self.steps += len(episode)
+        self._file.flush()
+        self._disk.check()
+
+
+class _Disk(io.FileIO):
+    """A file whose writes never fail, to HDF5: it crashes the process when it cannot write what it has in memory.
+
+    The first failure is kept for `check`, and what is written from then on is dropped.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "r+" if path.exists() else "x+")
+        self._failure: OSError | None = None
+
+    def check(self) -> None:
+        """Raise the error of the first write that failed, if any did."""
+        if self._failure is not None:
+            raise self._failure
+
+    def write(self, data: Any) -> int:
+        """Write all of `data`, unless a write failed before."""
+        view = memoryview(data).cast("B")
+        done = 0
+        try:
+            while done < len(view) and self._failure is None:
+                done += super().write(view[done:])
+        except OSError as error:
+            self._failure = error
+        return len(view)
+
+    def truncate(self, size: int | None = None) -> int:
+        """Set the size of the file, unless a write failed before."""
+        try:
+            return super().truncate(size) if self._failure is None else 0
+        except OSError as error:
+            self._failure = error
+            return 0
 
 
 def _write(group: h5py.Group, name: str, array: npt.NDArray[Any]) -> None:

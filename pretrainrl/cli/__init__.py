@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from pretrainrl.cli import encoders
+from pretrainrl.cli import encoders, import_
 from pretrainrl.cli.collect import collect
 from pretrainrl.cli.demo import demo
 from pretrainrl.cli.pretrain import pretrain
@@ -24,6 +24,7 @@ app.command("encoders")(encoders.encoders)
 app.command("info")(encoders.info)
 app.command("verify")(encoders.verify)
 app.command("collect")(collect)
+app.add_typer(import_.app, name="import")
 app.command("pretrain")(pretrain)
 
 

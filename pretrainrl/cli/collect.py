@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
-from pretrainrl.errors import DatasetError
+from pretrainrl.cli.publishing import is_done, root_of_datasets
 from pretrainrl.progress import progress_bar
 
 console = Console()
@@ -47,9 +44,9 @@ def collect(
         "sticky_actions": sticky_actions,
         "ram": ram,
     }
-    with _root(out), stop_requests() as stop, progress_bar() as progress:
+    with root_of_datasets(out), stop_requests() as stop, progress_bar() as progress:
         ids = [dataset_id(slug, kind, version) for slug in slugs]
-        done = [name for name in ids if _is_done(name, settings, resume)]
+        done = [name for name in ids if is_done(name, "collection", settings, resume)]
         task = progress.add_task("", total=steps * (len(ids) - len(done)), note="transitions")
 
         def advance(new: int) -> None:
@@ -70,39 +67,3 @@ def collect(
             size = dataset.storage.metadata["dataset_size"]
             console.print(f"{name}  {steps:,} transitions, {len(dataset)} episodes, {size:.1f} MB", soft_wrap=True)
         console.print(f"in {datasets_root()}", soft_wrap=True)
-
-
-def _is_done(name: str, settings: dict[str, Any], resume: bool) -> bool:
-    """Whether the dataset `name` is there, collected with the same settings.
-
-    Raises:
-        DatasetError: when it is there without `resume`, or was made with other settings.
-    """
-    from pretrainrl.integrations.minari import open_dataset
-    from pretrainrl.integrations.minari.ids import datasets_root
-    from pretrainrl.integrations.minari.publish import exists_error
-
-    if not (datasets_root() / name).exists():
-        return False
-    if not resume:
-        raise exists_error(name)
-    made = open_dataset(name).metadata.get("collection", {})
-    different = [f"{key} {made.get(key)} instead of {value}" for key, value in settings.items() if made.get(key) != value]
-    if different:
-        raise DatasetError(f"{name} exists with {', '.join(different)}; choose another --version")
-    return True
-
-
-@contextmanager
-def _root(out: Path | None) -> Iterator[None]:
-    """Make `out` the root of Minari's datasets for a while."""
-    before = os.environ.get("MINARI_DATASETS_PATH")
-    if out is not None:
-        os.environ["MINARI_DATASETS_PATH"] = str(out)
-    try:
-        yield
-    finally:
-        if before is not None:
-            os.environ["MINARI_DATASETS_PATH"] = before
-        elif out is not None:
-            del os.environ["MINARI_DATASETS_PATH"]
