@@ -2,6 +2,9 @@
 
 import json
 import multiprocessing
+import os
+import resource
+import signal
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -90,6 +93,37 @@ def test_unwritable_folder(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="cannot write"):
         FrameCache.build([make_episode(3)], tmp_path / "file" / "cache")
+
+
+def test_full_disk(tmp_path: Path) -> None:
+    """A quota on the size of files, as a full disk but without filling one."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))
+    try:
+        with pytest.raises(InputError, match="cannot write the frame cache"):
+            FrameCache.build([make_episode(20)], tmp_path / "cache")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_killed_build(tmp_path: Path) -> None:
+    """What it leaves behind is hidden, and in nobody's way."""
+
+    def build() -> None:
+        def episodes() -> Iterator[Episode]:
+            yield make_episode(5)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        FrameCache.build(episodes(), tmp_path / "cache")
+
+    process = multiprocessing.get_context("fork").Process(target=build)
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    [left] = tmp_path.iterdir()
+    assert left.name.startswith(".cache.")
+    assert FrameCache.build([make_episode(7)], tmp_path / "cache").num_transitions == 7
 
 
 def test_missing_cache(tmp_path: Path) -> None:
