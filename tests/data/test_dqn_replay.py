@@ -5,10 +5,13 @@ import tracemalloc
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
 from dqn_shards import Log, log_of, npy, numbered, write_shard
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pretrainrl.data import dqn_replay
 from pretrainrl.data.array_file import ArrayFile
@@ -53,6 +56,44 @@ def test_real_episodes_come_back(tmp_path: Path) -> None:
     assert np.array_equal(episodes[-1].frames[-1], played[len(episodes) - 1].frames[len(episodes[-1])])
     assert all(episode.game == "breakout" for episode in episodes)
     assert findings == Findings(dropped_padding_rows=3 * len(episodes))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    lengths=st.lists(st.integers(1, 9), min_size=1, max_size=5),
+    padding=st.integers(0, 3),
+    start=st.integers(0, 12),
+    missing=st.integers(0, 6),
+    steps=st.integers(1, 40),
+)
+def test_transitions_are_those_that_were_played(
+    lengths: list[int], padding: int, start: int, missing: int, steps: int
+) -> None:
+    """Any part of a log gives its transitions in order, as many as were asked for, each once."""
+    log = log_of(numbered(lengths), padding)
+    part = {name: array[start : len(array) - missing] for name, array in log.items()}
+    if not len(part["action"]):
+        return
+    played = np.flatnonzero(part["observation"].any((1, 2)))
+    if len(played) and not part["terminal"][played[-1]]:
+        played = played[:-1]  # what follows the last row is not known
+    with TemporaryDirectory() as folder:
+        write_shard(Path(folder), part)
+        episodes = read(Path(folder), steps)
+    rows = [
+        row
+        for episode in episodes
+        for row in range(episode.metadata["shard_row"], episode.metadata["shard_row"] + len(episode))
+    ]
+    assert rows == played[:steps].tolist()
+    for episode in episodes:
+        first = episode.metadata["shard_row"]
+        assert np.array_equal(episode.frames[:-1], part["observation"][first : first + len(episode)])
+        assert np.array_equal(episode.actions, part["action"][first : first + len(episode)])
+        ended = bool(part["terminal"][first + len(episode) - 1])
+        assert episode.terminations[-1] == ended != episode.truncations[-1]
+        final = first + len(episode) - ended
+        assert np.array_equal(episode.frames[-1], part["observation"][final])
 
 
 def test_ends_and_final_observations(tmp_path: Path, log: Log) -> None:
