@@ -41,7 +41,7 @@ class Size:
     evaluation_steps: int
 
 
-FULL = Size(8_000, 240, 64, 16_000, 8, 3_000)
+FULL = Size(8_000, 200, 64, 14_000, 8, 3_000)
 FAST = Size(400, 40, 16, 800, 2, 40)
 
 
