@@ -11,7 +11,10 @@ EXAMPLES = sorted((Path(__file__).resolve().parent.parent / "examples").glob("*.
 # What an example has to print for its main claim to hold.
 SAYS = {
     "load_dataset_with_minari": ["as stacks: (", "environment: ALE/Breakout-v5"],
-    "pretrain_your_own": ["siammae.mine: impala pre-trained with siammae on breakout, spaceinvaders", "as vectors (2, 3872)"],
+    "pretrain_your_own": [
+        "transitions of breakout, spaceinvaders",
+        "(2, 4, 84, 84) uint8 -> map (2, 32, 11, 11) -> (2, 3872)",
+    ],
     "register_your_own_encoder": ["registered: mine, mine.tinyconv", "keeps the contract", "(8, 1944) float16"],
     "sb3_frozen_encoder": ["of the encoder: nothing", "Box(-inf, inf, (3872,), float16)", "encoder in front of it:"],
 }
