@@ -17,7 +17,7 @@ help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 demo: $(VENV)/installed-plot  ## the whole path on real frames, minutes on a CPU, ending in demo/index.html; options with ARGS="--fast"
-	$(BIN)/pretrainrl demo $(ARGS)
+	$(BIN)/pretrainrl demo --resume $(ARGS)
 
 test: $(VENV)/installed-dev  ## the tests, but for the heavy ones; options with ARGS="-k registry"
 	$(BIN)/python -m pytest -m "not heavy" $(ARGS)

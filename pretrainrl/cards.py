@@ -210,6 +210,11 @@ class EncoderCard(Card):
     FILE: ClassVar[str] = "card.toml"
 
     @property
+    def sha256(self) -> str | None:
+        """Of the weights' file; None for untrained, seeded weights."""
+        return self.weights.sha256
+
+    @property
     def features_dim(self) -> int:
         """Length of a feature vector."""
         channels, height, width = self.feature_map_shape
