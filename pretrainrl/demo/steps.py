@@ -14,6 +14,7 @@ from pretrainrl.cards import Card, EncoderCard
 from pretrainrl.integrations.minari import collect_dataset, dataset_id, open_dataset
 
 OBJECTIVE = "siammae"
+LEARNING_RATE = 5e-4  # the preset's 1e-3, with a warm-up as short as the demo's, blows the features up a hundredfold
 ENCODER = f"{OBJECTIVE}.demo"
 RAW_FRAME_BYTES = 84 * 84
 
@@ -97,6 +98,7 @@ def pretrain(datasets: Sequence[str], size: Size, seed: int, folder: Path) -> En
         name=ENCODER,
         steps=size.pretraining_steps,
         batch_size=size.batch_size,
+        lr=LEARNING_RATE,
         seed=seed,
         out=folder,
         checkpoint_every=60,

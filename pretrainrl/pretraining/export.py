@@ -57,7 +57,7 @@ def export_card(
             seed=config.seed,
             commit=commit,
             command=_command(config, steps),
-            minutes=round(minutes, 2),
+            minutes=float(f"{minutes:.3g}"),
             hardware=torch.cuda.get_device_name(device) if device.type == "cuda" else f"{os.cpu_count()} CPU cores",
         ),
         paper=objective.paper,
