@@ -11,7 +11,7 @@ import typer
 def demo(
     fast: Annotated[bool, typer.Option("--fast", help="Under a minute: shows that it works, learns nothing.")] = False,
     games: Annotated[tuple[str, str], typer.Option(help="Both are pre-trained on; the agents play the first.")] = (
-        "road_runner",
+        "ms_pacman",
         "breakout",
     ),
     seed: Annotated[int, typer.Option(min=0, help="Of collection, pre-training and agents.")] = 0,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -70,6 +71,8 @@ class Agent(Card):
         steps: it learned from.
         reward_rates: gains minus losses per 1,000 steps, however large each, in equal parts of the time it learned.
         returns: scores of games after learning, played greedily.
+        habit: the action it played most often in them.
+        habit_share: share of that action; near 1 the agent does not look at the screen, whatever the encoder.
         steps_per_second: while learning.
         encoded_steps_per_second: of the game played with random actions and encoded, without an agent.
         seconds: learning and evaluation took.
@@ -81,6 +84,8 @@ class Agent(Card):
     steps: int
     reward_rates: tuple[float, ...] = ()
     returns: tuple[float, ...] = ()
+    habit: str
+    habit_share: float
     steps_per_second: float
     encoded_steps_per_second: float
     seconds: float = 0
@@ -96,20 +101,26 @@ def fine_tune(game: str, encoder: str, size: Size, seed: int, report: Report) ->
     model.learn(size.agent_steps, callback=curve)
     seconds = time.monotonic() - began
     env.close()
+    returns, played = _play(model, game, encoder, size, seed, report)
+    habit, count = played.most_common(1)[0]
     return Agent(
         encoder=encoder,
         sha256=pretrainrl.make_encoder(encoder).sha256,
         game=game,
         steps=len(curve.rewards) * ENVS,
         reward_rates=tuple(round(1000 * float(part.mean()), 3) for part in np.array_split(curve.rewards, BINS) if part.size),
-        returns=tuple(_play(model, game, encoder, size, seed, report)),
+        returns=returns,
+        habit=habit,
+        habit_share=count / played.total(),
         steps_per_second=len(curve.rewards) * ENVS / seconds,
         encoded_steps_per_second=env_speed,
     )
 
 
-def _play(model: QRDQN, game: str, encoder: str, size: Size, seed: int, report: Report) -> list[float]:
-    """Scores of whole games under the greedy policy."""
+def _play(
+    model: QRDQN, game: str, encoder: str, size: Size, seed: int, report: Report
+) -> tuple[tuple[float, ...], Counter[str]]:
+    """Scores of whole games under the greedy policy, and how often it played each action."""
     games = AtariVecEnv(
         game,
         size.evaluation_games,
@@ -118,17 +129,18 @@ def _play(model: QRDQN, game: str, encoder: str, size: Size, seed: int, report: 
         clip_reward=False,
         max_episode_steps=size.evaluation_steps,
     )
+    names = games.get_action_meanings()
+    played: Counter[str] = Counter()
+
+    def count(scope: dict[str, Any], _: dict[str, Any]) -> None:
+        if scope["i"] == 0:  # it is called for each game of a step
+            played.update(names[action] for action in scope["actions"])
+            report(0, f"playing {size.evaluation_games} games")
+
     env = VecEncodeObservation(games, encoder)
-    note = f"playing {size.evaluation_games} games"
-    returns, _ = evaluate_policy(
-        model,
-        env,
-        size.evaluation_games,
-        return_episode_rewards=True,
-        callback=lambda *_: report(0, note),
-    )
+    returns, _ = evaluate_policy(model, env, size.evaluation_games, return_episode_rewards=True, callback=count)
     env.close()
-    return [float(value) for value in returns]  # type: ignore[union-attr]  # a list, because of return_episode_rewards
+    return tuple(map(float, returns)), played  # type: ignore[arg-type]  # a list, because of return_episode_rewards
 
 
 class _Curve(BaseCallback):

@@ -32,6 +32,7 @@ from pretrainrl.registry import import_target
 PADDING = 2  # of the tiles in a run folder's figure
 TILE = 84
 SHOWN_PER_GAME = 2
+HABIT = 0.95  # share of one action from which on an agent is said not to look
 SMOOTHING = 6  # points of a learning curve
 
 
@@ -144,6 +145,12 @@ def _verdict(measured: Measured) -> str:
     """Say in words what the agents reached, and what that is worth."""
     if measured.fast:
         return "At this size nothing can be learned: the curves show that everything works, and no more."
+    idle = [agent.encoder for agent in measured.agents if agent.habit_share > HABIT]
+    if idle:
+        return (
+            f"The agent on {' and the one on '.join(idle)} plays almost nothing but one action (see the table): that may "
+            "score, but it does not depend on what is seen, so the encoders are not compared by it."
+        )
     pretrained, untrained = (statistics.fmean(agent.returns) for agent in measured.agents)
     spread = max(statistics.pstdev(agent.returns) for agent in measured.agents)
     games = len(measured.agents[0].returns)

@@ -50,7 +50,7 @@ def test_the_page_needs_nothing_else(finished: Path) -> None:
 def test_the_page_shows_what_was_measured(finished: Path) -> None:
     page = page_of(finished)
     assert page.count('<img src="data:image/png') in range(6, 13) and page.count("<svg") == 2
-    for game, title in (("roadrunner", "Road Runner"), ("breakout", "Breakout")):
+    for game, title in (("mspacman", "Ms Pacman"), ("breakout", "Breakout")):
         assert f"pretrainrl/atari/{game}-random-v0" in page and f"{title}, reconstruction" in page
     for text in ("windows a second", "bytes a frame on disk", "environment steps a second", "1 seed", "sha256", "SiamMAE"):
         assert text in page, text
@@ -71,8 +71,8 @@ def test_the_code_on_the_page_works(finished: Path) -> None:
 @pytest.mark.slow
 def test_the_users_folders_are_left_alone(finished: Path) -> None:
     assert Path(os.environ["MINARI_DATASETS_PATH"]) not in finished.parents
-    assert not (Path(os.environ["MINARI_DATASETS_PATH"]) / "pretrainrl/atari/roadrunner-random-v0").exists()
-    assert (finished / "datasets/pretrainrl/atari/roadrunner-random-v0/data").is_dir()
+    assert not (Path(os.environ["MINARI_DATASETS_PATH"]) / "pretrainrl/atari/mspacman-random-v0").exists()
+    assert (finished / "datasets/pretrainrl/atari/mspacman-random-v0/data").is_dir()
 
 
 @pytest.mark.slow
@@ -83,7 +83,7 @@ def test_a_finished_demo_only_writes_its_page_again(finished: Path) -> None:
 
     before, page = work(), page_of(finished)
     (finished / "index.html").unlink()
-    assert run_demo(("road_runner", "breakout"), finished, fast=True, resume=True) == finished / "index.html"
+    assert run_demo(("ms_pacman", "breakout"), finished, fast=True, resume=True) == finished / "index.html"
     assert work() == before and page_of(finished) == page
 
 
