@@ -3,6 +3,7 @@
 from pretrainrl.data.collect import collect_episodes
 from pretrainrl.data.episode import Episode
 from pretrainrl.data.frame_cache import FrameCache
-from pretrainrl.data.windows import Batch, WindowSampler, WindowSpec
+from pretrainrl.data.sampler import WindowSampler
+from pretrainrl.data.windows import Batch, Returns, WindowSpec
 
-__all__ = ["Batch", "Episode", "FrameCache", "WindowSampler", "WindowSpec", "collect_episodes"]
+__all__ = ["Batch", "Episode", "FrameCache", "Returns", "WindowSampler", "WindowSpec", "collect_episodes"]

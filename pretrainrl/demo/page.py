@@ -18,7 +18,7 @@ from torch import Tensor
 from torchvision.io import decode_image, encode_png
 
 from pretrainrl.cards import OBJECTIVES, EncoderCard
-from pretrainrl.data.windows import WindowSampler
+from pretrainrl.data.sampler import WindowSampler
 from pretrainrl.demo.agent import QRDQN_SETTINGS, Agent
 from pretrainrl.demo.curves import Chart, Line, line_chart, smooth
 from pretrainrl.demo.steps import OBJECTIVE, RAW_FRAME_BYTES, Collected, loss_curve

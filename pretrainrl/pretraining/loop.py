@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from pretrainrl.cards import EncoderCard
 from pretrainrl.data.frame_cache import FrameCache
-from pretrainrl.data.windows import Batch, WindowSampler
+from pretrainrl.data.sampler import WindowSampler
+from pretrainrl.data.windows import Batch
 from pretrainrl.device import resolve_device
 from pretrainrl.encoders import make_backbone
 from pretrainrl.errors import InputError

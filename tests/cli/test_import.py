@@ -15,7 +15,8 @@ from dqn_shards import log_of, numbered, write_shard
 
 from pretrainrl.cli import main
 from pretrainrl.data import dqn_replay as reading
-from pretrainrl.data.windows import WindowSampler, WindowSpec
+from pretrainrl.data.sampler import WindowSampler
+from pretrainrl.data.windows import WindowSpec
 from pretrainrl.integrations.minari import cache_datasets, local_ids, open_dataset
 
 PONG, BREAKOUT = "pretrainrl/atari/pong-dqn-replay-v0", "pretrainrl/atari/breakout-dqn-replay-v0"

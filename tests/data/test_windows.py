@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from pretrainrl.data.collect import collect_episodes
 from pretrainrl.data.episode import Episode
 from pretrainrl.data.frame_cache import FrameCache
-from pretrainrl.data.windows import Batch, WindowSampler, WindowSpec
+from pretrainrl.data.sampler import WindowSampler
+from pretrainrl.data.windows import Batch, Returns, WindowSpec
 from pretrainrl.errors import InputError
 
 

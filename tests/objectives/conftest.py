@@ -7,7 +7,8 @@ import torch
 
 from pretrainrl.data.collect import collect_episodes
 from pretrainrl.data.frame_cache import FrameCache
-from pretrainrl.data.windows import Batch, WindowSampler
+from pretrainrl.data.sampler import WindowSampler
+from pretrainrl.data.windows import Batch
 
 GAMES = ("boxing", "freeway")  # in both something moves in every frame, so no two windows are equal
 

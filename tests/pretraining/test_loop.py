@@ -13,7 +13,8 @@ import torch
 import pretrainrl
 from pretrainrl.data.collect import collect_episodes
 from pretrainrl.data.frame_cache import FrameCache
-from pretrainrl.data.windows import Batch, WindowSampler
+from pretrainrl.data.sampler import WindowSampler
+from pretrainrl.data.windows import Batch
 from pretrainrl.encoders.golden import verify_encoder
 from pretrainrl.errors import CardError, InputError, UnknownNameError
 from pretrainrl.objectives import Objective

@@ -1,0 +1,132 @@
+"""Batches of windows in an order that can be resumed anywhere, read ahead of the loop that consumes them."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pretrainrl.data.episode import FRAME_SHAPE
+from pretrainrl.data.frame_cache import FrameCache
+from pretrainrl.data.returns import sums_of_rewards
+from pretrainrl.data.windows import Batch, WindowSpec
+from pretrainrl.errors import InputError
+
+
+class WindowSampler:
+    """Batches of windows in an order that is a function of (seed, step) alone.
+
+    Every epoch is a permutation of all windows, drawn from (seed, epoch) and cut into batches; the last, partial one
+    is left out. With several ranks each takes every `world_size`-th window of a global batch of
+    `batch_size * world_size`, so together they see what a single process with that batch size sees.
+
+    Args:
+        cache: where the frames are.
+        spec: what a window holds.
+        batch_size: windows per batch and rank.
+        seed: of the order.
+        rank: this process, in 0..world_size - 1.
+        world_size: number of processes.
+
+    Attributes:
+        steps_per_epoch: batches per epoch.
+
+    Raises:
+        InputError: when a number is out of range or there are fewer windows than one global batch.
+    """
+
+    def __init__(
+        self,
+        cache: FrameCache,
+        spec: WindowSpec,
+        batch_size: int,
+        *,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        if batch_size < 1 or seed < 0 or not 0 <= rank < world_size:
+            raise InputError(
+                "a sampler needs batch_size >= 1, seed >= 0 and 0 <= rank < world_size, "
+                f"not {batch_size=}, {seed=}, {rank=}, {world_size=}"
+            )
+        self.cache, self.spec, self.batch_size = cache, spec, batch_size
+        self.seed, self.rank, self.world_size = seed, rank, world_size
+        # Windows are numbered through: those of episode e are first[e] .. end[e] - 1.
+        counts = (torch.minimum(cache.lengths - spec.steps, cache.observed - spec.future) + 1).clamp(min=0)
+        self._ends = counts.cumsum(0)
+        self._firsts = self._ends - counts
+        self.steps_per_epoch = len(self) // (batch_size * world_size)
+        if len(self) == 0:
+            raise InputError(f"every episode is shorter than the {spec.reach} steps that a window needs")
+        if self.steps_per_epoch == 0:
+            raise InputError(f"a batch of {batch_size * world_size} is larger than the data, {len(self)} windows")
+        self._frame_offsets = torch.arange(1 - spec.stack, spec.future + 1)
+        self._step_offsets = torch.arange(spec.steps)
+        self._returns = sums_of_rewards(cache, spec.returns) if spec.returns else None
+        self._last: tuple[int, Tensor] | None = None
+
+    def __len__(self) -> int:
+        """Windows per epoch, those of the partial last batch included."""
+        return int(self._ends[-1])
+
+    def batch(self, step: int) -> Batch:
+        """Return batch number `step` of the run, counted over all epochs."""
+        return self._gather(self._windows(step))
+
+    def batches(self, start: int, stop: int, depth: int = 2) -> Iterator[Batch]:
+        """Yield batches `start` to `stop - 1`, reading up to `depth` of them ahead in one thread.
+
+        What fails in the thread is raised here; closing the iterator ends the thread.
+        """
+        with ThreadPoolExecutor(1, thread_name_prefix="windows") as thread:
+            ahead: deque[Future[Batch]] = deque()
+            try:
+                for step in range(start, stop):
+                    ahead.append(thread.submit(self.batch, step))
+                    if len(ahead) > depth:
+                        yield ahead.popleft().result()
+                while ahead:
+                    yield ahead.popleft().result()
+            finally:
+                for future in ahead:
+                    future.cancel()
+
+    def _windows(self, step: int) -> Tensor:
+        """Return the numbers of the windows of one batch, `(batch_size,)` int64."""
+        epoch, position = divmod(step, self.steps_per_epoch)
+        size = self.batch_size * self.world_size
+        batch = self._order(epoch)[position * size : (position + 1) * size]
+        return batch[self.rank :: self.world_size].contiguous()
+
+    def _order(self, epoch: int) -> Tensor:
+        """Return the permutation of an epoch, `(windows,)` int64; the last one is kept."""
+        last = self._last  # one read: the prefetch thread may replace it
+        if last is None or last[0] != epoch:
+            order = np.random.default_rng((self.seed, epoch)).permutation(len(self))
+            self._last = last = (epoch, torch.from_numpy(order))
+        return last[1]
+
+    def _gather(self, windows: Tensor) -> Batch:
+        """Read windows by number."""
+        cache = self.cache
+        episodes = torch.searchsorted(self._ends, windows, right=True)
+        starts = cache.starts[episodes].unsqueeze(1)
+        now = starts + (windows - self._firsts[episodes]).unsqueeze(1)
+        frames = now + self._frame_offsets
+        valid = frames >= starts
+        steps = now + self._step_offsets
+        return Batch(
+            frames=cache.frames.index_select(0, (frames * valid).flatten()).view(*frames.shape, *FRAME_SHAPE),
+            actions=cache.actions[steps].long(),
+            rewards=cache.rewards[steps],
+            terminations=cache.terminations[steps],
+            games=cache.game_ids[episodes],
+            stack=self.spec.stack,
+            returns=cache.rewards.new_empty(len(windows), 0) if self._returns is None else self._returns[steps],
+            valid=valid,
+        )
