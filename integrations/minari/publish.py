@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing, suppress
-from importlib.metadata import version as package_version
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +20,10 @@ from pretrainrl.data.episode import FRAME_SHAPE, Episode
 from pretrainrl.errors import DatasetError, InputError
 from pretrainrl.games import Game, find_game
 from pretrainrl.integrations.minari.ids import check_id, dataset_id, datasets_root
+from pretrainrl.integrations.minari.metadata import episode_metadata, provenance
 from pretrainrl.integrations.minari.store import EpisodeWriter
 from pretrainrl.paths import writable_folder
+from pretrainrl.scratch import scratch_folder
 
 
 def publish(
@@ -39,8 +40,9 @@ def publish(
 ) -> minari.MinariDataset:
     """Write `episodes` of one game as the Minari dataset `name` under `MINARI_DATASETS_PATH`.
 
-    Frames are stored without loss, one at a time as they come, in a hidden folder that is renamed at the end: on any
-    failure or interruption nothing is left and the id stays free.
+    Frames are stored without loss, one episode at a time as they come, in a hidden folder that is renamed at the end: on
+    any failure or interruption nothing is left and the id stays free; what a killed process left is removed by the next.
+    Every episode gets the metadata `return`, `ends_by` and `final_observation`, if it does not have them.
 
     Args:
         name: id, `pretrainrl/atari/<game>-<kind>-v<version>`.
@@ -65,19 +67,19 @@ def publish(
     writable_folder(root)
     env = single_env(game, sticky_actions)
     try:
-        with closing(env), tempfile.TemporaryDirectory(prefix=".publish-", dir=root) as scratch:
-            new, old = Path(scratch) / "new", Path(scratch) / "old"
+        with closing(env), scratch_folder(root, ".publish-") as scratch:
+            new, old = scratch / "new", scratch / "old"
             facts = {
                 "dataset_id": name,
                 "author": {author},
                 "algorithm_name": algorithm,
                 "description": description or f"Single 84x84 frames of {game.env_id}, lossless; played by: {algorithm}.",
-                **_provenance(game, env, sticky_actions),
+                **provenance(game, env, sticky_actions),
                 "preprocessing": dict(preprocessing),
             }
             _write(new / "data", episodes, game, env, lambda: {**_evaluated(metadata), **facts})
-            _create_namespace(namespace)
-            _move(new, target, old if overwrite else None)
+            create_namespaces(namespace)
+            move(new, target, old if overwrite else None)
     except OSError as error:
         if target.exists() and not overwrite:  # another process was faster
             raise exists_error(name) from error
@@ -149,7 +151,7 @@ def _write(
     with EpisodeWriter(data) as writer:
         for episode in episodes:
             _check(episode, game, int(env.action_space.n))  # type: ignore[attr-defined]
-            writer.write(episode)
+            writer.write(replace(episode, metadata=episode_metadata(episode)))
     if not writer.episodes:
         raise InputError(f"there are no episodes of {game.slug!r} to publish")
     storage.update_metadata({**facts(), "total_episodes": writer.episodes, "total_steps": writer.steps})
@@ -163,28 +165,14 @@ def _check(episode: Episode, game: Game, num_actions: int) -> None:
         raise InputError(f"actions of {game.slug!r} must be indices in 0..{num_actions - 1}")
 
 
-def _provenance(game: Game, env: Env[Any, Any], sticky_actions: float) -> dict[str, Any]:
-    """Everything needed to make the same observations again."""
-    return {
-        "game": game.slug,
-        "rom": game.rom,
-        "rom_md5": game.rom_md5,
-        "ale_py_version": package_version("ale-py"),
-        "action_meanings": list(env.unwrapped.get_action_meanings()),  # type: ignore[attr-defined]
-        "sticky_actions": sticky_actions,
-        "minari_version": package_version("minari"),
-        "code_permalink": f"pretrainrl=={package_version('pretrainrl')}",
-        "requirements": ["ale-py>=0.12", "gymnasium[atari]>=1.1"],
-    }
-
-
-def _create_namespace(namespace: str) -> None:
+def create_namespaces(namespace: str) -> None:
+    """Make `namespace` and its parents known to Minari."""
     if namespace not in list_local_namespaces():
         with suppress(ValueError):  # another process was first
             create_namespace(namespace, description="Single 84x84 Atari frames, lossless")
 
 
-def _move(new: Path, target: Path, old: Path | None) -> None:
+def move(new: Path, target: Path, old: Path | None) -> None:
     """Put a finished dataset in its place; one that is there goes to `old`, and back on failure."""
     target.parent.mkdir(parents=True, exist_ok=True)
     if old is not None and target.exists():
