@@ -119,7 +119,7 @@ class ArrayFile:
 
     @contextmanager
     def _naming_damage(self) -> Iterator[None]:
-        with _as_dataset_errors(self.path, f" near row {self.position:,}"):
+        with as_dataset_errors(self.path, f" near row {self.position:,}"):
             yield
 
 
@@ -132,7 +132,7 @@ def open_array(path: Path) -> tuple[IO[bytes], tuple[int, ...], np.dtype[Any]]:
     Raises:
         DatasetError: when it cannot be read, is no array, or one of Python objects or in Fortran order.
     """
-    with _as_dataset_errors(path), path.open("rb") as raw:
+    with as_dataset_errors(path), path.open("rb") as raw:
         start = raw.read(32)
     if not start:
         raise DatasetError(f"{path} is empty; download it again")
@@ -141,7 +141,7 @@ def open_array(path: Path) -> tuple[IO[bytes], tuple[int, ...], np.dtype[Any]]:
             f"{path} is neither gzip nor a NumPy array; it begins with {start!r}: probably an error page "
             "that was saved under its name; download it again"
         )
-    with _as_dataset_errors(path):
+    with as_dataset_errors(path):
         file = cast(IO[bytes], gzip.GzipFile(path, "rb") if start.startswith(_GZIP) else path.open("rb"))
         try:
             shape, fortran_order, dtype = _read_header(file)
@@ -165,7 +165,7 @@ def read_number(path: Path) -> int:
         DatasetError: when it holds something else.
     """
     file, shape, dtype = open_array(path)
-    with file, _as_dataset_errors(path):
+    with file, as_dataset_errors(path):
         if int(np.prod(shape)) != 1 or not np.issubdtype(dtype, np.integer):
             raise DatasetError(f"{path} holds {dtype} of shape {shape} instead of one integer")
         content = file.read(dtype.itemsize)
@@ -182,8 +182,15 @@ def _read_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]
 
 
 @contextmanager
-def _as_dataset_errors(path: Path, where: str = "") -> Iterator[None]:
-    """What goes wrong in reading is not to be taken for what goes wrong in writing: both are `OSError`."""
+def as_dataset_errors(path: Path, where: str = "") -> Iterator[None]:
+    """Turn what reading a file ends in into a `DatasetError` that names it.
+
+    What goes wrong in reading is not to be taken for what goes wrong in writing: both are `OSError`.
+
+    Args:
+        path: the file.
+        where: in it, with a leading space.
+    """
     try:
         yield
     except (gzip.BadGzipFile, zlib.error) as error:

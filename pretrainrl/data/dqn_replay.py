@@ -16,10 +16,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pretrainrl.data.array_file import ArrayFile, read_number
 from pretrainrl.data.collect import single_env
-from pretrainrl.data.dqn_replay_files import ShardFiles
 from pretrainrl.data.episode import FRAME_SHAPE, Episode
+from pretrainrl.data.shard import Rows, Shard
 from pretrainrl.errors import DatasetError, InputError
 from pretrainrl.games import find_game
 
@@ -36,13 +35,6 @@ PREPROCESSING: dict[str, Any] = {
     "fire_reset": False,
     "life_loss": "the episode continues",
     "reward_clipping": "[-1, 1], in the source",
-}
-
-_KINDS: dict[str, tuple[tuple[int, ...], tuple[type[np.generic], ...]]] = {
-    "observation": (FRAME_SHAPE, (np.uint8,)),
-    "action": ((), (np.integer,)),
-    "reward": ((), (np.floating, np.integer)),
-    "terminal": ((), (np.bool_, np.integer)),
 }
 
 
@@ -65,7 +57,7 @@ class Findings:
 
 
 def read_episodes(
-    shards: Sequence[ShardFiles],
+    shards: Sequence[Shard],
     steps: int,
     num_actions: int,
     *,
@@ -108,18 +100,18 @@ def count_actions(game: str) -> int:
         return int(env.action_space.n)  # type: ignore[attr-defined]
 
 
-def check_shards(shards: Sequence[ShardFiles]) -> None:
+def check_shards(shards: Sequence[Shard]) -> None:
     """Check the headers of all files of `shards`.
 
     Raises:
         DatasetError: when a file is of another kind, or those of a shard have different lengths.
     """
     for files in shards:
-        _Shard(files, 0).close()
+        _Reader(files, 0).close()
 
 
 def _read(
-    shards: Sequence[ShardFiles],
+    shards: Sequence[Shard],
     steps: int,
     num_actions: int,
     verify: bool,
@@ -127,7 +119,7 @@ def _read(
     findings: Findings,
 ) -> Iterator[Episode]:
     for files in shards:
-        shard = _Shard(files, num_actions)
+        shard = _Reader(files, num_actions)
         try:
             for episode in _episodes(shard, steps, findings):
                 yield episode
@@ -138,7 +130,7 @@ def _read(
             shard.close()
 
 
-def _episodes(shard: _Shard, steps: int, findings: Findings) -> Iterator[Episode]:
+def _episodes(shard: _Reader, steps: int, findings: Findings) -> Iterator[Episode]:
     row, left, after_end = 0, steps, False
     while left > 0:
         padding, frame = shard.skip_padding(row)
@@ -179,7 +171,7 @@ def _episodes(shard: _Shard, steps: int, findings: Findings) -> Iterator[Episode
         row, left, after_end = row + length, left - length, True
 
 
-class _Shard:
+class _Reader:
     """The four arrays of a shard: observations as a stream, the rest as far as it was needed.
 
     Attributes:
@@ -188,19 +180,17 @@ class _Shard:
         rows: how many hold transitions in order.
     """
 
-    def __init__(self, files: ShardFiles, num_actions: int) -> None:
+    def __init__(self, files: Shard, num_actions: int) -> None:
         self.files, self._num_actions = files, num_actions
         with ExitStack() as opened:
-            self._arrays: dict[str, ArrayFile] = {}
-            for name, path in files.arrays.items():
-                self._arrays[name] = ArrayFile(path, *_KINDS[name])
-                opened.callback(self._arrays[name].close)
-            lengths = {name: array.rows for name, array in self._arrays.items()}
-            if len(set(lengths.values())) > 1:
-                each = ", ".join(f"{files.arrays[name].name} {rows:,}" for name, rows in lengths.items())
-                raise DatasetError(f"files of one shard in {files.arrays['observation'].parent} differ in rows: {each}")
+            self._arrays = files.open()
+            for array in self._arrays.values():
+                opened.callback(array.close)
             self.observations = self._arrays["observation"]
-            self.rows = _rows_in_order(self.observations.rows, files)
+            if len({array.rows for array in self._arrays.values()}) > 1:
+                each = ", ".join(f"{array.path.name} {array.rows:,}" for array in self._arrays.values())
+                raise DatasetError(f"files of one shard in {self.observations.path.parent} differ in rows: {each}")
+            self.rows = _rows_in_order(self.observations, files.count())
             self._opened = opened.pop_all()
         self._columns = {name: np.empty(0, array.dtype) for name, array in self._arrays.items() if name != "observation"}
 
@@ -257,12 +247,10 @@ class _Shard:
         return column
 
 
-def _rows_in_order(rows: int, files: ShardFiles) -> int:
+def _rows_in_order(observations: Rows, count: int | None) -> int:
     """Rows that hold transitions in order: neither left over from before nor the one that went before the first."""
-    if rows == SHARD_ROWS:
-        rows -= 1
-    if files.add_count is not None:
-        rows = min(rows, read_number(files.add_count))
+    rows = observations.rows - (observations.rows == SHARD_ROWS)
+    rows = rows if count is None else min(rows, count)
     if rows < 1:
-        raise DatasetError(f"{files.arrays['observation']} has no rows")
+        raise DatasetError(f"{observations.path} has no rows")
     return rows

@@ -1,19 +1,17 @@
-"""Where the shards of the DQN Replay Dataset lie: three layouts are in circulation.
-
-A shard is one million transitions of one agent, as four arrays of as many rows. `run` tells the agents of a game
-apart, `checkpoint` the millions.
-"""
+"""Where the shards of the DQN Replay Dataset lie: three layouts are in circulation."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from pretrainrl.data.array_file import ArrayFile, read_number
+from pretrainrl.data.shard import ARRAYS, KINDS, Shard
 from pretrainrl.errors import DatasetError, InputError
 from pretrainrl.games import find_game
 
-ARRAYS = ("observation", "action", "reward", "terminal")
 _COUNT = "add_count"
 ON_MISSING = ("error", "skip", "previous")
 _FURTHEST_BACK = 2  # checkpoints: 50 -> 49 -> 48
@@ -25,22 +23,47 @@ _SUFFIXES = (".gz", ".npy")
 
 
 @dataclass(frozen=True)
-class ShardFiles:
-    """The files of one shard.
+class ShardFiles(Shard):
+    """A shard in files of its own.
 
     Attributes:
-        game: slug.
-        run: 1..5 in the original.
-        checkpoint: 0..50 in the original.
+        game, run, checkpoint: as `Shard`'s.
         arrays: path of each of `ARRAYS`.
         add_count: path of the file that says how many transitions had been written, if it is there.
     """
 
-    game: str
-    run: int
-    checkpoint: int
     arrays: dict[str, Path]
     add_count: Path | None
+
+    def open(self) -> dict[str, ArrayFile]:
+        """Open each of `ARRAYS`."""
+        with ExitStack() as opened:
+            arrays: dict[str, ArrayFile] = {}
+            for name, path in self.arrays.items():
+                arrays[name] = ArrayFile(path, *KINDS[name])
+                opened.callback(arrays[name].close)
+            opened.pop_all()
+        return arrays
+
+    def count(self) -> int | None:
+        """Return how many transitions had been written when the shard was, if a file says so."""
+        return None if self.add_count is None else read_number(self.add_count)
+
+
+def folders_of_games(root: Path, games: Sequence[str]) -> dict[str, Path]:
+    """Return the folder of each game under `root`, there under any spelling, by slug.
+
+    A game that has none gets the path where it would be.
+
+    Raises:
+        UnknownNameError: when a game does not exist.
+        DatasetError: when `root` is no folder.
+    """
+    found = [find_game(game) for game in games]
+    if not root.is_dir():
+        raise DatasetError(f"there is no folder {root}")
+    folders = {path.name.replace("_", "").replace("-", "").lower(): path for path in sorted(root.iterdir()) if path.is_dir()}
+    return {game.slug: folders.get(game.slug, root / game.env_id.removeprefix("ALE/").removesuffix("-v5")) for game in found}
 
 
 def find_shards(
@@ -69,14 +92,10 @@ def find_shards(
             f"import needs runs and checkpoints from 0 on and on_missing one of {', '.join(ON_MISSING)}, "
             f"not {list(runs)}, {list(checkpoints)} and {on_missing!r}"
         )
-    slugs = list(dict.fromkeys(find_game(game).slug for game in games))
-    if not root.is_dir():
-        raise DatasetError(f"there is no folder {root}")
-    folders = {path.name.replace("_", "").replace("-", "").lower(): path for path in sorted(root.iterdir()) if path.is_dir()}
-    shards: dict[str, list[ShardFiles]] = {slug: [] for slug in slugs}
+    folders = folders_of_games(root, games)
+    shards: dict[str, list[ShardFiles]] = {slug: [] for slug in folders}
     missing: list[str] = []
-    for slug in slugs:
-        folder = folders.get(slug, root / find_game(slug).env_id.removeprefix("ALE/").removesuffix("-v5"))
+    for slug, folder in folders.items():
         finder = _Finder(slug, folder, single_run=len(set(runs)) == 1)
         for run in sorted(set(runs)):
             found, lacking = finder.find(run, sorted(set(checkpoints)), back=on_missing == "previous")
@@ -85,7 +104,7 @@ def find_shards(
     if missing and on_missing != "skip":
         hint = "" if on_missing == "previous" else "; --on-missing skip or previous goes on without them"
         raise DatasetError(f"missing under {root}: {', '.join(missing)}{hint}")
-    if empty := [slug for slug in slugs if not shards[slug]]:
+    if empty := [slug for slug in folders if not shards[slug]]:
         raise DatasetError(f"there is no complete shard of {', '.join(empty)} under {root}")
     return shards
 

@@ -199,15 +199,15 @@ def test_existing_datasets_and_resume(
 
 
 def test_interrupted(shards: Path, root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    find_end = reading._Shard.find_end
+    find_end = reading._Reader.find_end
 
-    def interrupting(self: reading._Shard, row: int, limit: int) -> tuple[int, bool]:
+    def interrupting(self: reading._Reader, row: int, limit: int) -> tuple[int, bool]:
         if self.files.game == "breakout":
             os.kill(os.getpid(), signal.SIGINT)
         return find_end(self, row, limit)
 
     with monkeypatch.context() as patch:
-        patch.setattr(reading._Shard, "find_end", interrupting)
+        patch.setattr(reading._Reader, "find_end", interrupting)
         assert call(monkeypatch, shards, "pong", "breakout", *SMALL) == 2
     assert "interrupted; 1 of 2 datasets are complete" in capsys.readouterr().err
     assert local_ids() == [PONG] and [path.name for path in root.iterdir()] == ["pretrainrl"]
