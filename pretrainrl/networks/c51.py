@@ -1,0 +1,57 @@
+"""Values as distributions over fixed atoms (C51; Bellemare et al., 2017, https://arxiv.org/abs/1707.06887)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from pretrainrl.errors import InputError
+
+
+def make_support(atoms: int = 51, low: float = -10.0, high: float = 10.0) -> Tensor:
+    """Return the atoms, equally spaced from `low` to `high`: (atoms,) float32.
+
+    Raises:
+        InputError: when there are fewer than two atoms, or `low` is not below `high`.
+    """
+    if atoms < 2 or low >= high:
+        raise InputError(f"a support needs two atoms or more and low < high, got {atoms=}, {low=}, {high=}")
+    return torch.linspace(low, high, atoms)
+
+
+def expected_value(logits: Tensor, support: Tensor) -> Tensor:
+    """Mean of each distribution: (..., atoms) logits and the (atoms,) support give (...)."""
+    return logits.softmax(dim=-1) @ support
+
+
+def project(probabilities: Tensor, returns: Tensor, discounts: Tensor, support: Tensor) -> Tensor:
+    """Distribution of `returns + discounts * Z` for Z on the support, brought back onto the support's atoms.
+
+    Every moved atom is clipped to the support's range and shares its mass between its two neighbours, the nearer getting
+    more. All rows go in one scatter.
+
+    Args:
+        probabilities: (B, atoms) float, of Z.
+        returns: (B,) float.
+        discounts: (B,) float; 0 where nothing follows.
+        support: (atoms,) float, equally spaced.
+
+    Returns:
+        (B, atoms) float; rows sum to what those of `probabilities` do.
+    """
+    low, high, last = support[0], support[-1], len(support) - 1
+    moved = (returns.unsqueeze(1) + discounts.unsqueeze(1) * support).clamp(low, high)
+    position = (moved - low) * (last / (high - low))
+    below = position.floor().clamp(max=last - 1)  # so that a right neighbour exists
+    share = position - below
+    index = torch.cat([below, below + 1], dim=1).long()
+    mass = torch.cat([probabilities * (1 - share), probabilities * share], dim=1)
+    return torch.zeros_like(probabilities).scatter_add_(1, index, mass)
+
+
+def distribution_loss(logits: Tensor, target: Tensor) -> Tensor:
+    """Cross-entropy of each target distribution: (B, atoms) logits and probabilities give (B,).
+
+    From log-softmax: the logarithm of a softmax is -inf where it underflows.
+    """
+    return -(target * logits.log_softmax(dim=-1)).sum(dim=-1)
