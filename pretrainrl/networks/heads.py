@@ -60,3 +60,24 @@ class GameLinear(nn.Module):
         if x.dim() == 2:
             return torch.bmm(x.unsqueeze(1), weight).squeeze(1) + bias
         return torch.bmm(x, weight) + bias.unsqueeze(1)
+
+
+class GameMLP(nn.Module):
+    """Two game-wise linear layers with a ReLU between them.
+
+    Args:
+        in_features: Width of the input.
+        hidden: Width between the layers.
+        out_features: Width of the output.
+        num_games: Number of games.
+    """
+
+    def __init__(self, in_features: int, hidden: int, out_features: int, num_games: int) -> None:
+        super().__init__()
+        self.first = GameLinear(in_features, hidden, num_games)
+        self.second = GameLinear(hidden, out_features, num_games)
+
+    def forward(self, x: Tensor, games: Tensor) -> Tensor:
+        """Map (B, in_features) or (B, T, in_features) of games (B,) to (B, out_features) or (B, T, out_features)."""
+        mapped: Tensor = self.second(self.first(x, games).relu(), games)
+        return mapped

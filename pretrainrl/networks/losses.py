@@ -1,10 +1,36 @@
-"""Losses that several objectives share."""
+"""Losses that several objectives share.
+
+All are of the whole batch: where it is spread over processes, samples are gathered first, so that every process returns
+the loss of a single one with the concatenated batch, and DistributedDataParallel's averaged gradients are that one's too.
+"""
 
 from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from pretrainrl.networks.distributed import gather
+
+
+def masked_mean(values: Tensor, ignore: Tensor | None = None) -> Tensor:
+    """Mean over the samples that are not ignored.
+
+    Args:
+        values: (B,) float.
+        ignore: (B,) bool, True for samples that do not count.
+
+    Returns:
+        0-d, and 0 when every sample is ignored.
+    """
+    if ignore is None:
+        return gather(values).mean()
+    return _kept_mean(gather(values), gather((~ignore).float()))
+
+
+def _kept_mean(values: Tensor, keep: Tensor) -> Tensor:
+    """Mean of gathered values that are kept: 1 in `keep`, where 0 leaves one out."""
+    return (values * keep).sum() / keep.sum().clamp(min=1)
 
 
 def masked_cross_entropy(logits: Tensor, labels: Tensor, ignore: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -20,15 +46,18 @@ def masked_cross_entropy(logits: Tensor, labels: Tensor, ignore: Tensor | None =
     """
     losses = F.cross_entropy(logits.float(), labels, reduction="none")
     hits = (logits.detach().argmax(dim=1) == labels).float()
-    if ignore is None:
-        return losses.mean(), hits.mean()
-    keep = (~ignore).float()
-    count = keep.sum().clamp(min=1)
-    return (losses * keep).sum() / count, (hits * keep).sum() / count
+    return masked_mean(losses, ignore), masked_mean(hits, ignore)
 
 
 def info_nce(
-    queries: Tensor, keys: Tensor, *, temperature: float = 1.0, normalize: bool = False, ignore: Tensor | None = None
+    queries: Tensor,
+    keys: Tensor,
+    *,
+    temperature: float = 1.0,
+    normalize: bool = False,
+    ignore: Tensor | None = None,
+    hide_ignored: bool = False,
+    own_negatives: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """InfoNCE (van den Oord et al., 2018, https://arxiv.org/abs/1807.03748): tell each query's key from all others.
 
@@ -40,13 +69,22 @@ def info_nce(
         temperature: Divides the logits.
         normalize: Scale queries and keys to unit length first, so that logits are cosines over the temperature.
         ignore: (B,) bool, True for queries that do not count; their keys still serve as negatives.
+        hide_ignored: Ignored queries' keys do not serve as negatives either.
+        own_negatives: (B, D) float, row i one more negative, for query i alone.
 
     Returns:
         The loss and the detached share of queries whose own key scores highest, both 0-d float32.
     """
-    if normalize:
-        queries, keys = F.normalize(queries.float(), dim=1), F.normalize(keys.float(), dim=1)
-    with torch.autocast(queries.device.type, enabled=False):  # bfloat16 would round logits by whole units
-        logits = queries.float() @ keys.float().T / temperature
+    sides = [queries, keys] if own_negatives is None else [queries, keys, own_negatives]
+    queries, keys, *others = (gather(F.normalize(side.float(), dim=1) if normalize else side.float()) for side in sides)
     labels = torch.arange(len(queries), device=queries.device)
-    return masked_cross_entropy(logits, labels, ignore)
+    keep = torch.ones_like(queries[:, 0]) if ignore is None else gather((~ignore).float())
+    with torch.autocast(queries.device.type, enabled=False):  # bfloat16 would round logits by whole units
+        logits = queries @ keys.T
+    if hide_ignored:
+        hidden = (keep == 0) & (labels != labels[:, None])  # a row of -inf alone would have no softmax
+        logits = logits.masked_fill(hidden, float("-inf"))
+    logits = torch.cat([logits, *((queries * other).sum(1, keepdim=True) for other in others)], dim=1) / temperature
+    losses = F.cross_entropy(logits, labels, reduction="none")
+    hits = (logits.detach().argmax(dim=1) == labels).float()
+    return _kept_mean(losses, keep), _kept_mean(hits, keep)
