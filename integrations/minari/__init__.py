@@ -1,20 +1,44 @@
 """Minari: datasets in and out."""
 
+from __future__ import annotations
+
 import importlib.util
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from pretrainrl.errors import MissingExtraError
 
 if importlib.util.find_spec("minari") is None:
     raise MissingExtraError('datasets need Minari and Python 3.11 or newer; run: pip install "minari[hdf5]>=0.5.4"')
 
-from pretrainrl.integrations.minari.dqn_replay import import_dqn_replay
-from pretrainrl.integrations.minari.ids import dataset_id, local_ids
-from pretrainrl.integrations.minari.publish import collect_dataset, publish
-from pretrainrl.integrations.minari.read import AtariDataset, cache_datasets, open_dataset
+if TYPE_CHECKING:
+    from pretrainrl.integrations.minari.check import check_dataset as check_dataset
+    from pretrainrl.integrations.minari.dqn_replay import import_dqn_replay as import_dqn_replay
+    from pretrainrl.integrations.minari.ids import dataset_id as dataset_id
+    from pretrainrl.integrations.minari.ids import local_ids as local_ids
+    from pretrainrl.integrations.minari.publishing import collect_dataset as collect_dataset
+    from pretrainrl.integrations.minari.publishing import publish as publish
+    from pretrainrl.integrations.minari.read import AtariDataset as AtariDataset
+    from pretrainrl.integrations.minari.read import cache_datasets as cache_datasets
+    from pretrainrl.integrations.minari.read import open_dataset as open_dataset
+
+# What each name is imported from, when it is first asked for (PEP 562): looking at datasets needs neither torch nor Minari.
+_LAZY = {
+    "AtariDataset": "read",
+    "cache_datasets": "read",
+    "check_dataset": "check",
+    "collect_dataset": "publishing",
+    "dataset_id": "ids",
+    "import_dqn_replay": "dqn_replay",
+    "local_ids": "ids",
+    "open_dataset": "read",
+    "publish": "publishing",
+}
 
 __all__ = [
     "AtariDataset",
     "cache_datasets",
+    "check_dataset",
     "collect_dataset",
     "dataset_id",
     "import_dqn_replay",
@@ -22,3 +46,9 @@ __all__ = [
     "open_dataset",
     "publish",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

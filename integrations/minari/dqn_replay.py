@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import minari
 
 from pretrainrl.data.dqn_replay import PREPROCESSING, Findings, count_actions, read_episodes
-from pretrainrl.data.dqn_replay_files import ShardFiles
+from pretrainrl.data.shard import Shard
 from pretrainrl.errors import InputError
 from pretrainrl.integrations.minari.ids import dataset_id
-from pretrainrl.integrations.minari.publish import publish
+from pretrainrl.integrations.minari.publishing import publish
 
 SOURCE = {
     "dataset": "DQN Replay Dataset",
@@ -23,13 +23,14 @@ SOURCE = {
 
 
 def import_dqn_replay(
-    shards: Sequence[ShardFiles],
+    shards: Sequence[Shard],
     steps: int = 10_000,
     *,
     kind: str = "dqn-replay",
     version: int = 0,
     verify: bool = False,
     selection: dict[str, Any] | None = None,
+    source: Mapping[str, Any] = SOURCE,
     progress: Callable[[int], None] | None = None,
     overwrite: bool = False,
 ) -> minari.MinariDataset:
@@ -39,12 +40,13 @@ def import_dqn_replay(
     changed is counted there as well.
 
     Args:
-        shards: of one game, from `find_shards`.
+        shards: of one game, from `find_shards` or `find_shared_shards`.
         steps: transitions of each shard.
         kind: of the id.
         version: of the id.
         verify: read every file to its end, which checks gzip's checksums.
         selection: how the shards were chosen, for the metadata.
+        source: where they are from, for the metadata.
         progress: called with the number of new transitions after each episode.
         overwrite: replace a dataset of the same id.
 
@@ -58,7 +60,7 @@ def import_dqn_replay(
 
     def facts() -> dict[str, Any]:
         return {
-            "source": SOURCE,
+            "source": dict(source),
             "selection": selection or {"steps": steps},
             "shards": [{"run": shard.run, "checkpoint": shard.checkpoint} for shard in shards],
             "checksums_verified": verify,

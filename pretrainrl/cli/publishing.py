@@ -19,7 +19,7 @@ def is_done(name: str, key: str, settings: Mapping[str, Any], resume: bool) -> b
     """
     from pretrainrl.integrations.minari import open_dataset
     from pretrainrl.integrations.minari.ids import datasets_root
-    from pretrainrl.integrations.minari.publish import exists_error
+    from pretrainrl.integrations.minari.publishing import exists_error
 
     if not (datasets_root() / name).exists():
         return False
