@@ -30,7 +30,7 @@ def scratch_folder(parent: Path, prefix: str) -> Iterator[Path]:
     # The lock is held before the folder has the name that others look for.
     fresh = Path(tempfile.mkdtemp(prefix=f".new{prefix}", dir=parent))
     with (fresh / "lock").open("w") as lock:
-        _try_lock(lock)
+        try_lock(lock)
         folder = fresh.rename(parent / fresh.name.removeprefix(".new"))
         try:
             yield folder
@@ -40,11 +40,11 @@ def scratch_folder(parent: Path, prefix: str) -> Iterator[Path]:
 
 def _remove_if_abandoned(folder: Path) -> None:
     with suppress(OSError), (folder / "lock").open("r+") as lock:  # without a lock it is not one of ours
-        if _try_lock(lock):
+        if try_lock(lock):
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _try_lock(file: IO[str]) -> bool:
+def try_lock(file: IO[str]) -> bool:
     """Lock `file` until it is closed, if nobody else has; never on Windows, where nothing is therefore removed."""
     if sys.platform == "win32":
         return False

@@ -12,27 +12,39 @@ if importlib.util.find_spec("minari") is None:
     raise MissingExtraError('datasets need Minari and Python 3.11 or newer; run: pip install "minari[hdf5]>=0.5.4"')
 
 if TYPE_CHECKING:
+    from pretrainrl.integrations.minari.atari_pb import import_atari_pb as import_atari_pb
     from pretrainrl.integrations.minari.check import check_dataset as check_dataset
+    from pretrainrl.integrations.minari.collecting import collect_dataset as collect_dataset
     from pretrainrl.integrations.minari.dqn_replay import import_dqn_replay as import_dqn_replay
     from pretrainrl.integrations.minari.ids import dataset_id as dataset_id
     from pretrainrl.integrations.minari.ids import local_ids as local_ids
-    from pretrainrl.integrations.minari.publishing import collect_dataset as collect_dataset
+    from pretrainrl.integrations.minari.native_rgb import import_native as import_native
+    from pretrainrl.integrations.minari.native_rgb import open_native as open_native
     from pretrainrl.integrations.minari.publishing import publish as publish
     from pretrainrl.integrations.minari.read import AtariDataset as AtariDataset
     from pretrainrl.integrations.minari.read import cache_datasets as cache_datasets
     from pretrainrl.integrations.minari.read import open_dataset as open_dataset
+    from pretrainrl.integrations.minari.remote import download_dataset as download_dataset
+    from pretrainrl.integrations.minari.remote import upload_dataset as upload_dataset
+    from pretrainrl.integrations.minari.rl_unplugged import import_rl_unplugged as import_rl_unplugged
 
 # What each name is imported from, when it is first asked for (PEP 562): looking at datasets needs neither torch nor Minari.
 _LAZY = {
     "AtariDataset": "read",
     "cache_datasets": "read",
     "check_dataset": "check",
-    "collect_dataset": "publishing",
+    "collect_dataset": "collecting",
     "dataset_id": "ids",
+    "download_dataset": "remote",
+    "import_atari_pb": "atari_pb",
     "import_dqn_replay": "dqn_replay",
+    "import_native": "native_rgb",
+    "import_rl_unplugged": "rl_unplugged",
     "local_ids": "ids",
     "open_dataset": "read",
+    "open_native": "native_rgb",
     "publish": "publishing",
+    "upload_dataset": "remote",
 }
 
 __all__ = [
@@ -41,10 +53,16 @@ __all__ = [
     "check_dataset",
     "collect_dataset",
     "dataset_id",
+    "download_dataset",
+    "import_atari_pb",
     "import_dqn_replay",
+    "import_native",
+    "import_rl_unplugged",
     "local_ids",
     "open_dataset",
+    "open_native",
     "publish",
+    "upload_dataset",
 ]
 
 

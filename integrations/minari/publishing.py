@@ -15,11 +15,11 @@ from gymnasium.spaces import Box
 from minari.dataset.minari_storage import MinariStorage
 from minari.namespace import create_namespace, list_local_namespaces
 
-from pretrainrl.data.collect import PREPROCESSING, REPEAT_PROBABILITY, collect_episodes, single_env
+from pretrainrl.data.collect import PREPROCESSING, single_env
 from pretrainrl.data.episode import FRAME_SHAPE, Episode
 from pretrainrl.errors import DatasetError, InputError
 from pretrainrl.games import Game, find_game
-from pretrainrl.integrations.minari.ids import check_id, dataset_id, datasets_root
+from pretrainrl.integrations.minari.ids import check_id, datasets_root
 from pretrainrl.integrations.minari.metadata import episode_metadata, provenance
 from pretrainrl.integrations.minari.store import EpisodeWriter
 from pretrainrl.paths import writable_folder
@@ -85,45 +85,6 @@ def publish(
             raise exists_error(name) from error
         raise InputError(f"cannot write {name} under {root}: {error.strerror or error}") from error
     return minari.load_dataset(name)
-
-
-def collect_dataset(
-    game: str,
-    steps: int,
-    *,
-    kind: str = "random",
-    version: int = 0,
-    num_envs: int = 8,
-    seed: int = 0,
-    repeat_probability: float = REPEAT_PROBABILITY,
-    sticky_actions: float = 0.25,
-    ram: bool = False,
-    progress: Callable[[int], None] | None = None,
-    overwrite: bool = False,
-) -> minari.MinariDataset:
-    """Play `game` as `collect_episodes` does and publish it as `pretrainrl/atari/<game>-<kind>-v<version>`.
-
-    The arguments are recorded in the dataset's metadata as `collection`.
-
-    Raises:
-        UnknownNameError, InputError, DatasetError: as `collect_episodes` and `publish`.
-    """
-    settings: dict[str, Any] = {
-        "steps": steps,
-        "num_envs": num_envs,
-        "seed": seed,
-        "repeat_probability": repeat_probability,
-        "sticky_actions": sticky_actions,
-        "ram": ram,
-    }
-    return publish(
-        dataset_id(game, kind, version),
-        collect_episodes(game, progress=progress, **settings),
-        sticky_actions=sticky_actions,
-        algorithm=f"random actions, the last one repeated with probability {repeat_probability:g}",
-        metadata={"collection": settings},
-        overwrite=overwrite,
-    )
 
 
 def exists_error(name: str) -> DatasetError:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from pretrainrl.data.episode import Episode
 
 CHUNK_ROWS = 64
-_MAIN_FILE = "main_data.hdf5"
+MAIN_FILE = "main_data.hdf5"
 
 
 class EpisodeWriter:
@@ -29,7 +29,7 @@ class EpisodeWriter:
     """
 
     def __init__(self, data_path: Path) -> None:
-        self._disk = _Disk(data_path / _MAIN_FILE)
+        self._disk = _Disk(data_path / MAIN_FILE)
         self._file = h5py.File(self._disk, "a", track_order=True)
         self.episodes, self.steps = 0, 0
 

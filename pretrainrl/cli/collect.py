@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
+from pretrainrl.cli.jobs import run_jobs
 from pretrainrl.cli.publishing import is_done, root_of_datasets
+from pretrainrl.errors import PretrainRLError
 from pretrainrl.progress import progress_bar
 
 console = Console()
@@ -16,54 +20,111 @@ console = Console()
 
 def collect(
     games: Annotated[list[str], typer.Argument(help="Names in any spelling: pong, ms_pacman, MsPacman.")],
-    steps: Annotated[int, typer.Option(min=1, help="Transitions per game.")] = 20_000,
+    agent: Annotated[
+        str,
+        typer.Option(
+            help="random; qrdqn or ppo, of which the whole learning is logged; or the path of an agent saved by "
+            "Stable-Baselines3, which is unpickled: use only files that you trust."
+        ),
+    ] = "random",
+    steps: Annotated[int, typer.Option(min=1, help="Transitions that the player experiences in each game.")] = 20_000,
+    keep_every: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Of every N episodes one is kept, whole: about one in N of the transitions experienced is published."
+        ),
+    ] = 1,
     num_envs: Annotated[int, typer.Option(min=1, help="Environments stepped together.")] = 8,
-    seed: Annotated[int, typer.Option(min=0, help="Of the policy and the environments.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the player and the environments.")] = 0,
     sticky_actions: Annotated[float, typer.Option(help="Chance that the game repeats the last action.")] = 0.25,
-    repeat_probability: Annotated[float, typer.Option(help="Chance that the policy repeats its last action.")] = 0.75,
-    ram: Annotated[bool, typer.Option("--ram", help="Also store the console's 128 bytes of memory.")] = False,
-    kind: Annotated[str, typer.Option(help="Of the id pretrainrl/atari/<game>-<kind>-v<version>.")] = "random",
+    repeat_probability: Annotated[
+        float | None, typer.Option(help="Chance that the random player repeats its last action; default 0.75.")
+    ] = None,
+    ram: Annotated[bool, typer.Option("--ram", help="Also store the console's 128 bytes of memory; random only.")] = False,
+    kind: Annotated[
+        str | None, typer.Option(help="Of the id pretrainrl/atari/<game>-<kind>-v<version>; default the player's.")
+    ] = None,
     version: Annotated[int, typer.Option(min=0, help="Of the id.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Root of the datasets; default MINARI_DATASETS_PATH.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Skip the games that are there already.")] = False,
+    jobs: Annotated[int, typer.Option(min=1, help="Games collected at the same time, each in a process of its own.")] = 1,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on: skip the games that are there, take up the one that was interrupted.")
+    ] = False,
 ) -> None:
-    """Play GAMES at random and publish one lossless Minari dataset for each."""
+    """Play GAMES at random or by an agent and publish one lossless Minari dataset for each."""
     from pretrainrl.games import find_game
 
     slugs = list(dict.fromkeys(find_game(name).slug for name in games))  # before the imports, which take seconds
 
-    from pretrainrl.integrations.minari import collect_dataset, dataset_id
+    from pretrainrl.integrations.minari import dataset_id
+    from pretrainrl.integrations.minari.collecting import check_agent_for, collection_settings, default_kind
     from pretrainrl.integrations.minari.ids import datasets_root
-    from pretrainrl.pretraining.interrupt import InterruptedRunError, stop_requests
 
-    settings: dict[str, Any] = {
+    own: dict[str, Any] = {
+        "agent": agent,
         "steps": steps,
         "num_envs": num_envs,
         "seed": seed,
-        "repeat_probability": repeat_probability,
         "sticky_actions": sticky_actions,
+        "keep_every": keep_every,
+        "repeat_probability": repeat_probability,
         "ram": ram,
     }
-    with root_of_datasets(out), stop_requests() as stop, progress_bar() as progress:
-        ids = [dataset_id(slug, kind, version) for slug in slugs]
-        done = [name for name in ids if is_done(name, "collection", settings, resume)]
-        task = progress.add_task("", total=steps * (len(ids) - len(done)), note="transitions")
-
-        def advance(new: int) -> None:
-            progress.advance(task, new)
-            if stop.is_set():
-                raise InterruptedRunError(
-                    f"interrupted; {len(done)} of {len(ids)} datasets are complete, of the one under way nothing is kept; "
-                    "go on with the same command and --resume"
-                )
-
-        for slug, name in zip(slugs, ids, strict=True):
-            if name in done:
-                console.print(f"{name}  is there already", soft_wrap=True)
-                continue
-            progress.update(task, description=slug)
-            dataset = collect_dataset(slug, **settings, kind=kind, version=version, progress=advance)
-            done.append(name)
-            size = dataset.storage.metadata["dataset_size"]
-            console.print(f"{name}  {steps:,} transitions, {len(dataset)} episodes, {size:.1f} MB", soft_wrap=True)
+    settings = collection_settings(**own)
+    kind = kind or default_kind(agent)
+    with root_of_datasets(out):
+        ids = {slug: dataset_id(slug, kind, version) for slug in slugs}
+        done = [slug for slug, name in ids.items() if is_done(name, "collection", settings, resume)]
+        for slug in done:
+            console.print(f"{ids[slug]}  is there already", soft_wrap=True)
+        todo = [slug for slug in slugs if slug not in done]
+        check_agent_for(agent, todo)
+        work = partial(_collect_one, {**own, "kind": kind, "version": version, "resume": resume})
+        _collect_all(work, todo, jobs, steps, ids)
         console.print(f"in {datasets_root()}", soft_wrap=True)
+
+
+def _collect_all(
+    work: Callable[[str, Callable[[int], None]], str], todo: list[str], jobs: int, steps: int, ids: Mapping[str, str]
+) -> None:
+    """Collect the games `todo` under one bar, which names those under way."""
+    from pretrainrl.pretraining.interrupt import InterruptedRunError, stop_requests
+
+    running: list[str] = []
+    complete = len(ids) - len(todo)
+    with stop_requests() as stop, progress_bar() as bar:
+        task = bar.add_task("", total=steps * len(todo), note="transitions")
+
+        def started(slug: str) -> None:
+            running.append(slug)
+            bar.update(task, description=", ".join(running))
+
+        def finished(slug: str, result: str) -> None:
+            nonlocal complete
+            complete += 1
+            running.remove(slug)
+            bar.update(task, description=", ".join(running))
+            console.print(result, soft_wrap=True)
+
+        try:
+            run_jobs(
+                work, todo, jobs, stop=stop, started=started, progress=lambda _, new: bar.advance(task, new), finished=finished
+            )
+        except InterruptedRunError as error:
+            raise InterruptedRunError(
+                f"interrupted; {complete} of {len(ids)} datasets are complete, and of an agent's all but the last minutes is "
+                "kept; go on with the same command and --resume"
+            ) from error
+        except PretrainRLError as error:
+            if len(ids) == 1:
+                raise
+            raise type(error)(f"{error} ({complete} of {len(ids)} datasets are complete; --resume goes on)") from error
+
+
+def _collect_one(own: dict[str, Any], slug: str, report: Callable[[int], None]) -> str:
+    """Collect one game; returns what to say of it."""
+    from pretrainrl.integrations.minari import collect_dataset
+
+    dataset = collect_dataset(slug, progress=report, **own)
+    size = dataset.storage.metadata["dataset_size"]
+    return f"{dataset.id}  {dataset.total_steps:,} transitions, {len(dataset)} episodes, {size:.1f} MB"

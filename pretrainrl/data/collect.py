@@ -11,7 +11,8 @@ import numpy.typing as npt
 from gymnasium import Env, Wrapper
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
-from pretrainrl.data.episode import FRAME_SHAPE, Episode
+from pretrainrl.data.episode import Episode
+from pretrainrl.data.recorder import EpisodeRecorder
 from pretrainrl.errors import InputError
 from pretrainrl.games import Game, find_game
 
@@ -96,9 +97,9 @@ def _play(
     actions = rng.integers(num_actions, size=envs.num_envs)
     try:
         frames, infos = envs.reset(seed=_as_seeds(envs, seeds))
-        recorders = [_Recorder(game.slug, env, int(seeds[env])) for env in range(envs.num_envs)]
-        for recorder in recorders:
-            recorder.start(frames, infos)
+        recorders = [EpisodeRecorder(game.slug, env, int(seeds[env])) for env in range(envs.num_envs)]
+        for env, recorder in enumerate(recorders):
+            recorder.start(frames[env], _ram(infos, env))
         while steps > 0:
             repeated = rng.random(envs.num_envs) < repeat_probability
             actions = np.where(repeated, actions, rng.integers(num_actions, size=envs.num_envs))
@@ -107,10 +108,10 @@ def _play(
             for env, recorder in enumerate(recorders):
                 reset = recorder.ended  # the step after an episode's end only resets the game
                 if reset:
-                    recorder.start(frames, infos)
+                    recorder.start(frames[env], _ram(infos, env))
                 elif steps > 0:
                     recorder.add(actions[env], rewards[env], terminations[env], truncations[env])
-                    recorder.observe(frames, infos)
+                    recorder.observe(frames[env], _ram(infos, env))
                     steps -= 1
                     if recorder.ended:
                         yield recorder.episode()
@@ -123,57 +124,8 @@ def _play(
         envs.close()
 
 
-class _Recorder:
-    """The episode under way in one environment."""
-
-    def __init__(self, game: str, env: int, seed: int) -> None:
-        self.game, self.env, self.seed = game, env, seed
-        self.finished = 0
-
-    @property
-    def ended(self) -> bool:
-        return self.terminated or self.truncated
-
-    @property
-    def running(self) -> bool:
-        return bool(self.actions) and not self.ended
-
-    def start(self, frames: npt.NDArray[np.uint8], infos: dict[str, Any]) -> None:
-        self.frames: list[npt.NDArray[np.uint8]] = []
-        self.ram: list[npt.NDArray[np.uint8]] = []
-        self.actions: list[int] = []
-        self.rewards: list[float] = []
-        self.terminated = self.truncated = False
-        self.observe(frames, infos)
-
-    def observe(self, frames: npt.NDArray[np.uint8], infos: dict[str, Any]) -> None:
-        # Copies: a view would keep the whole batch of frames alive.
-        self.frames.append(frames[self.env].reshape(FRAME_SHAPE).copy())
-        if "ram" in infos:
-            self.ram.append(infos["ram"][self.env].copy())
-
-    def add(self, action: int, reward: float, terminated: bool, truncated: bool) -> None:
-        self.actions.append(action)
-        self.rewards.append(reward)
-        self.terminated, self.truncated = bool(terminated), bool(truncated)
-
-    def episode(self, *, cut: bool = False) -> Episode:
-        steps = len(self.actions)
-        terminations, truncations = np.zeros(steps, np.bool_), np.zeros(steps, np.bool_)
-        terminations[-1], truncations[-1] = self.terminated, not self.terminated
-        rewards = np.asarray(self.rewards, np.float32)
-        metadata = {
-            "seed": self.seed,
-            "env": self.env,
-            "episode": self.finished,
-            "return": float(rewards.sum()),
-            "ends_by": "cut" if cut else "game_over" if self.terminated else "time_out",
-            "final_observation": "true",
-        }
-        self.finished += 1
-        infos = {"ram": np.stack(self.ram)} if self.ram else {}
-        actions = np.asarray(self.actions, np.int64)
-        return Episode(np.stack(self.frames), actions, rewards, terminations, truncations, self.game, infos, metadata)
+def _ram(infos: dict[str, Any], env: int) -> npt.NDArray[np.uint8] | None:
+    return infos["ram"][env] if "ram" in infos else None
 
 
 def _native_envs(game: Game, num_envs: int, sticky_actions: float) -> VectorEnv[Any, Any, Any]:

@@ -11,7 +11,7 @@ import minari
 import pytest
 
 from pretrainrl.cli.collect import collect
-from pretrainrl.data import collect as collecting
+from pretrainrl.data.recorder import EpisodeRecorder
 from pretrainrl.errors import DatasetError, InputError, PretrainRLError, UnknownNameError
 
 PONG, BREAKOUT = "pretrainrl/atari/pong-random-v0", "pretrainrl/atari/breakout-random-v0"
@@ -27,14 +27,14 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def interrupt_in(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """Games in whose first episode this process is sent a SIGINT."""
     games: list[str] = []
-    add = collecting._Recorder.add
+    add = EpisodeRecorder.add
 
-    def adding(self: collecting._Recorder, *transition: object) -> None:
-        if self.game in games and self.env == 0 and len(self.actions) == 5:
+    def adding(self: EpisodeRecorder, *transition: object) -> None:
+        if self.game in games and self.env == 0 and self.steps == 5:
             os.kill(os.getpid(), signal.SIGINT)
         add(self, *transition)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(collecting._Recorder, "add", adding)
+    monkeypatch.setattr(EpisodeRecorder, "add", adding)
     yield games
 
 

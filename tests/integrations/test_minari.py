@@ -313,6 +313,8 @@ def test_collect_dataset_records_its_arguments_and_repeats_itself(root: Path) ->
         fingerprints.append(dataset.fingerprint)
     assert fingerprints[0] == fingerprints[1]
     assert dataset.metadata["collection"] == {
+        "agent": "random",
+        "keep_every": 1,
         "steps": 50,
         "num_envs": 2,
         "seed": 9,

@@ -1,0 +1,159 @@
+"""Play a game, at random or by an agent, and publish what was seen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import minari
+
+from pretrainrl.data.collect import REPEAT_PROBABILITY, collect_episodes
+from pretrainrl.errors import InputError
+from pretrainrl.games import find_game
+from pretrainrl.integrations.minari.ids import dataset_id, datasets_root
+from pretrainrl.integrations.minari.publishing import exists_error, publish
+from pretrainrl.integrations.minari.segments import segments_of
+
+if TYPE_CHECKING:
+    from pretrainrl.integrations.sb3.agent_log import Agent
+
+
+def collection_settings(
+    steps: int,
+    *,
+    agent: str = "random",
+    num_envs: int = 8,
+    seed: int = 0,
+    sticky_actions: float = 0.25,
+    keep_every: int = 1,
+    repeat_probability: float | None = None,
+    ram: bool = False,
+    segment_steps: int | None = None,
+) -> dict[str, Any]:
+    """Return all that decides about a collection's episodes, as recorded in the dataset's metadata as `collection`.
+
+    Args:
+        steps: transitions that the player experiences, over all environments together.
+        agent: `random`, `qrdqn`, `ppo`, or the path of an agent saved by Stable-Baselines3.
+        num_envs: games played at the same time.
+        seed: of the player and the games.
+        sticky_actions: chance that the game itself repeats the action of the raw frame before, in [0, 1].
+        keep_every: of so many episodes one is kept, whole.
+        repeat_probability: chance that the random player repeats its last action, in [0, 1); by default 0.75.
+        ram: also store the console's 128 bytes of memory; with the random player only.
+        segment_steps: of an agent: steps of each game after which all games begin anew and all is saved.
+
+    Raises:
+        UnknownNameError: when there is no such agent.
+        InputError: when a number is out of range, or a setting is not the player's.
+    """
+    if not 1 <= keep_every <= steps:
+        raise InputError(f"keep_every must be in 1..{steps}, or no episode is left of {steps} steps; it is {keep_every}")
+    common = {"steps": steps, "num_envs": num_envs, "seed": seed, "sticky_actions": sticky_actions, "keep_every": keep_every}
+    if agent == "random":
+        if segment_steps is not None:
+            raise InputError("segment_steps is for agents; random play has no segments")
+        repeat_probability = REPEAT_PROBABILITY if repeat_probability is None else repeat_probability
+        return {**common, "agent": agent, "repeat_probability": repeat_probability, "ram": ram}
+    if ram or repeat_probability is not None:
+        raise InputError(f"{'ram' if ram else 'repeat_probability'} is for random play, not for the agent {agent!r}")
+    from pretrainrl.integrations.sb3.agent_log import SEGMENT_STEPS
+
+    found = _find_agent(agent)
+    return {**common, **found.settings(steps, num_envs), "segment_steps": segment_steps or SEGMENT_STEPS}
+
+
+def default_kind(agent: str) -> str:
+    """Return what a dataset of this player is called: `random`, `qrdqn`, `ppo`, or `agent` for a saved one.
+
+    Raises:
+        UnknownNameError: when there is no such agent.
+    """
+    return agent if agent == "random" else _find_agent(agent).kind
+
+
+def check_agent_for(agent: str, games: list[str]) -> None:
+    """Check that a saved agent can play `games`, before any is collected; other players can play all.
+
+    Raises:
+        UnknownNameError: when there is no such agent.
+        InputError: when it cannot be loaded, or expects other observations or actions.
+    """
+    if agent != "random" and games:
+        from pretrainrl.integrations.sb3.agent_log import check_games
+
+        check_games(_find_agent(agent), games)
+
+
+def collect_dataset(
+    game: str,
+    steps: int,
+    *,
+    agent: str = "random",
+    kind: str | None = None,
+    version: int = 0,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: Callable[[int], None] | None = None,
+    **settings: Any,
+) -> minari.MinariDataset:
+    """Play `game` and publish it as `pretrainrl/atari/<game>-<kind>-v<version>`.
+
+    A random player is that of `collect_episodes`. Of an agent that learns, all of its learning is logged; what it has
+    experienced is saved now and then, so that an interrupted collection can go on.
+
+    Args:
+        game: any spelling.
+        steps: transitions that the player experiences.
+        agent: `random`, `qrdqn`, `ppo`, or the path of an agent saved by Stable-Baselines3, which is unpickled: use only
+            files that you trust.
+        kind: of the id, by default that of the player.
+        version: of the id.
+        resume: go on with an agent's collection of the same settings that was interrupted.
+        overwrite: replace a dataset of the same id.
+        progress: called with the number of new transitions after every step.
+        **settings: as `collection_settings`.
+
+    Raises:
+        UnknownNameError, InputError, DatasetError: as `collection_settings`, `collect_episodes` and `publish`; and when an
+            interrupted collection is there and `resume` is not set.
+    """
+    recorded = collection_settings(steps, agent=agent, **settings)
+    slug, name = find_game(game).slug, dataset_id(game, kind or default_kind(agent), version)
+    metadata = {"collection": recorded}
+    if agent == "random":
+        own = {key: value for key, value in recorded.items() if key not in ("agent", "keep_every")}
+        episodes = islice(collect_episodes(slug, progress=progress, **own), 0, None, recorded["keep_every"])
+        algorithm = f"random actions, the last one repeated with probability {recorded['repeat_probability']:g}"
+        return publish(
+            name,
+            episodes,
+            sticky_actions=recorded["sticky_actions"],
+            algorithm=algorithm,
+            metadata=metadata,
+            overwrite=overwrite,
+        )
+    if (datasets_root() / name).exists() and not overwrite:
+        raise exists_error(name)  # before hours of play
+
+    from pretrainrl.integrations.sb3.agent_log import log_agent
+
+    found = _find_agent(agent)
+    play = {key: recorded[key] for key in ("num_envs", "seed", "sticky_actions", "keep_every", "segment_steps")}
+    with segments_of(name, slug, recorded, resume=resume) as segments:
+        log_agent(slug, found, steps, segments, progress=progress, **play)
+        return publish(
+            name,
+            segments.episodes(),
+            sticky_actions=recorded["sticky_actions"],
+            algorithm=found.algorithm,
+            metadata=metadata,
+            overwrite=overwrite,
+        )
+
+
+def _find_agent(name: str) -> Agent:
+    from pretrainrl.integrations.sb3.agent_log import find_agent
+
+    return find_agent(name)

@@ -1,0 +1,108 @@
+"""Agents that Stable-Baselines3 has saved: recognised, loaded, compared with a game."""
+
+from __future__ import annotations
+
+import binascii
+import hashlib
+import json
+import pickle
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import sb3_contrib
+import stable_baselines3
+from stable_baselines3.common.base_class import BaseAlgorithm
+
+from pretrainrl.errors import InputError
+from pretrainrl.integrations.sb3.atari_vec_env import AtariVecEnv
+
+# What only learning needs, and what cannot be unpickled on another version of Python.
+_WITHOUT_LEARNING: dict[str, Any] = {
+    "learning_rate": 0.0,
+    "lr_schedule": None,
+    "clip_range": 0.1,
+    "clip_range_vf": None,
+    "exploration_schedule": None,
+    "replay_buffer_class": None,
+    "replay_buffer_kwargs": {},
+    "_last_obs": None,
+    "_last_original_obs": None,
+    "_last_episode_starts": None,
+    "ep_info_buffer": None,
+    "ep_success_buffer": None,
+}
+
+_SMALL: dict[str, Any] = {"buffer_size": 1, "optimize_memory_usage": False}  # of the replay buffer that loading allocates
+
+# Saved agents do not name their algorithm; the first whose mark is found in one is it.
+_ALGORITHMS: tuple[tuple[type[BaseAlgorithm], Callable[[dict[str, Any], str], bool]], ...] = (
+    (sb3_contrib.RecurrentPPO, lambda data, policy: ".recurrent." in policy),
+    (sb3_contrib.MaskablePPO, lambda data, policy: ".maskable." in policy),
+    (sb3_contrib.QRDQN, lambda data, policy: {"exploration_rate", "n_quantiles"} <= data.keys()),
+    (stable_baselines3.DQN, lambda data, policy: "exploration_rate" in data),
+    (stable_baselines3.PPO, lambda data, policy: "clip_range" in data),
+    (sb3_contrib.TRPO, lambda data, policy: "cg_max_steps" in data),
+    (stable_baselines3.A2C, lambda data, policy: "gae_lambda" in data),
+)
+
+
+def algorithm_of(path: Path) -> type[BaseAlgorithm]:
+    """Return the class of the agent saved at `path`; nothing is unpickled.
+
+    Raises:
+        InputError: when there is no such file, or it is no agent of discrete actions saved by Stable-Baselines3.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            data = json.loads(archive.read("data"))
+            policy = str(data["policy_class"]["__module__"])
+            weights = "policy.pth" in archive.namelist()
+    except OSError as error:
+        raise InputError(f"cannot read the agent {path}: {error.strerror or error}") from error
+    except (zipfile.BadZipFile, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path} is not an agent saved by Stable-Baselines3 ({error})") from error
+    for algorithm, has_mark in _ALGORITHMS:
+        if weights and has_mark(data, policy):
+            return algorithm
+    names = ", ".join(sorted(algorithm.__name__ for algorithm, _ in _ALGORITHMS))
+    raise InputError(f"{path} is an agent of an algorithm that cannot be played here; those that can are {names}")
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of the file, 64 hex digits."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def load_agent(path: Path, device: str = "auto") -> BaseAlgorithm:
+    """Load the agent saved at `path`, to play and not to learn.
+
+    Stable-Baselines3 pickles parts of what it saves, and unpickling runs code: load only what you trust. What learning
+    alone needs is left out, and weights are read without pickle.
+
+    Raises:
+        InputError: as `algorithm_of`, and when the agent cannot be loaded.
+    """
+    algorithm = algorithm_of(path)
+    try:
+        return algorithm.load(path, device=device, custom_objects=_WITHOUT_LEARNING, **_SMALL)
+    except (
+        pickle.UnpicklingError, binascii.Error, zipfile.BadZipFile, ImportError, AttributeError, EOFError, KeyError,
+        OSError, RuntimeError, TypeError, ValueError,
+    ) as error:  # fmt: skip
+        raise InputError(f"the {algorithm.__name__} agent {path} cannot be loaded: {type(error).__name__}: {error}") from error
+
+
+def check_agent(agent: BaseAlgorithm, path: Path, env: AtariVecEnv) -> None:
+    """Check that `agent` can play the game.
+
+    Raises:
+        InputError: when it expects other observations or actions, naming both.
+    """
+    for what, expected, given in (
+        ("observes", agent.observation_space, env.observation_space),
+        ("acts in", agent.action_space, env.action_space),
+    ):
+        if expected != given:
+            raise InputError(f"the agent {path} {what} {expected}, but {env.game.slug} has {given}")
