@@ -8,12 +8,14 @@ dataset with that default, whatever the old ones were. And its arrow and parquet
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import h5py
+import numpy as np
 
 from pretrainrl.errors import DatasetError
 from pretrainrl.integrations.minari.ids import datasets_root
@@ -28,18 +30,24 @@ class Summary:
     Attributes:
         id: Minari's id.
         bytes: of its files.
-        transitions: in it.
-        episodes: in it.
-        mean_return: over its episodes, of rewards as they are stored.
         metadata: of the dataset as a whole, as it is in its file.
+        episodes: metadata of each episode, at least `total_steps` and `return`.
     """
 
     id: str
     bytes: int
-    transitions: int
-    episodes: int
-    mean_return: float
     metadata: dict[str, Any]
+    episodes: list[dict[str, Any]]
+
+    @property
+    def transitions(self) -> int:
+        """In all episodes together."""
+        return sum(int(episode["total_steps"]) for episode in self.episodes)
+
+    @property
+    def mean_return(self) -> float:
+        """Over the episodes, of rewards as they are stored."""
+        return sum(float(episode["return"]) for episode in self.episodes) / max(1, len(self.episodes))
 
 
 def check_dataset(name: str) -> Summary:
@@ -59,17 +67,14 @@ def check_dataset(name: str) -> Summary:
             raise DatasetError(f"{name} holds observations of shape {shape}, not single frames of shape (84, 84)")
         refuse_lossy(name, data, metadata)
         episodes = _EPISODES[metadata["data_format"]](data)
-        steps, returns = [steps for steps, _ in episodes], [value for _, value in episodes]
-        promised = metadata["total_episodes"], metadata["total_steps"]
-        if (len(steps), sum(steps)) != promised:
-            raise damaged(
-                name, f"{len(steps)} episodes of {sum(steps)} transitions in place of {promised[0]} of {promised[1]}"
-            )
-        mean_return = sum(returns) / max(1, len(returns))
+        size = sum(path.stat().st_size for path in data.rglob("*") if path.is_file())
+        summary = Summary(name, size, metadata, episodes)
+        found, promised = (len(episodes), summary.transitions), (metadata["total_episodes"], metadata["total_steps"])
+        if found != promised:
+            raise damaged(name, f"{found[0]} episodes of {found[1]} transitions, not {promised[0]} of {promised[1]}")
     except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise damaged(name, error) from error
-    size = sum(path.stat().st_size for path in data.rglob("*") if path.is_file())
-    return Summary(name, size, sum(steps), len(steps), mean_return, metadata)
+    return summary
 
 
 def refuse_lossy(name: str, data: Path, metadata: dict[str, Any]) -> None:
@@ -95,7 +100,7 @@ def refuse_lossy(name: str, data: Path, metadata: dict[str, Any]) -> None:
             "shape (84, 84): record it again with jpeg_encoding=False, or with `pretrainrl collect` or publish()"
         )
     if metadata.get("data_format") in ("arrow", "parquet"):
-        long = [index for index, (steps, _) in enumerate(_arrow_episodes(data)) if steps > LONGEST_ROWS]
+        long = [index for index, facts in enumerate(_arrow_episodes(data)) if facts["total_steps"] > LONGEST_ROWS]
         if long:
             raise DatasetError(
                 f"{name} is stored as {metadata['data_format']}, in which Minari cuts episodes of more than {LONGEST_ROWS:,} "
@@ -109,26 +114,24 @@ def damaged(name: str, reason: object) -> DatasetError:
     return DatasetError(f"dataset {name} cannot be read ({reason}); delete {path} and collect or download it again")
 
 
-def _hdf5_episodes(data: Path) -> list[tuple[int, float]]:
-    """Length and return of every episode."""
+def _hdf5_episodes(data: Path) -> list[dict[str, Any]]:
     with h5py.File(data / "main_data.hdf5", "r") as file:
-        groups = [file[f"episode_{index}"] for index in range(len(file))]
-        return [(int(group.attrs["total_steps"]), _return_of(group)) for group in groups]
+        return [_facts(file[f"episode_{index}"]) for index in range(len(file))]
 
 
-def _return_of(group: h5py.Group) -> float:
-    # What plain Minari appended says nothing of its return.
-    return float(group.attrs["return"]) if "return" in group.attrs else float(group["rewards"][()].sum())
+def _facts(group: h5py.Group) -> dict[str, Any]:
+    facts = {key: value.item() if isinstance(value, np.generic) else value for key, value in group.attrs.items()}
+    if "return" not in facts:  # plain Minari, which may have appended this one, does not record it
+        facts["return"] = float(group["rewards"][()].sum())
+    return facts
 
 
-def _arrow_episodes(data: Path) -> list[tuple[int, float]]:
-    """Length and return of every episode; NaN where it is not said."""
+def _arrow_episodes(data: Path) -> list[dict[str, Any]]:
     folders = sorted((path for path in data.iterdir() if path.name.isdecimal()), key=lambda path: int(path.name))
-    facts = [cast("dict[str, Any]", json.loads((folder / "metadata.json").read_text())) for folder in folders]
-    return [(int(each["total_steps"]), float(each.get("return", "nan"))) for each in facts]
+    return [{"return": math.nan, **json.loads((folder / "metadata.json").read_text())} for folder in folders]
 
 
-_EPISODES: dict[str, Callable[[Path], list[tuple[int, float]]]] = {
+_EPISODES: dict[str, Callable[[Path], list[dict[str, Any]]]] = {
     "hdf5": _hdf5_episodes,
     "arrow": _arrow_episodes,
     "parquet": _arrow_episodes,

@@ -52,7 +52,13 @@ def datasets_root() -> Path:
 
 
 def local_ids() -> list[str]:
-    """Ids of the datasets under `datasets_root()`, sorted."""
+    """Ids of the datasets under `datasets_root()`, sorted; whether they are whole is for `check_dataset` to say."""
     root = datasets_root()
-    folders = (file.parent.parent.relative_to(root) for file in root.glob("**/data/metadata.json"))
+    folders = (folder.parent.relative_to(root) for folder in root.glob("**/data") if folder.is_dir())
     return sorted(folder.as_posix() for folder in folders if not any(part.startswith(".") for part in folder.parts))
+
+
+def kind_of(name: str) -> str | None:
+    """Kind in the id `name`, e.g. `dqn-replay`; None for an id of another form."""
+    match = _ID.fullmatch(name)
+    return match["kind"] if match is not None else None

@@ -1,0 +1,161 @@
+"""Datasets to and from the Hugging Face hub, by Minari's own mechanism, whole or not at all."""
+
+from __future__ import annotations
+
+import difflib
+import io
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+
+import minari
+from minari.storage.remotes import get_cloud_storage
+
+from pretrainrl.errors import DatasetError, InputError, PretrainRLError
+from pretrainrl.integrations.minari.card import render_card, render_index
+from pretrainrl.integrations.minari.check import check_dataset
+from pretrainrl.integrations.minari.ids import check_id, datasets_root
+from pretrainrl.integrations.minari.publishing import create_namespaces, exists_error, move
+from pretrainrl.optional import require
+from pretrainrl.paths import writable_folder
+from pretrainrl.scratch import scratch_folder
+from pretrainrl.weights import file_sha256
+
+_CHECKSUMS = "SHA256SUMS"
+_CARD = "README.md"
+
+
+def upload_dataset(name: str, *, remote: str | None = None, token: str | None = None) -> None:
+    """Upload the local dataset `name` with its card and checksums, and renew the front page of its repository.
+
+    The first part of the id is the repository: `pretrainrl/atari/pong-random-v0` goes to `<organisation>/pretrainrl`, whose
+    `namespace_metadata.json` lists it, so that plain Minari finds it.
+
+    Args:
+        name: Minari id.
+        remote: `hf://<organisation or user>`; by default `MINARI_REMOTE`.
+        token: of the hub; by default that of `hf auth login` or `HF_TOKEN`.
+
+    Raises:
+        InputError: when the id or the remote will not do.
+        DatasetError: when the dataset is damaged or lossy, is in the remote already, or does not arrive.
+        MissingExtraError: when huggingface_hub is not installed.
+    """
+    remote, (namespace, _) = _checked(remote), check_id(name)
+    summary = check_dataset(name)
+    folder = datasets_root() / name
+    create_namespaces(namespace)
+    with _environment(MINARI_REMOTE=remote), _hub_errors(f"{name} was not uploaded to {remote}"):
+        if name in minari.list_remote_datasets(prefix=name):
+            raise DatasetError(f"{name} is in {remote} already, and what is published stays as it is; take another version")
+        try:
+            (folder / _CARD).write_text(render_card(summary, remote), encoding="utf-8")
+            (folder / _CHECKSUMS).write_text(_checksums(folder), encoding="utf-8")
+            minari.upload_dataset(name, token)
+        finally:
+            (folder / _CARD).unlink(missing_ok=True)
+            (folder / _CHECKSUMS).unlink(missing_ok=True)
+        repository = name.split("/", 1)[0]
+        datasets = minari.list_remote_datasets(prefix=f"{repository}/")
+        if datasets.get(name) != summary.metadata:
+            raise DatasetError("what the remote lists differs from what was sent; try again")
+        require("huggingface_hub", "hub").HfApi(token=token).upload_file(
+            path_or_fileobj=render_index(repository, datasets, remote).encode(),
+            path_in_repo=_CARD,
+            repo_id=f"{remote.removeprefix('hf://')}/{repository}",
+            repo_type="dataset",
+        )
+
+
+def download_dataset(name: str, *, remote: str | None = None) -> minari.MinariDataset:
+    """Download the dataset `name` and return it as Minari loads it.
+
+    It arrives in a hidden folder, is checked against its checksums, if it was uploaded with some, and then moved: on any
+    failure or interruption nothing is left.
+
+    Args:
+        name: Minari id.
+        remote: `hf://<organisation or user>`; by default `MINARI_REMOTE`.
+
+    Raises:
+        InputError: when the id, the remote or the folder will not do.
+        DatasetError: when the id is taken here, is not in the remote (with the nearest ids), or arrives damaged.
+        MissingExtraError: when huggingface_hub is not installed.
+    """
+    remote, (namespace, _) = _checked(remote), check_id(name)
+    root = datasets_root()
+    if (root / name).exists():
+        raise exists_error(name)
+    writable_folder(root)
+    with scratch_folder(root, ".download-") as scratch:
+        with (
+            _environment(MINARI_REMOTE=remote, MINARI_DATASETS_PATH=str(scratch)),
+            _hub_errors(f"{name} was not downloaded from {remote}"),
+        ):
+            there = list(get_cloud_storage().list_datasets(prefix=namespace))
+            if name not in there:
+                near = difflib.get_close_matches(name, there, n=3)
+                raise DatasetError(
+                    f"no dataset {name!r} in {remote}; "
+                    + (f"did you mean {' or '.join(near)}?" if near else f"there: {', '.join(sorted(there)) or 'none'}")
+                )
+            minari.download_dataset(name)
+            _verify(scratch / name)
+            check_dataset(name)
+        (scratch / name / _CHECKSUMS).unlink(missing_ok=True)  # it would be wrong as soon as someone appends
+        create_namespaces(namespace)
+        move(scratch / name, root / name, None)
+    return minari.load_dataset(name)
+
+
+def _checked(remote: str | None) -> str:
+    remote = remote or os.environ.get("MINARI_REMOTE")
+    if remote is None:
+        raise InputError("say which remote: hf://<organisation>, as an argument or in MINARI_REMOTE")
+    if re.fullmatch(r"hf://[\w.-]+", remote) is None:
+        raise InputError(f"a remote looks like hf://<organisation>, not {remote!r}")
+    require("huggingface_hub", "hub")
+    return remote
+
+
+def _checksums(folder: Path) -> str:
+    """One line for each file, as `sha256sum` writes them."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != _CHECKSUMS)
+    return "".join(f"{file_sha256(path)}  {path.relative_to(folder).as_posix()}\n" for path in files)
+
+
+def _verify(folder: Path) -> None:
+    sums = folder / _CHECKSUMS
+    for line in sums.read_text(encoding="utf-8").splitlines() if sums.exists() else []:
+        digest, _, name = line.partition("  ")
+        if not (folder / name).is_file() or file_sha256(folder / name) != digest:
+            raise DatasetError(f"{name} is not what was uploaded; try again")
+
+
+@contextmanager
+def _environment(**values: str) -> Iterator[None]:
+    """Set environment variables for a while: Minari's only way to a remote that works with namespaces."""
+    before = {key: os.environ.get(key) for key in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for key, value in before.items():
+            if value is None:
+                del os.environ[key]
+            else:
+                os.environ[key] = value
+
+
+@contextmanager
+def _hub_errors(what: str) -> Iterator[None]:
+    """Turn what the hub's client raises (its own errors, httpx's, the system's) into one line; keep Minari quiet."""
+    try:
+        with redirect_stdout(io.StringIO()):
+            yield
+    except PretrainRLError as error:
+        raise DatasetError(f"{what}: {error}") from error
+    except Exception as error:
+        raise DatasetError(f"{what} ({type(error).__name__}: {error})") from error
