@@ -8,17 +8,20 @@ import json
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import minari
 import numpy as np
 
+from pretrainrl.data.cache_files import FORMAT, Codec, partial_folder
+from pretrainrl.data.caches import caches_folder, default_codec
 from pretrainrl.data.episode import FRAME_SHAPE, Episode
-from pretrainrl.data.frame_cache import FORMAT, FrameCache
+from pretrainrl.data.frame_cache import FrameCache
 from pretrainrl.errors import DatasetError, InputError
 from pretrainrl.games import find_game
+from pretrainrl.integrations.minari.check import damaged, refuse_lossy
 from pretrainrl.integrations.minari.ids import datasets_root, local_ids
-from pretrainrl.paths import home
+from pretrainrl.progress import progress_bar
 
 
 class AtariDataset:
@@ -34,12 +37,12 @@ class AtariDataset:
         self.minari = dataset
         self.metadata: dict[str, Any] = dataset.storage.metadata
         space = dataset.observation_space
-        if space.shape != FRAME_SHAPE or space.dtype != np.uint8 or dataset.storage.jpeg_encoding:
-            coding = "JPEG-encoded (lossy)" if dataset.storage.jpeg_encoding else "raw"
+        if space.shape != FRAME_SHAPE or space.dtype != np.uint8:
             raise DatasetError(
-                f"{dataset.id} holds {coding} {space.dtype} observations of shape {space.shape}; "
-                f"what is needed are lossless uint8 frames of shape {FRAME_SHAPE}, as `pretrainrl collect` makes them"
+                f"{dataset.id} holds {space.dtype} observations of shape {space.shape}; what is needed are lossless uint8 "
+                f"frames of shape {FRAME_SHAPE}, as `pretrainrl collect` makes them"
             )
+        refuse_lossy(dataset.id, Path(dataset.storage.data_path), self.metadata)
         self.game = _game_of(dataset, self.metadata)
 
     @property
@@ -74,14 +77,23 @@ class AtariDataset:
         Raises:
             DatasetError: when the file is damaged.
         """
+        return self.after(0)
+
+    def after(self, count: int) -> Iterator[Episode]:
+        """Read the episodes after the first `count`.
+
+        Raises:
+            DatasetError: when the file is damaged.
+        """
+        indices = self.minari.episode_indices[count:]
         try:
-            facts = self.minari.storage.get_episode_metadata(self.minari.episode_indices)
-            for data, metadata in zip(self.minari.iterate_episodes(), facts, strict=True):
+            facts = self.minari.storage.get_episode_metadata(indices)
+            for data, metadata in zip(self.minari.iterate_episodes(indices), facts, strict=True):
                 yield self._episode(data, metadata)
         except (OSError, KeyError, ValueError) as error:
             if isinstance(error, InputError):
                 raise
-            raise _damaged(self.id, error) from error
+            raise damaged(self.id, error) from error
 
     def _episode(self, data: minari.EpisodeData, metadata: dict[str, Any]) -> Episode:
         facts = {key: value.item() if isinstance(value, np.generic) else value for key, value in metadata.items()}
@@ -112,15 +124,21 @@ def open_dataset(name: str) -> AtariDataset:
     try:
         dataset = minari.load_dataset(name)
     except (OSError, KeyError, ValueError, AssertionError) as error:
-        raise _damaged(name, error) from error
+        raise damaged(name, error) from error
     return AtariDataset(dataset)
 
 
-def cache_datasets(names: Sequence[str]) -> FrameCache:
+def cache_datasets(names: Sequence[str], *, codec: Codec | None = None, progress: bool = False) -> FrameCache:
     """Return the frame cache of the datasets `names`, building it the first time.
 
     Caches lie in `frames/` of `PRETRAINRL_HOME` under a key made of the datasets' content, so the order of `names`
-    does not matter and a dataset that changes gets a new cache.
+    does not matter and a dataset that changes gets a new cache. A build that was stopped is gone on with.
+
+    Args:
+        names: Minari ids.
+        codec: how the frames are stored, which changes no window. None takes what is there, else `raw` if that fits
+            into 60 % of the free memory and on the disk, and `lz4` if it does not.
+        progress: show a progress bar while building.
 
     Raises:
         InputError: when `names` is empty or the folder cannot be written to.
@@ -129,9 +147,49 @@ def cache_datasets(names: Sequence[str]) -> FrameCache:
     if not names:
         raise InputError("name at least one dataset")
     datasets = [open_dataset(name) for name in sorted(set(names))]
-    key = json.dumps([FORMAT, *(dataset.fingerprint for dataset in datasets)])
-    folder = home() / "frames" / hashlib.sha256(key.encode()).hexdigest()[:16]
-    return FrameCache.build((episode for dataset in datasets for episode in dataset), folder)
+    prints = [dataset.fingerprint for dataset in datasets]
+    folders = {kind: caches_folder() / _key(prints, kind) for kind in get_args(Codec)}
+    if codec is None:
+        frames = sum(int(dataset.minari.total_steps) + len(dataset) for dataset in datasets)
+        codec = _codec_there(folders) or default_codec(frames, caches_folder())
+    elif codec not in folders:
+        raise InputError(f"a frame cache is {' or '.join(map(repr, folders))}, not {codec!r}")
+    ids = [dataset.id for dataset in datasets]
+    return FrameCache.build(_Episodes(datasets, progress), folders[codec], codec=codec, datasets=ids)
+
+
+class _Episodes:
+    """The episodes of several datasets, one after the other, with a progress bar."""
+
+    def __init__(self, datasets: Sequence[AtariDataset], progress: bool) -> None:
+        self._datasets, self._progress = datasets, progress
+
+    def __iter__(self) -> Iterator[Episode]:
+        return self.after(0)
+
+    def after(self, count: int) -> Iterator[Episode]:
+        """Yield the episodes after the first `count`, which may be those of whole datasets."""
+        with progress_bar(disable=not self._progress) as bar:
+            total = sum(map(len, self._datasets))
+            task = bar.add_task("frame cache, episodes", total=total, completed=count, note="")
+            for dataset in self._datasets:
+                bar.update(task, note=dataset.id)
+                for episode in dataset.after(min(count, len(dataset))):
+                    yield episode
+                    bar.advance(task)
+                count = max(0, count - len(dataset))
+
+
+def _key(fingerprints: Sequence[str], codec: Codec) -> str:
+    """Name of a cache's folder: a digest of all that it is made of."""
+    return hashlib.sha256(json.dumps([FORMAT, codec, *fingerprints]).encode()).hexdigest()[:16]
+
+
+def _codec_there(folders: dict[Codec, Path]) -> Codec | None:
+    """The kind of the cache that is there, finished or begun."""
+    finished = [codec for codec, folder in folders.items() if folder.exists()]
+    begun = [codec for codec, folder in folders.items() if partial_folder(folder).exists()]
+    return next(iter([*finished, *begun]), None)
 
 
 def _game_of(dataset: minari.MinariDataset, metadata: dict[str, Any]) -> str:
@@ -140,8 +198,3 @@ def _game_of(dataset: minari.MinariDataset, metadata: dict[str, Any]) -> str:
     if name is None:
         raise DatasetError(f"{dataset.id} does not say which game it is of")
     return find_game(str(name)).slug
-
-
-def _damaged(name: str, error: Exception) -> DatasetError:
-    path = datasets_root() / name
-    return DatasetError(f"dataset {name} cannot be read ({error}); delete {path} and collect or download it again")

@@ -1,52 +1,52 @@
-"""Episodes laid out for random access: every frame of every game in one memory-mapped file.
-
-A cache is a folder of raw arrays and a manifest. Row 0 of all of them is empty, the zero frame, so that what lies
-before an episode's start is an index and not a mask. After it the episodes follow back to back with T + 1 rows each;
-row `start + t` holds frame t and the action, reward and termination of transition t, and an episode's last row, its
-final observation, has zeros there.
-"""
+"""Episodes laid out for random access: every frame of every game in one file."""
 
 from __future__ import annotations
 
 import json
-import mmap
-import warnings
+import os
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor
 
+from pretrainrl.data.cache_build import locked, write_cache
+from pretrainrl.data.cache_files import (
+    BLOCK_ENDS,
+    EPISODES,
+    FORMAT,
+    FRAMES,
+    MANIFEST,
+    STEPS,
+    Codec,
+    Damaged,
+    as_tensor,
+    damaged,
+    lock_file,
+    map_array,
+    partial_folder,
+)
 from pretrainrl.data.episode import FRAME_SHAPE, Episode
+from pretrainrl.data.frame_codec import Frames, Lz4Frames, RawFrames
 from pretrainrl.errors import DatasetError, InputError
-from pretrainrl.paths import atomic_path, writable_folder
-
-MANIFEST = "manifest.json"
-FORMAT = 2
-
-# Name of each per-row file and what one row of it is. Only the frames are too large to be checked by content.
-_ROWS: dict[str, tuple[str, tuple[int, ...]]] = {
-    "frames": ("uint8", FRAME_SHAPE),
-    "actions": ("uint8", ()),
-    "rewards": ("float32", ()),
-    "terminations": ("bool", ()),
-}
-_EPISODES = "episodes"  # int64 rows of (first row, transitions, last time observed, index of the game)
+from pretrainrl.paths import writable_folder
 
 
 @dataclass(frozen=True, eq=False)
 class FrameCache:
-    """Every frame of a set of episodes, opened by `FrameCache.open`; read-only.
+    """Every frame of a set of episodes, opened by `FrameCache.open`; read-only, and mapped into memory.
+
+    The row `starts[e] + t` is frame t of episode e, and transition t where t < lengths[e]; row 0 is the zero frame.
 
     Attributes:
         folder: where it is.
         games: slugs, sorted.
-        frames: `(1 + N, 84, 84)` uint8, mapped into memory; row 0 is the zero frame. Writing to it crashes.
+        frames: the 1 + N frames; `frames.read(rows)` gives `(R, 84, 84)` uint8.
         actions: `(1 + N,)` uint8.
         rewards: `(1 + N,)` float32, raw score.
         terminations: `(1 + N,)` bool.
@@ -59,7 +59,7 @@ class FrameCache:
 
     folder: Path
     games: tuple[str, ...]
-    frames: Tensor
+    frames: Frames
     actions: Tensor
     rewards: Tensor
     terminations: Tensor
@@ -74,27 +74,38 @@ class FrameCache:
         return int(self.lengths.sum())
 
     @classmethod
-    def build(cls, episodes: Iterable[Episode], folder: Path) -> FrameCache:
+    def build(
+        cls, episodes: Iterable[Episode], folder: Path, *, codec: Codec = "raw", datasets: Sequence[str] = ()
+    ) -> FrameCache:
         """Write `episodes`, one at a time, to a new cache at `folder` and open it.
 
-        A cache that is there already, or that another process finishes first, is opened as it is: name folders
-        by their content.
+        A cache that is there already is opened as it is, and one that was begun is gone on with, whatever `episodes`
+        are: name folders by their content. While another process builds it, this one waits.
+
+        Args:
+            episodes: what to write.
+            folder: of the cache.
+            codec: `raw`, 7056 bytes a frame, or `lz4`, compressed without loss.
+            datasets: where the episodes are from, for the record.
 
         Raises:
             DatasetError: when there are no episodes.
             InputError: when `folder` cannot be written to.
         """
+        if codec not in ("raw", "lz4"):
+            raise InputError(f"a frame cache is 'raw' or 'lz4', not {codec!r}")
         if folder.exists():
-            return cls.open(folder)
+            with suppress(_Gone):
+                return cls.open(folder)
         writable_folder(folder.parent)
-        try:
-            with atomic_path(folder) as temporary:
-                temporary.mkdir()
-                _write(episodes, temporary)
-        except OSError as error:
-            if not (folder / MANIFEST).exists():
-                raise InputError(f"cannot write the frame cache {folder}: {error.strerror or error}") from error
-        return cls.open(folder)
+        with locked(lock_file(folder)):
+            if not folder.exists():
+                try:
+                    write_cache(episodes, partial_folder(folder), codec, datasets)
+                    partial_folder(folder).replace(folder)
+                except OSError as error:
+                    raise InputError(f"cannot write the frame cache {folder}: {error.strerror or error}") from error
+            return cls.open(folder)
 
     @classmethod
     def open(cls, folder: Path) -> FrameCache:
@@ -105,101 +116,50 @@ class FrameCache:
         """
         try:
             manifest = json.loads((folder / MANIFEST).read_text())
-            if manifest["format"] != FORMAT:
-                raise _Damaged(f"it has format {manifest['format']}, not {FORMAT}")
-            rows, files = int(manifest["rows"]), manifest["files"]
-            arrays = {
-                name: _map(folder / name, np.dtype(dtype), (rows, *shape), files[name])
-                for name, (dtype, shape) in _ROWS.items()
-            }
-            table = _map(folder / _EPISODES, np.dtype("int64"), (int(manifest["episodes"]), 4), files[_EPISODES])
-            columns = zip(("starts", "lengths", "observed", "game_ids"), table.T.contiguous(), strict=True)
-            return cls(folder, tuple(manifest["games"]), **arrays, **dict(columns))
+            cache = cls._read(folder, manifest)
         except FileNotFoundError as error:
             if not folder.exists():
-                raise DatasetError(f"there is no frame cache at {folder}") from error
-            raise _delete(folder, f"{Path(error.filename).name} is missing") from error
-        except _Damaged as error:
-            raise _delete(folder, str(error)) from error
+                raise _Gone(f"there is no frame cache at {folder}") from error
+            raise damaged(folder, f"{Path(error.filename).name} is missing") from error
+        except Damaged as error:
+            raise damaged(folder, str(error)) from error
         except (KeyError, TypeError, ValueError) as error:
-            raise _delete(folder, f"{MANIFEST} cannot be read") from error
+            raise damaged(folder, f"{MANIFEST} cannot be read") from error
         except OSError as error:
             raise DatasetError(f"cannot read the frame cache {folder}: {error.strerror or error}") from error
+        with suppress(OSError):  # of somebody else, perhaps
+            os.utime(folder)  # when it was last used
+        return cache
+
+    @classmethod
+    def _read(cls, folder: Path, manifest: dict[str, Any]) -> FrameCache:
+        if manifest["format"] != FORMAT:
+            raise Damaged(f"it has format {manifest['format']}, not {FORMAT}")
+        rows, files, codec = int(manifest["rows"]), manifest["files"], manifest["codec"]
+        steps = {name: as_tensor(_checked(folder / name, dtype, (rows,), files)) for name, dtype in STEPS.items()}
+        table = _checked(folder / EPISODES, "int64", (int(manifest["episodes"]), 4), files)
+        columns = dict(zip(("starts", "lengths", "observed", "game_ids"), np.ascontiguousarray(table.T), strict=True))
+        size = int(files[FRAMES]["bytes"])
+        frames: Frames
+        if codec == "raw":
+            frames = RawFrames(map_array(folder / FRAMES, "uint8", (rows, *FRAME_SHAPE), size))
+        elif codec == "lz4":
+            content = map_array(folder / FRAMES, "uint8", (size,), size)
+            ends = _checked(folder / BLOCK_ENDS, "int64", (int(files[BLOCK_ENDS]["bytes"]) // 8,), files)
+            frames = Lz4Frames(folder / FRAMES, content, ends, columns["starts"], columns["lengths"])
+        else:
+            raise Damaged(f"its frames are {codec!r}")
+        tensors = {name: as_tensor(column) for name, column in columns.items()}
+        return cls(folder, tuple(manifest["games"]), frames, **steps, **tensors)
 
 
-class _Damaged(Exception):
-    """What is wrong with one file of a cache."""
+class _Gone(DatasetError):
+    """There is no cache, or it was removed while it was being opened."""
 
 
-def _delete(folder: Path, reason: str) -> DatasetError:
-    return DatasetError(f"the frame cache {folder} is damaged ({reason}); delete that folder and run again")
-
-
-def _write(episodes: Iterable[Episode], folder: Path) -> None:
-    """Write the rows of `episodes`, then the table and the manifest."""
-    files = {name: _File(folder / name) for name in (*_ROWS, _EPISODES)}
-    rows, table = 1, []
-    try:
-        for name, (dtype, shape) in _ROWS.items():
-            files[name].write(np.zeros(shape, dtype))
-        for episode in episodes:
-            if not 0 <= episode.actions.min() <= episode.actions.max() <= 255:
-                raise InputError(f"episode of {episode.game!r}: actions must be indices in 0..255")
-            for name, (dtype, _) in _ROWS.items():
-                array = getattr(episode, name).astype(dtype, copy=False)
-                files[name].write(array)
-                if name != "frames":
-                    files[name].write(np.zeros(1, dtype))  # the final observation's row
-            table.append((rows, len(episode), episode.last_observed, episode.game))
-            rows += len(episode) + 1
-        if not table:
-            raise DatasetError("there are no episodes to cache")
-        games = sorted({game for *_, game in table})
-        files[_EPISODES].write(np.array([(*numbers, games.index(game)) for *numbers, game in table]))
-    finally:
-        for file in files.values():
-            file.close()
-    manifest = {
-        "format": FORMAT,
-        "games": games,
-        "rows": rows,
-        "episodes": len(table),
-        "files": {name: {"bytes": file.bytes, "crc32": file.crc32} for name, file in files.items()},
-    }
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1))
-
-
-class _File:
-    """A file written from start to end, with its size and checksum."""
-
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("wb")
-        self.bytes, self.crc32 = 0, 0
-
-    def write(self, array: npt.NDArray[Any]) -> None:
-        data = np.ascontiguousarray(array).data.cast("B") if array.ndim else array.tobytes()
-        self._file.write(data)
-        self.bytes += len(data)
-        self.crc32 = zlib.crc32(data, self.crc32)
-
-    def close(self) -> None:
-        self._file.close()
-
-
-def _map(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...], expected: dict[str, int]) -> Tensor:
-    """Map a file of an expected size into memory, read-only.
-
-    Not `torch.from_file`: its private mapping counts against memory, so a cache larger than RAM is refused, and its
-    shared mapping needs the right to write.
-    """
-    size = path.stat().st_size
-    if size != expected["bytes"] or size != dtype.itemsize * int(np.prod(shape)):
-        raise _Damaged(f"{path.name} has {size} bytes instead of {expected['bytes']}")
-    with path.open("rb") as file:
-        buffer = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    if path.name != "frames" and zlib.crc32(buffer) != expected["crc32"]:
-        raise _Damaged(f"{path.name} has another checksum than when it was written")
-    array = np.frombuffer(buffer, dtype).reshape(shape)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*not writable.*", category=UserWarning)
-        return torch.from_numpy(array)
+def _checked(path: Path, dtype: str, shape: tuple[int, ...], files: dict[str, dict[str, int]]) -> npt.NDArray[Any]:
+    """Map a file whose checksum is known."""
+    array = map_array(path, dtype, shape, files[path.name]["bytes"])
+    if zlib.crc32(array.data) != files[path.name]["crc32"]:
+        raise Damaged(f"{path.name} has another checksum than when it was written")
+    return array

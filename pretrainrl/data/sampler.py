@@ -121,7 +121,7 @@ class WindowSampler:
         valid = frames >= starts
         steps = now + self._step_offsets
         return Batch(
-            frames=cache.frames.index_select(0, (frames * valid).flatten()).view(*frames.shape, *FRAME_SHAPE),
+            frames=cache.frames.read((frames * valid).flatten()).view(*frames.shape, *FRAME_SHAPE),
             actions=cache.actions[steps].long(),
             rewards=cache.rewards[steps],
             terminations=cache.terminations[steps],

@@ -4,6 +4,7 @@ import threading
 import warnings
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from ale_py.vector_env import AtariVectorEnv
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pretrainrl.data.cache_files import Codec
 from pretrainrl.data.collect import collect_episodes
 from pretrainrl.data.episode import Episode
 from pretrainrl.data.frame_cache import FrameCache
@@ -33,6 +35,31 @@ def numbered(lengths: list[int]) -> list[Episode]:
     return episodes
 
 
+def random_episodes(lengths: list[int], seed: int) -> list[Episode]:
+    """Episodes of random content, with rewards that clipping to the sign changes, cut or lost at their ends."""
+    rng = np.random.default_rng(seed)
+    episodes = []
+    for number, steps in enumerate(lengths):
+        frames = rng.integers(256, size=(steps + 1, 84, 84), dtype=np.uint8)
+        frames[:, 3:] = 7  # compressible, so that blocks differ in size
+        ends, lost = np.arange(steps) == steps - 1, bool(rng.integers(2))
+        rewards = rng.integers(-3, 4, steps).astype(np.float32) * np.float32(0.7)
+        game = ("pong", "boxing")[number % 2]
+        episodes.append(Episode(frames, rng.integers(18, size=steps), rewards, ends & lost, ends & (not lost), game))
+    return episodes
+
+
+def return_from(episode: Episode, time: int, returns: Returns) -> float:
+    """One discounted sum, reward by reward."""
+    total, factor = 0.0, 1.0
+    for step in range(time, len(episode)):
+        if returns.steps is not None and step - time >= returns.steps:
+            break
+        total += factor * float(np.sign(episode.rewards[step]))
+        factor *= returns.discount
+    return total
+
+
 def reference(episodes: list[Episode], spec: WindowSpec) -> list[tuple[np.ndarray, ...]]:
     """All windows in order, one episode and one frame after the other."""
     windows = []
@@ -41,21 +68,25 @@ def reference(episodes: list[Episode], spec: WindowSpec) -> list[tuple[np.ndarra
             if t + max(spec.future, spec.steps) > len(episode):
                 break
             frames = np.zeros((spec.stack + spec.future, 84, 84), np.uint8)
+            valid = np.zeros(spec.stack + spec.future, np.bool_)
             for row, time in enumerate(range(t - spec.stack + 1, t + spec.future + 1)):
                 if time >= 0:
-                    frames[row] = episode.frames[time]
+                    frames[row], valid[row] = episode.frames[time], True
             steps = slice(t, t + spec.steps)
             game = ("boxing", "pong").index(episode.game) if len({e.game for e in episodes}) == 2 else 0
-            windows.append((frames, episode.actions[steps], episode.rewards[steps], episode.terminations[steps], game))
+            sums = [return_from(episode, t + step, spec.returns) for step in range(spec.steps)] if spec.returns else []
+            parts = (frames, episode.actions[steps], episode.rewards[steps], episode.terminations[steps], game, valid)
+            windows.append((*parts, np.array(sums, np.float32)))
     return windows
 
 
 def key(window: tuple[np.ndarray, ...]) -> bytes:
-    return b"|".join(np.asarray(part).tobytes() for part in window)
+    """All of a window that is exact, in order that windows can be matched; returns are sums, and rounded."""
+    return b"|".join(np.asarray(part).tobytes() for part in window[:6])
 
 
 def rows(batch: Batch) -> list[tuple[np.ndarray, ...]]:
-    tensors = (batch.frames, batch.actions, batch.rewards, batch.terminations, batch.games)
+    tensors = (batch.frames, batch.actions, batch.rewards, batch.terminations, batch.games, batch.valid, batch.returns)
     return [tuple(tensor[i].numpy() for tensor in tensors) for i in range(len(batch.games))]
 
 
@@ -64,27 +95,66 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> FrameCache:
     return FrameCache.build(numbered([30, 7, 1, 22, 40]), tmp_path_factory.mktemp("data") / "cache")
 
 
+@pytest.mark.parametrize("codec", ["raw", "lz4"])
 @settings(max_examples=40, deadline=None)
 @given(
-    lengths=st.lists(st.integers(1, 12), min_size=1, max_size=5),
+    lengths=st.lists(st.integers(1, 20), min_size=1, max_size=5),
     future=st.integers(0, 5),
     steps=st.integers(0, 6),
     stack=st.integers(1, 5),
+    returns=st.none() | st.builds(Returns, st.none() | st.integers(1, 25), st.sampled_from([1.0, 0.99, 0.5, 0.0])),
     seed=st.integers(0, 2**40),
 )
-def test_windows_are_those_of_the_reference(lengths: list[int], future: int, steps: int, stack: int, seed: int) -> None:
-    spec, episodes = WindowSpec(future, steps, stack), numbered(lengths)
-    expected = reference(episodes, spec)
+def test_windows_are_those_of_the_reference(
+    codec: Codec, lengths: list[int], future: int, steps: int, stack: int, returns: Returns | None, seed: int
+) -> None:
+    spec, episodes = WindowSpec(future, steps, stack, returns), random_episodes(lengths, seed)
+    expected = sorted(reference(episodes, spec), key=key)
     with TemporaryDirectory() as folder:
-        cache = FrameCache.build(episodes, Path(folder) / "cache")
+        cache = FrameCache.build(episodes, Path(folder) / "cache", codec=codec)
         if not expected:
             with pytest.raises(InputError, match="shorter"):
                 WindowSampler(cache, spec, 1)
             return
-        sampler = WindowSampler(cache, spec, 1, seed=seed)
-        assert len(sampler) == sampler.steps_per_epoch == len(expected)
-        drawn = [row for step in range(len(sampler)) for row in rows(sampler.batch(step))]
-    assert sorted(map(key, drawn)) == sorted(map(key, expected))
+        sampler = WindowSampler(cache, spec, 3 if len(expected) % 3 == 0 else 1, seed=seed)
+        assert len(sampler) == sampler.steps_per_epoch * sampler.batch_size == len(expected)
+        drawn = sorted((row for batch in sampler.batches(0, sampler.steps_per_epoch) for row in rows(batch)), key=key)
+    assert [*map(key, drawn)] == [*map(key, expected)]
+    for ours, theirs in zip(drawn, expected, strict=True):
+        np.testing.assert_allclose(ours[6], theirs[6], rtol=1e-6, atol=1e-6)
+
+
+def test_both_codecs_give_the_same(tmp_path: Path) -> None:
+    episodes = list(collect_episodes("breakout", 400, num_envs=2, seed=3))
+    caches = [FrameCache.build(episodes, tmp_path / codec, codec=codec) for codec in get_args(Codec)]
+    samplers = [WindowSampler(cache, WindowSpec(future=3, steps=3), 64) for cache in caches]
+    for step in range(samplers[0].steps_per_epoch + 2):
+        raw, compressed = (sampler.batch(step) for sampler in samplers)
+        assert torch.equal(raw.frames, compressed.frames)
+        assert torch.equal(raw.actions, compressed.actions)
+    sizes = [(cache.folder / "frames").stat().st_size for cache in caches]
+    assert sizes[1] < sizes[0] / 10
+
+
+def test_every_window_of_every_game_is_as_likely_as_any_other(tmp_path: Path) -> None:
+    """A game's share of the batches is its share of the transitions."""
+    episodes = numbered([60, 20, 60, 20])
+    sampler = WindowSampler(FrameCache.build(episodes, tmp_path / "cache"), WindowSpec(steps=1), 16)
+    games = torch.cat([sampler.batch(step).games for step in range(sampler.steps_per_epoch)])
+    assert games.bincount().tolist() == [40, 120]  # boxing, pong
+
+
+def test_impossible_returns() -> None:
+    for wrong in ({"steps": 0}, {"discount": 1.1}, {"discount": -0.1}):
+        with pytest.raises(InputError, match="returns need"):
+            Returns(**wrong)
+
+
+def test_batches_made_by_hand_are_valid_and_without_returns() -> None:
+    frames, steps = torch.zeros(2, 5, 84, 84, dtype=torch.uint8), torch.zeros(2, 3)
+    batch = Batch(frames, steps.long(), steps, steps.bool(), torch.zeros(2, dtype=torch.int64))
+    assert batch.valid.shape == (2, 5) and batch.valid.all()
+    assert batch.returns.shape == (2, 0)
 
 
 @settings(max_examples=20, deadline=None)

@@ -1,0 +1,78 @@
+"""The files of a frame cache: their names, their types, and how they are mapped into memory.
+
+A cache is a folder of raw arrays and a manifest. Row 0 of all of them is empty, the zero frame, so that what lies
+before an episode's start is an index and not a mask. After it the episodes follow back to back with T + 1 rows each;
+row `start + t` holds frame t and the action, reward and termination of transition t, and an episode's last row, its
+final observation, has zeros there.
+
+The frames are one of two kinds, or codecs. `raw` is that array. `lz4` compresses blocks of 8 frames, none of which
+goes on into the next episode; the zero frame is in none of them.
+"""
+
+from __future__ import annotations
+
+import mmap
+import warnings
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from pretrainrl.errors import DatasetError
+
+Codec = Literal["raw", "lz4"]
+
+FORMAT = 3
+MANIFEST = "manifest.json"
+JOURNAL = "journal"  # of a cache that is not finished
+FRAMES = "frames"
+BLOCK_ENDS = "block_ends"  # int64: where each lz4 block ends in `frames`
+BLOCK = 8  # frames; more compress better and cost more to read for a window
+STEPS = {"actions": "uint8", "rewards": "float32", "terminations": "bool"}  # one per row
+EPISODES = "episodes"  # int64 rows of (first row, transitions, last time observed, index of the game)
+
+
+class Damaged(Exception):
+    """What is wrong with one file of a cache."""
+
+
+def damaged(folder: Path, reason: str) -> DatasetError:
+    """Return the error that says what to delete."""
+    return DatasetError(f"the frame cache {folder} is damaged ({reason}); delete that folder and run again")
+
+
+def partial_folder(folder: Path) -> Path:
+    """Where the cache at `folder` is built."""
+    return folder.with_name(f".{folder.name}.partial")
+
+
+def lock_file(folder: Path) -> Path:
+    """What a process that builds or removes the cache at `folder` holds a lock on."""
+    return folder.with_name(f".{folder.name}.lock")
+
+
+def map_array(path: Path, dtype: str, shape: tuple[int, ...], size: int) -> npt.NDArray[Any]:
+    """Map a file of an expected size into memory, read-only.
+
+    Not `torch.from_file`: its private mapping counts against memory, so a cache larger than RAM is refused, and its
+    shared mapping needs the right to write.
+
+    Raises:
+        Damaged: when it has another size.
+    """
+    found = path.stat().st_size
+    if found != size or found != np.dtype(dtype).itemsize * int(np.prod(shape)):
+        raise Damaged(f"{path.name} has {found} bytes instead of {size}")
+    with path.open("rb") as file:
+        buffer = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    return np.frombuffer(buffer, dtype).reshape(shape)
+
+
+def as_tensor(array: npt.NDArray[Any]) -> Tensor:
+    """Return a tensor of a read-only array, which nobody will write to."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*not writable.*", category=UserWarning)
+        return torch.from_numpy(array)

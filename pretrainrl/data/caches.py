@@ -1,0 +1,140 @@
+"""The frame caches on this machine: which there are, what they take, and which kind the next one should be."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from datetime import datetime
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, Literal
+
+from pretrainrl.data.cache_build import locked
+from pretrainrl.data.cache_files import FRAMES, JOURNAL, MANIFEST, Codec, lock_file, partial_folder
+from pretrainrl.data.frame_codec import FRAME_BYTES
+from pretrainrl.paths import home
+
+RAW_SHARE = 0.6  # of free memory that raw frames may take: beyond, a part of each batch would come from the disk
+
+
+@dataclass(frozen=True)
+class CacheInfo:
+    """What is known of one cache without opening it.
+
+    Attributes:
+        folder: where it is, or will be.
+        state: `ready`, `unfinished` (the next run goes on with it) or `being built`.
+        datasets: whose frames are in it.
+        codec: `raw` or `lz4`.
+        frames: how many; None while unfinished.
+        bytes: of all its files.
+        last_used: when it was last opened, or written to.
+    """
+
+    folder: Path
+    state: Literal["ready", "unfinished", "being built"]
+    datasets: tuple[str, ...]
+    codec: str
+    frames: int | None
+    bytes: int
+    last_used: datetime
+
+    @property
+    def key(self) -> str:
+        """Name of its folder."""
+        return self.folder.name
+
+    def matches(self, pattern: str) -> bool:
+        """Whether the key or one of the datasets fits a shell-style pattern."""
+        return any(fnmatchcase(name, pattern) for name in (self.key, *self.datasets))
+
+
+def caches_folder() -> Path:
+    """Folder of all caches, `frames/` of `PRETRAINRL_HOME`."""
+    return home() / "frames"
+
+
+def list_caches() -> list[CacheInfo]:
+    """Return all caches, the one used last first."""
+    root = caches_folder()
+    ready = [folder for folder in root.glob("[!.]*") if folder.is_dir()]
+    begun = [root / folder.name[1 : -len(".partial")] for folder in root.glob(".*.partial")]
+    infos = [_info(folder) for folder in {*ready, *begun}]
+    return sorted((info for info in infos if info), key=lambda info: info.last_used, reverse=True)
+
+
+def remove_cache(folder: Path) -> bool:
+    """Remove the cache at `folder`, finished or not, unless a process is building it.
+
+    Processes that read it keep what they have open.
+
+    Returns:
+        Whether it was removed.
+    """
+    with locked(lock_file(folder), wait=False) as free:
+        if free:
+            partial = partial_folder(folder)
+            shutil.rmtree(partial, ignore_errors=True)
+            if folder.exists():
+                folder.replace(partial)  # at once, so that nobody opens a half of it
+                shutil.rmtree(partial)
+        return free
+
+
+def default_codec(frames: int, folder: Path) -> Codec:
+    """Return `raw` where that many frames fit into 60 % of the free memory and on the disk of `folder`, else `lz4`."""
+    size = frames * FRAME_BYTES
+    while not folder.exists():
+        folder = folder.parent
+    return "raw" if size <= RAW_SHARE * free_memory() and size < shutil.disk_usage(folder).free else "lz4"
+
+
+def free_memory() -> int:
+    """Bytes that the page cache may take: what the system calls available, within a container's limit."""
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    meminfo, container = Path("/proc/meminfo"), Path("/sys/fs/cgroup/memory.max")
+    if meminfo.exists():
+        [available] = [line.split()[1] for line in meminfo.read_text().splitlines() if line.startswith("MemAvailable")]
+        limits.append(int(available) * 1024)
+    if container.exists() and (limit := container.read_text().strip()).isdecimal():
+        limits.append(int(limit))
+    return min(limits)
+
+
+def _info(folder: Path) -> CacheInfo | None:
+    """What is at `folder`; None if it is gone by now."""
+    try:
+        if folder.exists():
+            content = folder
+            facts: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
+        else:
+            content = partial_folder(folder)
+            facts = json.loads((content / JOURNAL).read_text().split("\n")[0])
+    except (OSError, ValueError):
+        facts = {}
+    try:
+        size = sum(file.stat().st_size for file in content.iterdir())
+        used = (content if content is folder else content / FRAMES).stat().st_mtime
+    except FileNotFoundError:
+        return None
+    return CacheInfo(
+        folder=folder,
+        state=_state(folder),
+        datasets=tuple(facts.get("datasets", ())),
+        codec=str(facts.get("codec", "unknown")),
+        frames=facts.get("rows"),
+        bytes=size,
+        last_used=datetime.fromtimestamp(used),
+    )
+
+
+def _state(folder: Path) -> Literal["ready", "unfinished", "being built"]:
+    if folder.exists():
+        return "ready"
+    if lock_file(folder).exists():  # perhaps left by a process that was killed
+        with locked(lock_file(folder), wait=False) as free:
+            if not free:
+                return "being built"
+    return "unfinished"
