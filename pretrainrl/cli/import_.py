@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
-import re
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
-from pretrainrl.cli.publishing import is_done, root_of_datasets
-from pretrainrl.errors import InputError
-from pretrainrl.progress import progress_bar
+from pretrainrl.cli.importing import (
+    Checkpoints,
+    Games,
+    Import,
+    Kind,
+    Out,
+    Resume,
+    Runs,
+    Steps,
+    Version,
+    import_all,
+    numbers,
+    one_each,
+)
 
 app = typer.Typer(help="Publish what others recorded as Minari datasets.", no_args_is_help=True)
-console = Console()
+
+Root = Annotated[Path, typer.Argument(help="Folder that holds one folder for each game.")]
+Verify = Annotated[bool, typer.Option("--verify", help="Read the files to their ends and check the checksums.")]
 
 
 @app.callback()
@@ -24,90 +36,108 @@ def _group() -> None:
 
 @app.command("dqn-replay")
 def dqn_replay(
-    root: Annotated[Path, typer.Argument(help="Folder that holds one folder for each game.")],
-    games: Annotated[list[str], typer.Argument(help="Names in any spelling: pong, ms_pacman, MsPacman.")],
-    runs: Annotated[str, typer.Option(help="Numbers and ranges: 1,2 or 1-5.")] = "1,2",
-    checkpoints: Annotated[str, typer.Option(help="Numbers and ranges, of each run.")] = "1-10",
-    steps: Annotated[int, typer.Option(min=1, help="Transitions from the start of each shard.")] = 10_000,
+    root: Root,
+    games: Games,
+    runs: Runs = "1,2",
+    checkpoints: Checkpoints = "1-10",
+    steps: Steps = 10_000,
     on_missing: Annotated[str, typer.Option(help="error, skip, or previous: the checkpoint before.")] = "error",
-    verify: Annotated[bool, typer.Option("--verify", help="Read the files to their ends and check the checksums.")] = False,
-    kind: Annotated[str, typer.Option(help="Of the id pretrainrl/atari/<game>-<kind>-v<version>.")] = "dqn-replay",
-    version: Annotated[int, typer.Option(min=0, help="Of the id.")] = 0,
-    out: Annotated[Path | None, typer.Option(help="Root of the datasets; default MINARI_DATASETS_PATH.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Skip the games that are there already.")] = False,
+    verify: Verify = False,
+    kind: Kind = "dqn-replay",
+    version: Version = 0,
+    out: Out = None,
+    resume: Resume = False,
 ) -> None:
     """Publish local shards of the DQN Replay Dataset, one lossless Minari dataset for each of GAMES."""
-    selection: dict[str, Any] = {
-        "runs": _numbers("--runs", runs),
-        "checkpoints": _numbers("--checkpoints", checkpoints),
-        "on_missing": on_missing,
-    }
+    selection: dict[str, Any] = {**_selection(runs, checkpoints), "on_missing": on_missing}
     from pretrainrl.data.dqn_replay_files import find_shards
 
     shards = find_shards(root, games, **selection)
 
     from pretrainrl.data.dqn_replay import check_shards
-    from pretrainrl.integrations.minari import dataset_id, import_dqn_replay
-    from pretrainrl.integrations.minari.ids import datasets_root
-    from pretrainrl.pretraining.interrupt import InterruptedRunError, stop_requests
+    from pretrainrl.integrations.minari import import_dqn_replay
+
+    publish = partial(import_dqn_replay, verify=verify)
+    settings = {**selection, "steps": steps}
+    import_all(one_each(shards, settings, kind, version, check=check_shards, publish=publish), out, resume)
+
+
+@app.command("atari-pb")
+def atari_pb(
+    folder: Annotated[Path, typer.Argument(help="Folder of observation_10000.hdf5 and the files beside it.")],
+    games: Games,
+    runs: Runs = "1,2",
+    checkpoints: Checkpoints = "1-10",
+    steps: Steps = 10_000,
+    kind: Kind = "dqn-replay",
+    version: Version = 0,
+    out: Out = None,
+    resume: Resume = False,
+) -> None:
+    """Publish Atari-PB's finished HDF5 files, one lossless Minari dataset for each of GAMES."""
+    selection = _selection(runs, checkpoints)
+    from pretrainrl.data.atari_pb_files import find_shared_shards
+
+    shards = find_shared_shards(folder, games, **selection)
+
+    from pretrainrl.data.dqn_replay import check_shards
+    from pretrainrl.integrations.minari import import_atari_pb
 
     settings = {**selection, "steps": steps}
-    with root_of_datasets(out), stop_requests() as stop, progress_bar() as progress:
-        ids = {slug: dataset_id(slug, kind, version) for slug in shards}
-        done = [slug for slug, name in ids.items() if is_done(name, "selection", settings, resume)]
-        todo = [slug for slug in shards if slug not in done]
-        for slug in todo:  # nothing is read for hours before the last game turns out to be damaged
-            check_shards(shards[slug])
-        task = progress.add_task("", total=sum(steps * len(shards[slug]) for slug in todo), note="transitions")
+    import_all(one_each(shards, settings, kind, version, check=check_shards, publish=import_atari_pb), out, resume)
 
-        def advance(new: int) -> None:
-            progress.advance(task, new)
-            if stop.is_set():
-                raise InterruptedRunError(
-                    f"interrupted; {len(done)} of {len(ids)} datasets are complete, of the one under way nothing is kept; "
-                    "go on with the same command and --resume"
-                )
 
-        for slug, name in ids.items():
-            if slug not in todo:
-                console.print(f"{name}  is there already", soft_wrap=True)
-                continue
-            progress.update(task, description=slug)
-            dataset = import_dqn_replay(
-                shards[slug], steps, kind=kind, version=version, verify=verify, selection=settings, progress=advance
+@app.command("rl-unplugged")
+def rl_unplugged(
+    root: Root,
+    games: Games,
+    runs: Runs = "1,2",
+    checkpoints: Checkpoints = "1-10",
+    steps: Steps = 10_000,
+    verify: Verify = False,
+    kind: Kind = "rlu",
+    version: Version = 0,
+    out: Out = None,
+    resume: Resume = False,
+) -> None:
+    """Publish local episode records of RL Unplugged's Atari part, one lossless Minari dataset for each of GAMES."""
+    selection = _selection(runs, checkpoints)
+    from pretrainrl.data.rl_unplugged import check_records, find_records
+
+    records = find_records(root, games, **selection)
+
+    from pretrainrl.integrations.minari import import_rl_unplugged
+
+    publish = partial(import_rl_unplugged, verify=verify)
+    settings = {**selection, "steps": steps}
+    import_all(one_each(records, settings, kind, version, check=check_records, publish=publish), out, resume)
+
+
+@app.command("minari")
+def native(
+    ids: Annotated[list[str], typer.Argument(help="Of native frames: atari/pong/expert-v0.")],
+    kind: Annotated[str | None, typer.Option(help="Of the new id; default as in the old.")] = None,
+    version: Version = 0,
+    out: Out = None,
+    resume: Resume = False,
+) -> None:
+    """Convert Minari datasets of Atari games' native coloured frames to 84x84 grey ones, without further loss."""
+    from pretrainrl.integrations.minari import dataset_id, import_native, open_native
+
+    imports = []
+    for source in map(open_native, dict.fromkeys(ids)):  # before --out: they are where Minari keeps them
+        imports.append(
+            Import(
+                name=dataset_id(source.game, kind or source.kind, version),
+                source=source.name,
+                transitions=int(source.minari.total_steps),
+                settings={"dataset": source.name},
+                check=lambda: None,
+                publish=partial(import_native, source, kind=kind, version=version),
             )
-            done.append(slug)
-            facts = dataset.storage.metadata
-            console.print(
-                f"{name}  {dataset.total_steps:,} transitions of {len(shards[slug])} shards, {len(dataset)} episodes, "
-                f"{facts['dataset_size']:.1f} MB; {_noticed(facts)}",
-                soft_wrap=True,
-            )
-        console.print(f"in {datasets_root()}", soft_wrap=True)
+        )
+    import_all(imports, out, resume)
 
 
-def _numbers(option: str, text: str) -> list[int]:
-    """Return the numbers of a list such as `1,2,5-7`, sorted.
-
-    Raises:
-        InputError: when it is none.
-    """
-    numbers: set[int] = set()
-    for part in text.split(","):
-        match = re.fullmatch(r"(\d{1,4})(?:-(\d{1,4}))?", part.strip())
-        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
-        if last < first:
-            raise InputError(f"{option} takes numbers and ranges such as 1,2 or 1-10, not {text!r}")
-        numbers.update(range(first, last + 1))
-    return sorted(numbers)
-
-
-def _noticed(facts: dict[str, Any]) -> str:
-    """Say what was noticed in the shards."""
-    words = {
-        "dropped_padding_rows": "padding rows left out",
-        "starts_without_padding": "episodes start without padding",
-        "nan_rewards": "rewards were NaN, now 0",
-        "unclipped_rewards": "rewards are outside -1..1",
-    }
-    return ", ".join(f"{facts[key]:,} {text}" for key, text in words.items() if facts[key]) or "nothing unusual in them"
+def _selection(runs: str, checkpoints: str) -> dict[str, list[int]]:
+    return {"runs": numbers("--runs", runs), "checkpoints": numbers("--checkpoints", checkpoints)}

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from pretrainrl.data.dqn_replay import TIME_OUT
 from pretrainrl.data.dqn_replay_files import folders_of_games
 from pretrainrl.data.episode import FRAME_SHAPE, Episode
-from pretrainrl.data.tfrecord import Feature, parse_example, read_records
+from pretrainrl.data.tfrecord import Feature, check_start, parse_example, read_records
 from pretrainrl.errors import DatasetError, InputError
 
 _KINDS = {"observations": "bytes", "actions": "int64", "unclipped_rewards": "float32", "discounts": "float32"}
@@ -75,6 +75,16 @@ def find_records(
     if missing:
         raise DatasetError(f"missing under {root}: {', '.join(missing)}")
     return files
+
+
+def check_records(files: Sequence[RecordFile]) -> None:
+    """Check the starts of all of `files`.
+
+    Raises:
+        DatasetError: when one is no file of records.
+    """
+    for file in files:
+        check_start(file.path)
 
 
 def read_record_episodes(

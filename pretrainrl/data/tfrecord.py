@@ -9,6 +9,8 @@ from __future__ import annotations
 import gzip
 import struct
 from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -31,38 +33,63 @@ def read_records(path: Path) -> Iterator[bytes]:
     Raises:
         DatasetError: when the file cannot be read, is no TFRecord file, is truncated, or a checksum is wrong.
     """
+    with _opened(path) as file:
+        for number in count():
+            length = _read_length(path, file, number)
+            if length is None:
+                return
+            yield _read_content(path, file, number, length)
+
+
+def check_start(path: Path) -> None:
+    """Check that a file is one of records, as far as its first bytes tell.
+
+    Raises:
+        DatasetError: when it is not.
+    """
+    with _opened(path) as file:
+        _read_length(path, file, 0)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[IO[bytes]]:
     with as_dataset_errors(path):
         raw = path.open("rb")
-        start = raw.read(16)
-        raw.seek(0)
-    with raw, cast(IO[bytes], gzip.GzipFile(fileobj=raw)) if start.startswith(_GZIP) else raw as file:
-        number = 0
-        while (record := _read_record(path, file, number, start)) is not None:
-            yield record
-            number += 1
-    if not number:
-        raise DatasetError(f"{path} is empty; download it again")
+    with raw:
+        with as_dataset_errors(path):
+            compressed = raw.read(2) == _GZIP
+            raw.seek(0)
+        yield cast(IO[bytes], gzip.GzipFile(fileobj=raw)) if compressed else raw
 
 
-def _read_record(path: Path, file: IO[bytes], number: int, start: bytes) -> bytes | None:
-    where = f" in record {number}"
-    with as_dataset_errors(path, where):
+def _read_length(path: Path, file: IO[bytes], number: int) -> int | None:
+    """Read what stands before a record; None at the end of the file."""
+    with as_dataset_errors(path, f" in record {number}"):
         header = file.read(12)
-    if not header:
+    if not header and number:
         return None
-    if len(header) < 12:
-        raise DatasetError(f"{path} is truncated{where}; download it again")
-    length, checksum = struct.unpack("<QI", header)
-    if masked_crc32c(header[:8]) != checksum:
-        if number == 0:
-            raise DatasetError(f"{path} is no TFRecord file; it begins with {start!r}: download it again")
-        raise DatasetError(f"{path} is damaged{where} (checksum of its length); download it again")
-    with as_dataset_errors(path, where):
-        content, trailer = file.read(length), file.read(4)
-    if len(content) < length or len(trailer) < 4:
-        raise DatasetError(f"{path} is truncated{where}; download it again")
-    if struct.unpack("<I", trailer)[0] != masked_crc32c(content):
-        raise DatasetError(f"{path} is damaged{where} (checksum); download it again")
+    if not header:
+        raise DatasetError(f"{path} is empty; download it again")
+    if len(header) == 12:
+        length, checksum = struct.unpack("<QI", header)
+        if masked_crc32c(header[:8]) == checksum:
+            return int(length)
+    if not number:
+        raise DatasetError(
+            f"{path} is no TFRecord file; it begins with {header!r}: probably an error page that was saved under its name; "
+            "download it again"
+        )
+    what = "truncated" if len(header) < 12 else "damaged"
+    raise DatasetError(f"{path} is {what} in record {number}; download it again")
+
+
+def _read_content(path: Path, file: IO[bytes], number: int, length: int) -> bytes:
+    with as_dataset_errors(path, f" in record {number}"):
+        content, checksum = file.read(length), file.read(4)
+    if len(content) < length or len(checksum) < 4:
+        raise DatasetError(f"{path} is truncated in record {number}; download it again")
+    if int.from_bytes(checksum, "little") != masked_crc32c(content):
+        raise DatasetError(f"{path} is damaged in record {number}: its checksum is another; download it again")
     return content
 
 
@@ -79,9 +106,9 @@ def parse_example(record: bytes) -> dict[str, Feature]:
         for example in _messages(memoryview(record), 1):
             for entry in _messages(example, 1):
                 parts = {number: value for number, _, value in _fields(entry)}
-                features[bytes(parts[1]).decode()] = _feature(memoryview(parts.get(2, b"")))
-    except (IndexError, KeyError, TypeError, UnicodeDecodeError, struct.error) as error:
-        raise ValueError(f"it is no tf.train.Example ({type(error).__name__}: {error})") from error
+                features[bytes(parts.get(1, b"")).decode()] = _feature(memoryview(parts.get(2, b"")))
+    except (IndexError, TypeError, UnicodeDecodeError) as error:
+        raise ValueError(f"it is no tf.train.Example ({error})") from error
     return features
 
 
