@@ -47,14 +47,19 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *_LAZY})
 
 
-def list_encoders(pattern: str = "*") -> list[str]:
+def list_encoders(pattern: str = "*", *, by_hand: bool = False) -> list[str]:
     """Return the names of registered encoders that match the shell-style `pattern`, sorted.
 
     A bare objective (`siammae`) is the short name of that objective's default variant (`siammae.impala_atari8`).
+
+    Args:
+        pattern: of names.
+        by_hand: also those whose weights do not come by themselves: `make_encoder` needs a file for them.
     """
     from pretrainrl.cards import ENCODERS
 
-    return ENCODERS.names(pattern)
+    names = ENCODERS.names(pattern)
+    return [name for name in names if by_hand or not ENCODERS.get(name).weights.by_hand]
 
 
 def encoder_card(name: str) -> EncoderCard:
@@ -133,7 +138,7 @@ def pretrain(
     return run(
         chosen,
         folder,
-        lambda: cache_datasets(ids),
+        lambda: cache_datasets(ids, progress=progress),
         device=device,
         checkpoint_every=checkpoint_every,
         resume=resume,

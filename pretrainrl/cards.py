@@ -117,6 +117,7 @@ class Weights(Card):
 
     Attributes:
         sources: tried in order: `bundled:<file>`, a path (relative to the card), or `hf://<org>/<repo>/<file>@<revision>`.
+            `atari-pb:<file>` names a checkpoint that people get by themselves; it stands alone.
         sha256: of the file, 64 hex digits.
         bytes: size of the file.
         seed: of the untrained network, instead of the three above.
@@ -127,8 +128,17 @@ class Weights(Card):
     bytes: int | None = Field(default=None, gt=0)
     seed: int | None = None
 
+    @property
+    def by_hand(self) -> bool:
+        """Whether the file is one that people get by themselves and name when they make the encoder."""
+        return any(source.startswith("atari-pb:") for source in self.sources)
+
     @model_validator(mode="after")
     def _either(self) -> Weights:
+        if self.by_hand:
+            if len(self.sources) > 1 or (self.sha256, self.bytes, self.seed) != (None, None, None):
+                raise ValueError("an atari-pb source stands alone")
+            return self
         from_file = [bool(self.sources), self.sha256 is not None, self.bytes is not None]
         if all(from_file) == (self.seed is not None) or any(from_file) != all(from_file):
             raise ValueError("give either sources, sha256 and bytes, or seed")

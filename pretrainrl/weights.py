@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,8 @@ from pretrainrl.paths import home, registry_folder, writable_folder
 if TYPE_CHECKING:
     from torch import Tensor
 
+ATARI_PB = "atari-pb:"  # a checkpoint of the Atari-PB study, a pickle of which only tensors are read
+ATARI_PB_URL = "https://github.com/dojeon-ai/Atari-PB"
 HF = re.compile(r"(?P<repo>[^/@]+/[^/@]+)/(?P<file>[^@]+)@(?P<revision>[^@/]+)")
 
 
@@ -32,7 +34,7 @@ def locate(sources: Sequence[str], sha256: str | None = None, size: int | None =
     """Return a local file from the first source that gives one with the right content.
 
     Args:
-        sources: `bundled:<file>`, a path, or `hf://<org>/<repo>/<file>@<revision>`, tried in order.
+        sources: `bundled:<file>`, a path, `atari-pb:<path>`, or `hf://<org>/<repo>/<file>@<revision>`, tried in order.
         sha256: what the file must hash to. A path may go without; a download never does: then the hub's own record of
             the file is what it is checked against.
         size: of the file in bytes; names a truncated file as such.
@@ -53,11 +55,15 @@ def _fetcher(source: str) -> Callable[[str | None], Path]:
     scheme, separator, rest = source.partition(":")
     if not separator or len(scheme) == 1 or Path(source).exists():  # one letter: a Windows drive
         return lambda sha256: Path(source).expanduser()
+    if scheme == "atari-pb":
+        return lambda sha256: Path(rest).expanduser()
     if scheme == "bundled":
         return lambda sha256: registry_folder() / rest
     if scheme == "hf":
         return lambda sha256: _download(rest.removeprefix("//"), sha256)
-    raise InputError(f"unknown scheme {scheme!r}; expected bundled:<file>, a path or hf://<org>/<repo>/<file>@<revision>")
+    raise InputError(
+        f"unknown scheme {scheme!r}; expected bundled:<file>, a path, atari-pb:<path> or hf://<org>/<repo>/<file>@<revision>"
+    )
 
 
 def _verified(path: Path, sha256: str | None, size: int | None) -> Path:
@@ -108,3 +114,18 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"{path} is not a readable safetensors file: {error}") from error
+
+
+def misfits(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> list[str]:
+    """Say what is wrong with every tensor that is missing, unexpected, misshapen or not finite, sorted."""
+    return sorted(_misfits(expected, tensors))
+
+
+def _misfits(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> Iterator[str]:
+    yield from (f"{key} is missing" for key in expected if key not in tensors)
+    yield from (f"{key} is unexpected" for key in tensors if key not in expected)
+    for key in expected.keys() & tensors.keys():
+        if expected[key].shape != tensors[key].shape:
+            yield f"{key} is {tuple(tensors[key].shape)} instead of {tuple(expected[key].shape)}"
+        elif not tensors[key].isfinite().all():
+            yield f"{key} has values that are not finite"

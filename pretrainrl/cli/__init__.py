@@ -6,7 +6,8 @@ import sys
 
 import typer
 
-from pretrainrl.cli import encoders, import_
+from pretrainrl.cli import cache, datasets, encoders, import_
+from pretrainrl.cli.atari_pb import convert, parity
 from pretrainrl.cli.collect import collect
 from pretrainrl.cli.demo import demo
 from pretrainrl.cli.pretrain import pretrain
@@ -25,7 +26,11 @@ app.command("info")(encoders.info)
 app.command("verify")(encoders.verify)
 app.command("collect")(collect)
 app.add_typer(import_.app, name="import")
+app.add_typer(datasets.app, name="datasets")
+app.add_typer(cache.app, name="cache")
 app.command("pretrain")(pretrain)
+app.command("parity")(parity)
+app.command("convert")(convert)
 
 
 def main() -> None:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 import pretrainrl
 
+if TYPE_CHECKING:
+    from pretrainrl.cards import EncoderCard
+
 console = Console()
 
 
-def encoders(pattern: Annotated[str, typer.Argument(help="Shell-style pattern of names.")] = "*") -> None:
+def encoders(
+    pattern: Annotated[str, typer.Argument(help="Shell-style pattern of names.")] = "*",
+    by_hand: Annotated[bool, typer.Option("--all", help="Also those that need a file of yours.")] = False,
+) -> None:
     """List the registered encoders."""
     from rich.table import Table
 
@@ -22,15 +28,22 @@ def encoders(pattern: Annotated[str, typer.Argument(help="Shell-style pattern of
     for column in ("short", "name", "backbone", "features", "weights", "trained"):
         table.add_column(column, no_wrap=True)
     for card in ENCODERS.items(pattern):
+        if card.weights.by_hand and not by_hand:
+            continue
         short = card.objective if card.default else ""
-        size = f"{card.weights.bytes / 1e6:.1f} MB" if card.weights.bytes else f"seed {card.weights.seed}"
         trained = f"{card.training.minutes:.0f} min" if card.training else ""
-        table.add_row(short, card.name, card.backbone, f"{card.features_dim} {card.features}", size, trained)
+        table.add_row(short, card.name, card.backbone, f"{card.features_dim} {card.features}", _weights(card), trained)
     if not table.row_count:
         from pretrainrl.errors import UnknownNameError
 
         raise UnknownNameError.of("encoder", pattern, pretrainrl.list_encoders())
     console.print(table)
+
+
+def _weights(card: EncoderCard) -> str:
+    if card.weights.by_hand:
+        return "your file"
+    return f"{card.weights.bytes / 1e6:.1f} MB" if card.weights.bytes else f"seed {card.weights.seed}"
 
 
 def info(name: Annotated[str, typer.Argument(help="Name, run folder or card file.")]) -> None:

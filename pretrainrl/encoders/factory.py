@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +16,7 @@ from pretrainrl.device import resolve_device
 from pretrainrl.encoders.encoder import Encoder
 from pretrainrl.errors import CardError, InputError, WeightsError
 from pretrainrl.registry import import_target
-from pretrainrl.weights import file_sha256, locate, read_tensors
+from pretrainrl.weights import ATARI_PB, ATARI_PB_URL, file_sha256, locate, misfits, read_tensors
 
 Features = Literal["flat", "pooled"]
 
@@ -55,7 +56,8 @@ def make_encoder(
 
     Args:
         name: a registered name, a run folder of `pretrain`, or a card file.
-        weights: instead of the card's: a path, `hf://<org>/<repo>/<file>@<revision>`, or `random` for an untrained copy.
+        weights: instead of the card's: a path, `hf://<org>/<repo>/<file>@<revision>`, `atari-pb:<path>` for a checkpoint
+            of the Atari-PB study, whose width multiplier is read from its tensors, or `random` for an untrained copy.
         device: where it runs; `auto` takes an accelerator if there is one.
         dtype: torch.float32, or torch.bfloat16 for speed (see `Encoder`).
         features: `flat` or `pooled`; the card's choice by default.
@@ -67,11 +69,16 @@ def make_encoder(
         InputError: for a dtype, kind of features or source that does not exist.
     """
     card = find_card(name)
+    stored = _read_weights(card, str(weights) if weights is not None else None)
+    if stored is not None and stored.width is not None:
+        card = _at_width(card, stored.width)
     backbone = make_backbone(card.backbone, seed=card.weights.seed or 0, **card.backbone_options)
     shape = tuple(getattr(backbone, "feature_map_shape", ()))
     if shape != card.feature_map_shape:
         raise CardError(f"card {card.name}: feature_map_shape is {card.feature_map_shape}, but {card.backbone} gives {shape}")
-    sha256 = _load_weights(backbone, card, str(weights) if weights is not None else None)
+    if stored is not None:
+        load_tensors(backbone, stored.tensors, stored.where)
+    sha256 = tensors_sha256(backbone.state_dict()) if stored is None else stored.sha256
     encoder = Encoder(backbone, card, sha256, dtype=dtype, features=features, trainable=trainable)
     return encoder.to(resolve_device(device))
 
@@ -103,14 +110,42 @@ def cached_encoder(
     return _cached(name, find_card(name).weights, weights, resolve_device(device), dtype, features)
 
 
-def _load_weights(backbone: nn.Module, card: EncoderCard, override: str | None) -> str:
-    """Load the weights and return the digest that identifies them."""
+@dataclass(frozen=True)
+class _Stored:
+    """Weights as a file has them: tensors, the digest that identifies them, the file, and the width that a checkpoint has."""
+
+    tensors: dict[str, Tensor]
+    sha256: str
+    where: str
+    width: float | None = None
+
+
+def _read_weights(card: EncoderCard, override: str | None) -> _Stored | None:
+    """Read the weights that are asked for; None for an untrained backbone."""
     if override == "random" or (override is None and card.weights.seed is not None):
-        return tensors_sha256(backbone.state_dict())
+        return None
+    if override is None and card.weights.by_hand:
+        raise WeightsError(
+            f"the weights of {card.name} do not come with this package; get {card.weights.sources[0].removeprefix(ATARI_PB)} "
+            f'from the authors ({ATARI_PB_URL}) and pass weights="{ATARI_PB}<path to it>"'
+        )
     source = card.weights if override is None else Weights.model_construct(sources=(override,))
     path = locate(source.sources, source.sha256, source.bytes)
-    load_tensors(backbone, read_tensors(path), str(path))
-    return source.sha256 or file_sha256(path)
+    sha256 = source.sha256 or file_sha256(path)
+    if not source.by_hand:
+        return _Stored(read_tensors(path), sha256, str(path))
+    from pretrainrl.encoders.atari_pb import read_checkpoint, resnet50_tensors
+
+    if card.backbone != "resnet50":
+        raise WeightsError(f"{path} holds a ResNet-50, and {card.name} is made of {card.backbone!r}")
+    width, tensors = resnet50_tensors(read_checkpoint(path)["backbone"], str(path))
+    return _Stored(tensors, sha256, str(path), width)
+
+
+def _at_width(card: EncoderCard, width: float) -> EncoderCard:
+    """Return the card of a ResNet-50 with another width multiplier."""
+    shape = (round(2048 * width), *card.feature_map_shape[1:])
+    return card.model_copy(update={"backbone_options": {"width": width}, "feature_map_shape": shape})
 
 
 def load_tensors(backbone: nn.Module, tensors: dict[str, Tensor], where: str) -> None:
@@ -119,16 +154,8 @@ def load_tensors(backbone: nn.Module, tensors: dict[str, Tensor], where: str) ->
     Raises:
         WeightsError: with every tensor that is missing, unexpected, misshapen or not finite.
     """
-    own = backbone.state_dict()
-    wrong = [f"{key} is missing" for key in own if key not in tensors]
-    wrong += [f"{key} is unexpected" for key in tensors if key not in own]
-    for key in own.keys() & tensors.keys():
-        if own[key].shape != tensors[key].shape:
-            wrong.append(f"{key} is {tuple(tensors[key].shape)} instead of {tuple(own[key].shape)}")
-        elif not torch.isfinite(tensors[key]).all():
-            wrong.append(f"{key} has values that are not finite")
-    if wrong:
-        raise WeightsError(f"{where} does not fit the backbone: {', '.join(sorted(wrong))}")
+    if wrong := misfits(backbone.state_dict(), tensors):
+        raise WeightsError(f"{where} does not fit the backbone: {', '.join(wrong)}")
     backbone.load_state_dict(tensors)
 
 

@@ -1,0 +1,92 @@
+"""Checkpoints of the Atari-PB study to encoders of this package, and back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from pretrainrl.cards import OBJECTIVES, EncoderCard, Golden, Weights
+from pretrainrl.encoders import Encoder, make_backbone, make_encoder
+from pretrainrl.encoders.atari_pb import checkpoint_tensors, read_checkpoint, resnet50_tensors
+from pretrainrl.encoders.factory import load_tensors
+from pretrainrl.encoders.golden import golden_values
+from pretrainrl.errors import InputError
+from pretrainrl.parity.checkpoint import ALIASES, objective_name
+from pretrainrl.paths import atomic_path, writable_folder
+from pretrainrl.weights import file_sha256
+
+WEIGHTS = "encoder.safetensors"
+
+
+def import_checkpoint(checkpoint: Path, out: Path, objective: str | None = None) -> EncoderCard:
+    """Write the backbone of `checkpoint` to the new folder `out` as safetensors with a card, and return the card.
+
+    `make_encoder(out)` loads the folder. Numbers stay as they are, in float32.
+
+    Args:
+        checkpoint: .pth file in the layout of the study.
+        out: folder, not there yet.
+        objective: name; by default told from the checkpoint.
+
+    Raises:
+        WeightsError: when the checkpoint will not do.
+        InputError: when `out` exists or cannot be written to.
+    """
+    if out.exists():
+        raise InputError(f"{out} exists; choose another folder or delete it first")
+    networks = read_checkpoint(checkpoint)
+    width, tensors = resnet50_tensors(networks["backbone"], str(checkpoint))
+    name = objective_name(checkpoint.stem, networks) if objective is None else ALIASES.get(objective, objective)
+    known = OBJECTIVES.get(name)
+    backbone = make_backbone("resnet50", width=width)
+    load_tensors(backbone, tensors, str(checkpoint))
+    writable_folder(out.parent)
+    with atomic_path(out) as temporary:
+        temporary.mkdir()
+        save_file({key: tensor.float().contiguous() for key, tensor in tensors.items()}, temporary / WEIGHTS)
+        card = _card(
+            name,
+            width,
+            Weights(
+                sources=(WEIGHTS,),
+                sha256=file_sha256(temporary / WEIGHTS),
+                bytes=(temporary / WEIGHTS).stat().st_size,
+            ),
+        ).model_copy(update={"paper": known.paper})
+        golden = Golden(features=tuple(golden_values(Encoder(backbone, card, str(card.sha256)))))
+        card.model_copy(update={"golden": golden}).write(temporary / EncoderCard.FILE)
+    return EncoderCard.read(out / EncoderCard.FILE)
+
+
+def _card(objective: str, width: float, weights: Weights) -> EncoderCard:
+    return EncoderCard(
+        name=f"{objective}.resnet50_atari_pb",
+        summary=f"{objective}, converted from a checkpoint of the Atari-PB study's code",
+        objective=objective,
+        backbone="resnet50",
+        backbone_options={} if width == 1 else {"width": width},
+        features="pooled",
+        feature_map_shape=(round(2048 * width), 6, 6),
+        licence="NOASSERTION",
+        weights=weights,
+    )
+
+
+def export_checkpoint(encoder: str, out: Path) -> None:
+    """Write the ResNet-50 encoder `encoder` (name, run folder or card) as a checkpoint that the study's code loads.
+
+    It holds `backbone`, `epoch` and `step`; neck and head are trained anew when an encoder is fine-tuned.
+
+    Raises:
+        InputError: when the encoder is no ResNet-50, or `out` exists or cannot be written to.
+    """
+    made = make_encoder(encoder)
+    if made.card.backbone != "resnet50":
+        raise InputError(f"the study's code knows ResNet-50 only, and {made.card.name} is made of {made.card.backbone!r}")
+    if out.exists():
+        raise InputError(f"{out} exists; choose another name or delete it first")
+    writable_folder(out.parent)
+    with atomic_path(out) as temporary:
+        torch.save({"backbone": checkpoint_tensors(made.backbone.state_dict()), "epoch": 0, "step": 0}, temporary)
