@@ -135,8 +135,10 @@ class _Terminals(SharedRows):
 
     def read_into(self, out: npt.NDArray[Any], /) -> None:
         super().read_into(out)
-        after = self._data[self._at(slice(self.position, self.position + 1))]  # empty at the end
-        out[np.concatenate([out[1:], after])[: len(out)].astype(bool).nonzero()] = 0
+        with as_dataset_errors(self.path):
+            after = self._data[self._at(slice(self.position, self.position + 1))].reshape(-1)  # empty at the end
+        following = np.concatenate([out[1:], after])
+        out[: len(following)][following != 0] = 0
 
 
 def find_shared_shards(
