@@ -173,6 +173,7 @@ class CacheWriter:
         for name, dtype in STEPS.items():
             self._files[name].write(bytes(np.dtype(dtype).itemsize))
         self._files[JOURNAL].write(f"{self._header}\n".encode())
+        self._files[JOURNAL].flush()
 
     def _write_frames(self, frames: np.typing.NDArray[np.uint8]) -> None:
         if self._encoder is None:
