@@ -67,6 +67,10 @@ class VecEncodeObservation(VecEnvWrapper):
         """The frozen encoder; its `name`, `sha256` and `card` say what the features are."""
         return self._encode.encoder
 
+    def encode(self, frames: NDArray[np.uint8]) -> FeatureArray:
+        """Encode observations (B, ...) uint8 as the wrapped environment gives them: (B, *features) float16."""
+        return self._encode(frames)
+
     def reset(self) -> FeatureArray:
         """Reset the environments and encode their first observations: (n_envs, *features) float16."""
         return self._encode(_frames(self.venv.reset()))
