@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 from pretrainrl.errors import UnknownNameError
 
@@ -27,12 +28,28 @@ class Game:
         """MD5 of the ROM image that ale-py ships, as 32 hex digits."""
         import hashlib
 
+        return hashlib.md5(self._rom_path().read_bytes()).hexdigest()
+
+    @property
+    def minimal_actions(self) -> tuple[int, ...]:
+        """The actions that do something in this game, as numbers of ALE's full set of 18, in the order of action spaces.
+
+        Datasets count actions in this order.
+        """
+        import ale_py
+
+        ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)  # no banner on the terminal
+        ale = ale_py.ALEInterface()
+        ale.loadROM(self._rom_path())
+        return tuple(int(action.value) for action in ale.getMinimalActionSet())
+
+    def _rom_path(self) -> Path:
         from ale_py import roms
 
         path = roms.get_rom_path(self.rom)
         if path is None:
             raise UnknownNameError.of("ROM", self.rom, roms.get_all_rom_ids())
-        return hashlib.md5(path.read_bytes()).hexdigest()
+        return path
 
 
 # ROMs of games for two: ALE does not know how to play them and ends the whole process when it is given one.

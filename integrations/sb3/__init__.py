@@ -2,6 +2,18 @@
 
 from pretrainrl.integrations.sb3.atari_vec_env import AtariVecEnv
 from pretrainrl.integrations.sb3.extractor import PretrainedExtractor, policy_kwargs
+from pretrainrl.integrations.sb3.fill import fill_replay_buffer
+from pretrainrl.integrations.sb3.reward_observation import VecRewardObservation
 from pretrainrl.integrations.sb3.vec_encode import VecEncodeObservation
+from pretrainrl.integrations.sb3.zero_shot import DecisionTransformerPolicy, ZeroShotPolicy
 
-__all__ = ["AtariVecEnv", "PretrainedExtractor", "VecEncodeObservation", "policy_kwargs"]
+__all__ = [
+    "AtariVecEnv",
+    "DecisionTransformerPolicy",
+    "PretrainedExtractor",
+    "VecEncodeObservation",
+    "VecRewardObservation",
+    "ZeroShotPolicy",
+    "fill_replay_buffer",
+    "policy_kwargs",
+]

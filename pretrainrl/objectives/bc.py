@@ -54,3 +54,8 @@ class BC(Objective):
         logits = self.head(self.neck(features, batch.games), batch.games)
         loss, accuracy = masked_cross_entropy(logits, batch.actions[:, 0])
         return loss, {"accuracy": accuracy, "feature_std": feature_std(features)}
+
+    def action_scores(self, observations: Tensor, games: Tensor) -> Tensor:
+        """Logits of every action: observations (B, 4, 84, 84) uint8 and games (B,) give (B, num_actions)."""
+        logits: Tensor = self.head(self.neck(self.backbone(observations.float() / 255), games), games)
+        return logits

@@ -82,7 +82,7 @@ class DT(Objective):
         stacks = self.view(batch.frames).unfold(1, batch.stack, 1).movedim(-1, 2)  # (B, 8, 4, 84, 84)
         features = self.backbone(stacks.flatten(0, 1))
         states = self.neck(features, batch.games.repeat_interleave(STEPS)).unflatten(0, (-1, STEPS))
-        logits = self.action_scores(states, batch.actions, batch.returns, batch.games)
+        logits = self.sequence_scores(states, batch.actions, batch.returns, batch.games)
         loss, accuracy = masked_cross_entropy(logits.flatten(0, 1), batch.actions.flatten())
         return loss, {"accuracy": accuracy, "feature_std": feature_std(features)}
 
@@ -91,7 +91,7 @@ class DT(Objective):
         tokens: Tensor = self.neck(self.backbone(observations.float() / 255), games)
         return tokens
 
-    def action_scores(self, states: Tensor, actions: Tensor, returns: Tensor, games: Tensor) -> Tensor:
+    def sequence_scores(self, states: Tensor, actions: Tensor, returns: Tensor, games: Tensor) -> Tensor:
         """Logits of the action at every step, from that step's state and return and all that came before.
 
         Args:

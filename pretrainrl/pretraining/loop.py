@@ -25,6 +25,7 @@ from pretrainrl.pretraining.export import code_commit, export_card
 from pretrainrl.pretraining.interrupt import InterruptedRunError, stop_requests
 from pretrainrl.pretraining.run_folder import MetricsFile, RunFolder
 from pretrainrl.pretraining.schedule import cosine_with_warmup
+from pretrainrl.pretraining.trained import save_objective
 from pretrainrl.progress import progress_bar
 
 LOG_EVERY = 20  # steps between two rows of metrics.csv
@@ -89,6 +90,7 @@ def run(
                 raise InterruptedRunError(f"stopped at step {done} of {pretraining.steps}; go on with --resume --out {out}")
     if fabric.is_global_zero:
         weights = folder.save_weights(pretraining.objective.backbone)
+        save_objective(out, pretraining.objective, cache)
         card = export_card(config, weights, cache, pretraining.steps, pretraining.minutes, fabric.device, commit)
         card.write(out / EncoderCard.FILE)
     fabric.barrier()

@@ -23,7 +23,8 @@ KEEP = 2  # the newest checkpoint, and the one before it in case the disk damage
 class RunFolder:
     """Files of one run; every file is written under a temporary name and renamed.
 
-    Layout: `config.toml, metrics.csv, tensorboard/, checkpoints/, encoder.safetensors, card.toml, figures/`.
+    Layout: `config.toml, metrics.csv, tensorboard/, checkpoints/, figures/`, and at the end `encoder.safetensors,
+    objective.safetensors, card.toml`.
 
     Args:
         path: the folder.

@@ -44,7 +44,7 @@ def test_loss_by_definition(real_batch):
 
 def logits_of(dt, batch):
     states = torch.stack([dt.states(batch.observation(k), batch.games) for k in range(8)], dim=1)
-    return dt.action_scores(states, batch.actions, batch.returns, batch.games), states
+    return dt.sequence_scores(states, batch.actions, batch.returns, batch.games), states
 
 
 @pytest.mark.parametrize("step", range(8))
@@ -63,7 +63,7 @@ def test_nothing_later_changes_anything_earlier(step, real_batch):
             "action": (states, batch.actions.index_fill(1, torch.tensor([step]), 17), batch.returns),
         }
         for name, (other_states, actions, returns) in changed.items():
-            after = dt.action_scores(other_states, actions, returns, batch.games)
+            after = dt.sequence_scores(other_states, actions, returns, batch.games)
             same = step + (name == "action")  # a_t is read after it was predicted
             torch.testing.assert_close(after[:, :same], before[:, :same], rtol=1e-5, atol=1e-5)
             if same < 8:
@@ -76,7 +76,7 @@ def test_shorter_histories_are_prefixes(real_batch):
     with torch.no_grad():
         whole, states = logits_of(dt, batch)
         for length in (1, 3):
-            part = dt.action_scores(states[:, :length], batch.actions[:, :length], batch.returns[:, :length], batch.games)
+            part = dt.sequence_scores(states[:, :length], batch.actions[:, :length], batch.returns[:, :length], batch.games)
             torch.testing.assert_close(part, whole[:, :length])
 
 

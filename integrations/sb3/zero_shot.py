@@ -1,0 +1,237 @@
+"""Play with what pre-training has learnt, without fine-tuning, as policies that Stable-Baselines3 can evaluate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from gymnasium.spaces import Discrete, Space
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pretrainrl.errors import InputError, UnknownNameError
+from pretrainrl.games import Game, find_game
+from pretrainrl.objectives.cql import CQL
+from pretrainrl.objectives.dt import DT, STEPS
+from pretrainrl.pretraining.trained import TrainedObjective, load_objective
+
+State = tuple[NDArray[Any], ...]
+FRAMES, CHANNEL_LAST = (4, 84, 84), (84, 84, 4)
+
+
+@runtime_checkable
+class _Scores(Protocol):
+    def action_scores(self, observations: Tensor, games: Tensor) -> Tensor:
+        """Score every action: (B, 4, 84, 84) uint8 and (B,) give (B, num_actions)."""
+
+
+class ZeroShotPolicy:
+    """Plays one of the games that a run of `bc`, `cql_m`, `cql_d` or `dt` was pre-trained on.
+
+    Made by `ZeroShotPolicy.load`. It has the `predict` of Stable-Baselines3's policies, and nothing to train. Objectives
+    have 18 outputs for actions; those that the game has not are never chosen.
+
+    Args:
+        trained: from `load_objective`.
+        game: any spelling of one of its games.
+        action_space: of the environment: the game's minimal action set, or all 18.
+
+    Raises:
+        UnknownNameError: for a game that the run has not seen.
+        InputError: for an objective that has learnt no actions, or an action space that is not the game's.
+    """
+
+    def __init__(self, trained: TrainedObjective, game: str, action_space: Space[Any]) -> None:
+        found = find_game(game)
+        if found.slug not in trained.games:
+            raise UnknownNameError.of(f"game of this {trained.name} run", found.slug, trained.games)
+        if not isinstance(trained.objective, (_Scores, DT)):
+            raise InputError(f"{trained.name} has learnt no actions, so it cannot play; bc, cql_m, cql_d and dt can")
+        self.game = found
+        self._objective = trained.objective
+        self._index = trained.games.index(found.slug)
+        self._device = next(trained.objective.parameters()).device
+        self._actions = _environment_actions(found, action_space)
+
+    @staticmethod
+    def load(
+        run: str | Path,
+        game: str,
+        action_space: Space[Any],
+        *,
+        target_return: float | None = None,
+        device: str | torch.device = "auto",
+    ) -> ZeroShotPolicy:
+        """Load the policy of a finished run folder.
+
+        Args:
+            run: folder that `pretrain` has filled.
+            game: any spelling of one of the games in its datasets.
+            action_space: of the environment.
+            target_return: `dt` only: see `DecisionTransformerPolicy`.
+            device: where it runs; `auto` takes an accelerator if there is one.
+
+        Raises:
+            InputError: for a folder without a finished run, an objective that has learnt no actions, an action space that
+                is not the game's, or a `target_return` for an objective that has no use for it.
+            UnknownNameError: for a game that the run has not seen.
+            WeightsError: when the weights are damaged or do not fit.
+        """
+        trained = load_objective(run, device)
+        if isinstance(trained.objective, DT):
+            return DecisionTransformerPolicy(trained, game, action_space, target_return=target_return)
+        if target_return is not None:
+            raise InputError(f"{trained.name} does not play for a return; target_return is for dt")
+        return ZeroShotPolicy(trained, game, action_space)
+
+    def predict(
+        self,
+        observation: NDArray[np.uint8] | dict[str, NDArray[Any]],
+        state: State | None = None,
+        episode_start: NDArray[np.bool_] | None = None,
+        deterministic: bool = False,
+    ) -> tuple[NDArray[np.int64], State | None]:
+        """Choose actions.
+
+        Args:
+            observation: (n, 4, 84, 84) or (n, 84, 84, 4) uint8, or one without the n; or what `VecRewardObservation` makes
+                of it.
+            state: what the last call returned; None to begin.
+            episode_start: (n,) bool, where an episode begins.
+            deterministic: the best action instead of one drawn from the policy. Values are always played greedily, as
+                Stable-Baselines3's DQN does.
+
+        Returns:
+            (n,) actions, or a 0-d array for a single observation, and the state to give to the next call.
+        """
+        frames, rewards, single = _split(observation)
+        if state is None:
+            start = np.ones(len(frames), bool)
+        else:
+            start = np.zeros(len(frames), bool) if episode_start is None else np.asarray(episode_start, bool)
+        with torch.inference_mode():
+            choices, state = self._play(torch.from_numpy(frames).to(self._device), rewards, state, start, deterministic)
+        actions = self._actions[choices]
+        return (actions[0] if single else actions), state
+
+    def _play(
+        self, frames: Tensor, rewards: NDArray[Any] | None, state: State | None, start: NDArray[np.bool_], deterministic: bool
+    ) -> tuple[NDArray[np.int64], State | None]:
+        """Return the outputs chosen, (n,), and the next state."""
+        assert isinstance(self._objective, _Scores)
+        return self._choose(self._objective.action_scores(frames, self._games(frames)), deterministic), None
+
+    def _games(self, frames: Tensor) -> Tensor:
+        return torch.full((len(frames),), self._index, device=self._device)
+
+    def _choose(self, scores: Tensor, deterministic: bool) -> NDArray[np.int64]:
+        """Choose among the game's actions by their scores (n, num_actions)."""
+        possible = scores[:, : len(self._actions)].float()
+        greedy = deterministic or isinstance(self._objective, CQL)
+        chosen = possible.argmax(1) if greedy else torch.multinomial(possible.softmax(1), 1).squeeze(1)
+        choices: NDArray[np.int64] = chosen.cpu().numpy()
+        return choices
+
+
+class History(NamedTuple):
+    """What a decision transformer remembers of n episodes: their last steps, oldest first, up to 8.
+
+    Attributes:
+        states: (n, 8, width) float32, state tokens.
+        actions: (n, 8) int64, outputs chosen.
+        returns: (n, 8) float32, the return that was still to come at each step.
+        lengths: (n,) int64, steps remembered.
+    """
+
+    states: NDArray[np.float32]
+    actions: NDArray[np.int64]
+    returns: NDArray[np.float32]
+    lengths: NDArray[np.int64]
+
+    @classmethod
+    def empty(cls, n: int, width: int) -> History:
+        """Nothing to remember yet."""
+        memory = np.zeros((n, STEPS, width), np.float32), np.zeros((n, STEPS), np.int64), np.zeros((n, STEPS), np.float32)
+        return cls(*memory, np.zeros(n, np.int64))
+
+    def with_room(self, start: NDArray[np.bool_]) -> History:
+        """Copy with the episodes that `start` (n,) forgotten, and the oldest step of full histories dropped."""
+        lengths = np.where(start, 0, self.lengths)
+        full = lengths == STEPS
+        copy = History(self.states.copy(), self.actions.copy(), self.returns.copy(), lengths - full)
+        for part in (copy.states, copy.actions, copy.returns):
+            part[full, :-1] = part[full, 1:]
+        return copy
+
+
+class DecisionTransformerPolicy(ZeroShotPolicy):
+    """A decision transformer that plays for a return.
+
+    It asks for `target_return` at an episode's start, and at each step for what is then left of it: the target less the
+    signs of the rewards so far, as returns were counted in pre-training. It sees the last 8 steps: the states, the actions
+    it chose in each, and the returns it asked for there. Observations come from an environment in `VecRewardObservation`.
+
+    Args:
+        trained: from `load_objective`, of `dt`.
+        game: See `ZeroShotPolicy`.
+        action_space: See `ZeroShotPolicy`.
+        target_return: in signs of rewards; by default the best of an episode of this game in the data.
+    """
+
+    def __init__(
+        self, trained: TrainedObjective, game: str, action_space: Space[Any], *, target_return: float | None = None
+    ) -> None:
+        super().__init__(trained, game, action_space)
+        self.target_return = trained.best_returns[self._index] if target_return is None else target_return
+
+    def _play(
+        self, frames: Tensor, rewards: NDArray[Any] | None, state: State | None, start: NDArray[np.bool_], deterministic: bool
+    ) -> tuple[NDArray[np.int64], State | None]:
+        assert isinstance(self._objective, DT)
+        if rewards is None:
+            raise InputError("dt plays for a return and has to see rewards: wrap the environment in VecRewardObservation")
+        states = self._objective.states(frames, self._games(frames)).cpu().numpy()
+        rows = np.arange(len(frames))
+        last = History.empty(*states.shape) if state is None else History(*state)
+        left = last.returns[rows, last.lengths - 1] - np.sign(rewards)
+        history = last.with_room(start)
+        now = history.lengths
+        history.states[rows, now] = states
+        history.returns[rows, now] = np.where(start, self.target_return, left)
+        choices = self._choose(self._scores(history, self._games(frames))[rows, now], deterministic)
+        history.actions[rows, now] = choices
+        return choices, history._replace(lengths=now + 1)
+
+    def _scores(self, history: History, games: Tensor) -> Tensor:
+        """Scores at all steps, (n, T, num_actions) for the longest history's T; what is later than a step does not count."""
+        assert isinstance(self._objective, DT)
+        longest = int(history.lengths.max()) + 1
+        states, actions, returns = (
+            torch.from_numpy(part[:, :longest]).to(self._device) for part in (history.states, history.actions, history.returns)
+        )
+        return self._objective.sequence_scores(states, actions, returns, games)
+
+
+def _environment_actions(game: Game, space: Space[Any]) -> NDArray[np.int64]:
+    """For each of the game's actions, in the order of datasets, what the environment calls it."""
+    minimal = game.minimal_actions
+    if isinstance(space, Discrete) and space.n in (len(minimal), 18):
+        return np.arange(len(minimal)) if space.n == len(minimal) else np.array(minimal)
+    raise InputError(f"{game.rom} is played with {len(minimal)} actions, or all 18, not in {space}")
+
+
+def _split(observation: NDArray[Any] | dict[str, NDArray[Any]]) -> tuple[NDArray[np.uint8], NDArray[Any] | None, bool]:
+    """Return frames (n, 4, 84, 84), rewards (n,) if there are any, and whether it was a single observation."""
+    rewards = None
+    if isinstance(observation, dict):
+        observation, rewards = observation["frames"], observation["reward"].reshape(-1)
+    frames = np.asarray(observation)
+    shape = frames.shape[-3:]
+    if frames.dtype != np.uint8 or shape not in (FRAMES, CHANNEL_LAST) or frames.ndim not in (3, 4):
+        raise InputError(f"expected frames (n, 4, 84, 84) uint8, got {frames.dtype} of shape {frames.shape}")
+    if shape == CHANNEL_LAST:
+        frames = np.moveaxis(frames, -1, -3)
+    single = frames.ndim == 3
+    return np.ascontiguousarray(frames[None] if single else frames), rewards, single

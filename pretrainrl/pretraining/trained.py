@@ -1,0 +1,102 @@
+"""The whole objective of a finished run, for what needs more of it than the encoder, such as play without fine-tuning."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pretrainrl.data.frame_cache import FrameCache
+from pretrainrl.data.returns import sums_of_rewards
+from pretrainrl.data.windows import Returns
+from pretrainrl.device import resolve_device
+from pretrainrl.encoders import make_backbone
+from pretrainrl.encoders.factory import load_tensors
+from pretrainrl.errors import InputError, WeightsError
+from pretrainrl.objectives import Objective, make_objective
+from pretrainrl.paths import atomic_path
+from pretrainrl.pretraining.config import Config
+from pretrainrl.pretraining.run_folder import CONFIG
+from pretrainrl.weights import read_tensors
+
+FILE = "objective.safetensors"
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedObjective:
+    """A trained objective and what it knows games by.
+
+    Attributes:
+        name: of the objective.
+        objective: in eval mode, without gradients.
+        games: slugs; the index of each is its number in the objective's heads.
+        best_returns: for each game, the greatest sum of the signs of an episode's rewards in the data.
+    """
+
+    name: str
+    objective: Objective
+    games: tuple[str, ...]
+    best_returns: tuple[float, ...]
+
+
+def save_objective(folder: Path, objective: Objective, cache: FrameCache) -> None:
+    """Write all of the objective's weights, float32, and the names and best returns of its games into a run folder."""
+    from safetensors.torch import save_file
+
+    tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in objective.state_dict().items()}
+    metadata = {"games": json.dumps(cache.games), "best_returns": json.dumps(best_returns(cache))}
+    with atomic_path(folder / FILE) as temporary:
+        save_file(tensors, temporary, metadata=metadata)
+
+
+def best_returns(cache: FrameCache) -> list[float]:
+    """Greatest sum of the signs of rewards of each game's episodes.
+
+    Episodes that were cut short before the game was over do not count where a game has others: in Pong, an episode's first
+    steps look better than any whole one.
+    """
+    sums = sums_of_rewards(cache, Returns())[cache.starts]
+    over = cache.terminations[cache.starts + cache.lengths - 1]
+    best = []
+    for game in range(len(cache.games)):
+        mine = cache.game_ids == game
+        whole = mine & over
+        best.append(sums[whole if whole.any() else mine].max().item())
+    return best
+
+
+def load_objective(run: str | Path, device: str | torch.device = "cpu") -> TrainedObjective:
+    """Read the objective of a run folder that `pretrain` has finished.
+
+    Raises:
+        InputError: when the folder holds no finished run.
+        WeightsError: when its weights are damaged or do not fit its configuration.
+    """
+    path = Path(run) / FILE
+    if not path.is_file():
+        raise InputError(f"{run} holds no finished pre-training run: there is no {FILE} in it")
+    config = Config.read(Path(run) / CONFIG)
+    tensors = read_tensors(path)
+    games, returns = _read_metadata(path)
+    backbone = make_backbone(config.backbone, **dict[str, Any](config.backbone_options))
+    with torch.random.fork_rng(devices=[]):
+        objective = make_objective(config.objective, encoder=backbone, num_games=len(games), **config.model)
+    load_tensors(objective, tensors, str(path))
+    objective = objective.requires_grad_(False).eval().to(resolve_device(device))
+    return TrainedObjective(config.objective, objective, games, returns)
+
+
+def _read_metadata(path: Path) -> tuple[tuple[str, ...], tuple[float, ...]]:
+    """Names and best returns of the games."""
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata() or {}
+    try:
+        games, returns = json.loads(metadata["games"]), json.loads(metadata["best_returns"])
+        return tuple(str(game) for game in games), tuple(float(value) for value in returns)
+    except (KeyError, TypeError, ValueError) as error:
+        raise WeightsError(f"{path} does not say what its games are: {error!r}") from error
