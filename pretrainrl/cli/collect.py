@@ -10,7 +10,6 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from pretrainrl.cli.jobs import run_jobs
 from pretrainrl.cli.publishing import is_done, root_of_datasets
 from pretrainrl.errors import PretrainRLError
 from pretrainrl.progress import progress_bar
@@ -88,6 +87,7 @@ def _collect_all(
     work: Callable[[str, Callable[[int], None]], str], todo: list[str], jobs: int, steps: int, ids: Mapping[str, str]
 ) -> None:
     """Collect the games `todo` under one bar, which names those under way."""
+    from pretrainrl.cli.jobs import run_jobs
     from pretrainrl.pretraining.interrupt import InterruptedRunError, stop_requests
 
     running: list[str] = []
