@@ -150,7 +150,7 @@ class Pretraining:
             weight_decay=training.weight_decay,
         )
         self.objective.to(memory_format=torch.channels_last)
-        self._module, self._optimizer = fabric.setup(self.objective, optimizer)
+        self._module, self._optimizer = fabric.setup(_Loss(self.objective), optimizer)
         self._spent = 0.0
         self._began = time.monotonic()
 
@@ -166,7 +166,7 @@ class Pretraining:
         factor = cosine_with_warmup(step, self.steps, warmup=training.warmup)
         for group in self._optimizer.param_groups:
             group["lr"] = training.lr * factor
-        loss, metrics = self._module(batch)  # its forward is the loss; fabric adds autocast around it
+        loss, metrics = self._module(lambda: batch)  # fabric adds autocast around it
         self._fabric.backward(loss)
         limit = training.clip_grad_norm or float("inf")
         norm = nn.utils.clip_grad_norm_(self.objective.parameters(), limit)
@@ -204,6 +204,17 @@ class Pretraining:
         self._optimizer.load_state_dict(checkpoint["optimizer"])
         self._spent = float(checkpoint["seconds"])
         return int(checkpoint["step"])
+
+
+class _Loss(nn.Module):
+    """An objective's loss of a batch in an envelope: fabric would copy an open one and round its rewards to bfloat16."""
+
+    def __init__(self, objective: Objective) -> None:
+        super().__init__()
+        self.objective = objective
+
+    def forward(self, batch: Callable[[], Batch]) -> tuple[Tensor, dict[str, Tensor]]:
+        return self.objective.loss(batch())
 
 
 class _Log:

@@ -13,6 +13,7 @@ from pretrainrl.objectives import Objective, make_objective
 
 BACKBONES = {"impala": {}, "nature": {}, "resnet50": {"width": 1 / 16}}
 NAMES = pretrainrl.list_objectives()
+OVERFIT_STEPS = 801  # most need 80; momentum targets that hardly tell frames of one game apart at first need longer
 
 
 def make(name, backbone="nature", num_games=2, **overrides):
@@ -27,14 +28,14 @@ def online(objective):
 
 
 def test_there_are_objectives():
-    assert {"curl", "siammae", "idm"} <= set(NAMES)
+    assert {"curl", "mae", "atc", "siammae", "r3m", "bc", "spr", "idm", "spr_idm", "dt", "cql_m", "cql_d"} <= set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_works_with_every_backbone(name, backbone, real_batch):
     objective = make(name, backbone)
-    loss, metrics = objective(real_batch(objective))
+    loss, metrics = objective.loss(real_batch(objective))
     loss.backward()
     assert isinstance(objective, Objective) and isinstance(objective.window, WindowSpec)
     assert loss.dtype == torch.float32 and loss.shape == () and loss.isfinite()
@@ -74,13 +75,15 @@ def test_overfits_one_real_batch(name, real_batch):
         return sum(loss.item() - metrics.get("target_entropy", 0.0) for loss, metrics in losses) / 4
 
     before = mean_loss()
-    for _ in range(80):
+    for step in range(OVERFIT_STEPS):
+        if step % 40 == 0 and mean_loss() < 0.5 * before:
+            return
         loss, _ = objective.loss(batch)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         objective.after_step(0.0)
-    assert mean_loss() < 0.5 * before
+    pytest.fail(f"from {before:.3f} to {mean_loss():.3f} only")
 
 
 @pytest.mark.parametrize("name", NAMES)
