@@ -23,6 +23,8 @@ TOY_PYTHON = {
     r"\bn(um)?_envs=\d+": r"n\1_envs=2",
     r"\bsteps=\d+": "steps=2",
     r"\bbuffer_size=[\d_]+": "buffer_size=256",
+    r"\bn_eval_episodes=\d+": "n_eval_episodes=2",
+    r"\bmax_episode_steps=\d+": "max_episode_steps=16",
 }
 TOY_OPTIONS = {"collect": ["--steps", "128", "--num-envs", "2"], "pretrain": ["--steps", "2"]}
 NOT_HERE = {"demo", "import"}  # takes too long; needs files that only its user has

@@ -172,6 +172,7 @@ class DecisionTransformerPolicy(ZeroShotPolicy):
     It asks for `target_return` at an episode's start, and at each step for what is then left of it: the target less the
     signs of the rewards so far, as returns were counted in pre-training. It sees the last 8 steps: the states, the actions
     it chose in each, and the returns it asked for there. Observations come from an environment in `VecRewardObservation`.
+    The study's code stores each action beside the observation that follows it, which is not how the transformer was trained.
 
     Args:
         trained: from `load_objective`, of `dt`.
