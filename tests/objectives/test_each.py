@@ -32,16 +32,14 @@ def test_curl_by_definition(normalize, real_batch):
     assert metrics["accuracy"] == (probabilities.argmax(1) == torch.arange(8)).float().mean()
 
 
-def test_curl_momentum_follows_progress():
-    curl = make("curl")
-    for progress, momentum in ((0.0, 0.99), (1.0, 0.999)):
-        for online, target in ((curl.backbone, curl.target_backbone), (curl.neck, curl.target_neck)):
-            torch.nn.init.ones_(next(online.parameters()))
-            torch.nn.init.zeros_(next(target.parameters()))
-        curl.after_step(progress)
-        for target in (curl.target_backbone, curl.target_neck):
-            moved = next(target.parameters())
-            torch.testing.assert_close(moved, torch.full_like(moved, 1 - momentum))
+def test_bc_by_definition(real_batch):
+    bc = make("bc", augmentation=False)
+    batch = real_batch(bc)
+    loss, metrics = bc.loss(batch)
+    logits = bc.head(bc.neck(bc.backbone(batch.observation().float() / 255), batch.games), batch.games)
+    assert logits.shape == (8, 18)
+    torch.testing.assert_close(loss, -logits.log_softmax(1)[torch.arange(8), batch.actions[:, 0]].mean())
+    assert metrics["accuracy"] == (logits.argmax(1) == batch.actions[:, 0]).float().mean()
 
 
 def test_idm_by_definition(real_batch):
@@ -77,6 +75,24 @@ def test_idm_augments_the_two_observations_separately(real_batch):
     assert not any(torch.equal(a, b) for a, b in zip(now, after, strict=True))
 
 
+def test_mae_by_definition(real_batch):
+    mae = make("mae", augmentation=False)
+    batch = real_batch(mae)
+    mask = mask_from_scores(torch.rand(8, 49), keep=4)
+    loss, _ = mae.loss(batch, mask)
+    image = batch.observation().float() / 255
+    visible = mae.encoder(mae.backbone(image), batch.games, mask)
+    assert visible.shape[1] == 5
+    painted = mae.decoder(visible, mask, batch.games)
+    torch.testing.assert_close(loss, ((painted - image) ** 2).mean())
+
+
+def test_mae_does_not_augment_its_target(real_batch):
+    mae = make("mae")
+    batch = real_batch(mae)
+    torch.testing.assert_close(mae.reconstruct(batch)[:, 0], batch.frames[:, -1].float() / 255)
+
+
 def test_siammae_by_definition(real_batch):
     siammae = make("siammae", augmentation=False)
     batch = real_batch(siammae)
@@ -103,13 +119,17 @@ def test_siammae_draws_every_gap_and_does_not_augment_its_target(real_batch):
     assert newest == {4, 5, 6}
 
 
-@pytest.mark.parametrize(("backbone", "kept"), [("impala", 1), ("nature", 2)])
-def test_siammae_keeps_five_per_cent_and_shows_them(backbone, kept, real_batch):
-    siammae = make_objective("siammae", encoder=backbone, num_games=2, preset="nano", mask_ratio=0.95)
-    batch = real_batch(siammae)
-    shown = siammae.reconstruct(batch)[:, :2]
-    patch = 84 // siammae.encoder.grid
+@pytest.mark.parametrize(
+    ("name", "backbone", "kept"),
+    [("siammae", "impala", 1), ("siammae", "nature", 2), ("mae", "impala", 3), ("mae", "nature", 4)],
+)
+def test_the_paper_keeps_this_many_tokens_and_shows_them(name, backbone, kept, real_batch):
+    small = {"neck_widths": (32,), "encoder_depth": 1, "decoder_depth": 1, "mlp_width": 32}
+    masked = make_objective(name, encoder=backbone, num_games=2, **small)
+    batch = real_batch(masked)
+    shown = masked.reconstruct(batch)[:, :2]
+    patch = 84 // masked.encoder.grid
     hidden = F.max_pool2d((shown[:, 1:] != 0.5).float(), patch) == 0
-    assert hidden.flatten(1).sum(1).tolist() == [siammae.encoder.grid**2 - kept] * 8
+    assert hidden.flatten(1).sum(1).tolist() == [masked.encoder.grid**2 - kept] * 8
     visible = ~hidden.repeat_interleave(patch, 2).repeat_interleave(patch, 3)
     assert torch.equal(shown[:, 1:][visible], shown[:, :1][visible])
