@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from pretrainrl.errors import InputError
-from pretrainrl.networks.heads import GameLinear
+from pretrainrl.networks.heads import GameLinear, GameMLP
 
 
 @pytest.mark.parametrize("games", [[0, 2, 1, 2, 2], [1, 1, 1], [0]])
@@ -42,3 +42,13 @@ def test_initial_scales():
 def test_sizes_must_be_positive():
     with pytest.raises(InputError, match="num_games=0"):
         GameLinear(4, 4, 0)
+
+
+def test_game_mlp_by_definition():
+    mlp = GameMLP(5, 7, 3, num_games=3)
+    x, games = torch.randn(4, 6, 5), torch.tensor([0, 2, 2, 1])
+    out = mlp(x, games)
+    for sample, game in enumerate(games):
+        hidden = (x[sample] @ mlp.first.weight[game].view(5, 7) + mlp.first.bias[game]).relu()
+        torch.testing.assert_close(out[sample], hidden @ mlp.second.weight[game].view(7, 3) + mlp.second.bias[game])
+    torch.testing.assert_close(mlp(x[:, 0], games), out[:, 0])

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pretrainrl.networks.losses import info_nce, masked_cross_entropy
+from pretrainrl.networks.losses import info_nce, masked_cross_entropy, masked_mean
 
 
 def nce_by_hand(queries, keys, temperature):
@@ -75,3 +75,41 @@ def test_masked_cross_entropy_of_nothing_is_zero_with_zero_gradient():
     loss, accuracy = masked_cross_entropy(logits, torch.zeros(3, dtype=torch.int64), torch.ones(3, dtype=torch.bool))
     loss.backward()
     assert loss == 0 and accuracy == 0 and not logits.grad.any()
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.1])
+@pytest.mark.parametrize("normalize", [False, True])
+def test_own_negatives_by_hand(temperature, normalize):
+    torch.manual_seed(0)
+    queries, keys, own = torch.randn(3, 6, 4).unbind()
+    ignore = torch.tensor([False, True, False, False, False, True])
+    options = {"temperature": temperature, "normalize": normalize, "ignore": ignore}
+    loss, accuracy = info_nce(queries, keys, own_negatives=own, **options)
+    if normalize:
+        queries, keys, own = (x / x.norm(dim=1, keepdim=True) for x in (queries, keys, own))
+    losses, hits = [], []
+    for i in (0, 2, 3, 4):
+        positive, negatives = queries[i] @ keys[i], [queries[i] @ keys[j] for j in range(6) if j != i]
+        scores = torch.stack([positive, queries[i] @ own[i], *negatives]) / temperature
+        losses.append(-scores.log_softmax(0)[0])
+        hits.append(float(scores.argmax() == 0))
+    torch.testing.assert_close(loss, torch.stack(losses).mean())
+    assert accuracy.item() == pytest.approx(sum(hits) / 4)
+
+
+def test_hidden_keys_are_as_if_they_were_not_there():
+    torch.manual_seed(0)
+    queries, keys = torch.randn(2, 6, 4).requires_grad_().unbind()
+    ignore = torch.tensor([False, True, False, False, True, True])
+    loss, accuracy = info_nce(queries, keys, ignore=ignore, hide_ignored=True)
+    expected = info_nce(queries[~ignore], keys[~ignore])
+    torch.testing.assert_close((loss, accuracy), expected)
+    for gradient in torch.autograd.grad(loss, (queries, keys)):
+        assert gradient.isfinite().all() and gradient.any(1).tolist() == (~ignore).tolist()
+
+
+def test_masked_mean():
+    values = torch.tensor([1.0, 2.0, 6.0])
+    assert masked_mean(values) == 3
+    assert masked_mean(values, torch.tensor([True, False, False])) == 4
+    assert masked_mean(values, torch.ones(3, dtype=torch.bool)) == 0

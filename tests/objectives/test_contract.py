@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 import pretrainrl
 from pretrainrl.cards import OBJECTIVES
@@ -154,3 +155,18 @@ def test_presets_build(name):
         backbone = make_backbone(settings.backbone, **options)
         objective = make_objective(name, encoder=backbone, num_games=2, preset=preset)
         assert objective.backbone is backbone
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nano_stays_within_its_budget(name, real_batch):
+    """3 M parameters beside the backbone for 15 games; half a training pass per observation beside the backbone's."""
+    objective = make(name, "impala", num_games=15)
+    batch = real_batch(objective, 2)
+    trained = sum(p.numel() for key, p in online(objective).items() if not key.startswith("backbone."))
+    assert trained < 3e6
+    with FlopCounterMode(display=False) as forward, torch.no_grad():
+        objective.backbone(torch.zeros(1, 4, 84, 84))
+    with FlopCounterMode(display=False) as step:
+        objective.loss(batch)[0].backward()
+    observations = objective.window.future + 1
+    assert step.get_total_flops() / 2 < 1.5 * 3 * observations * forward.get_total_flops()  # backward costs two forwards

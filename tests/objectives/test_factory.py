@@ -40,6 +40,8 @@ def test_encoder_is_copied_and_stays_frozen():
         ({"neck_widths": ()}, InputError, "positive widths"),
         ({"encoder": torch.nn.Identity()}, InputError, "Identity has none"),
         ({"name": "siammae", "mask_ratio": 1.0}, InputError, "mask_ratio must be in"),
+        ({"name": "spr", "temperature": -1.0}, InputError, "temperature must be positive, got -1.0"),
+        ({"name": "mae", "mask_ratio": -0.1}, InputError, "mask_ratio must be in"),
         ({"name": "siammae", "heads": 3}, InputError, "not a multiple of its 3 heads"),
     ],
 )
