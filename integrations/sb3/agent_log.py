@@ -124,11 +124,11 @@ def log_agent(
         raise InputError(f"segment_steps must be a multiple of {ROLLOUT}, not {segment_steps}")
     games = AtariVecEnv(game, num_envs, clip_reward=False, action_repeat_probability=sticky_actions, num_threads=_threads())
     log = ExperienceLog(games, steps=steps, segment_steps=segment_steps, seed=seed, keep_every=keep_every, progress=progress)
-    segments, begun, state = store.latest() or (0, 0, None)
-    log.go_to(segments, begun)
-    if progress is not None:
-        progress(log.experienced)
     try:
+        segments, begun, state = store.latest() or (0, 0, None)
+        log.go_to(segments, begun)
+        if progress is not None:
+            progress(log.experienced)
         if agent.path is not None:
             saved = load_agent(agent.path)
             check_agent(saved, agent.path, games)
