@@ -92,7 +92,8 @@ def import_native(
     Frames become grey by ALE's own weights, 0.299 R + 0.587 G + 0.114 B, and 84x84 by averaging areas, as in the standard
     preprocessing. What is not there cannot be made: of the raw frames between two steps only the last was kept, so
     there is no maximum over two, and what flickers is missing from some frames. Where the source is JPEG, its errors
-    stay. The metadata `preprocessing` and `source` say so.
+    stay. The metadata `preprocessing` and `source` say so. One episode of native frames is in memory at a time, for Minari
+    reads no less.
 
     Args:
         source: from `open_native`.

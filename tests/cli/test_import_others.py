@@ -2,6 +2,7 @@
 
 import os
 import resource
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -41,9 +42,23 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "datasets"
 
 
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Native sets of Pong and Breakout, made once, for it takes seconds."""
+    root = tmp_path_factory.mktemp("native")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MINARI_DATASETS_PATH", str(root))
+        for game in ("Pong", "Breakout"):
+            make_native(f"atari/{game.lower()}/expert-v0", f"ALE/{game}-v5", episodes=3)
+    return root
+
+
 @pytest.fixture(params=["atari-pb", "rl-unplugged", "minari"])
-def case(request: pytest.FixtureRequest, tmp_path: Path) -> Case:
-    return {"atari-pb": atari_pb, "rl-unplugged": rl_unplugged, "minari": native}[request.param](tmp_path / "source")
+def case(request: pytest.FixtureRequest, tmp_path: Path, sets: Path, root: Path) -> Case:
+    if request.param == "minari":
+        shutil.copytree(sets, root)
+        return native(root)
+    return {"atari-pb": atari_pb, "rl-unplugged": rl_unplugged}[request.param](tmp_path / "source")
 
 
 def atari_pb(folder: Path) -> Case:
@@ -75,10 +90,8 @@ def rl_unplugged(folder: Path) -> Case:
     )
 
 
-def native(folder: Path) -> Case:
-    for game in ("Pong", "Breakout"):
-        make_native(f"atari/{game.lower()}/expert-v0", f"ALE/{game}-v5", episodes=3)
-    path = Path(os.environ["MINARI_DATASETS_PATH"]) / "atari/breakout/expert-v0/data/main_data.hdf5"
+def native(root: Path) -> Case:
+    path = root / "atari/breakout/expert-v0/data/main_data.hdf5"
     content = path.read_bytes()
     picture = content.rindex(b"\xff\xd8\xff")
     ids = [f"pretrainrl/atari/{game}-expert-v0" for game in ("pong", "breakout")]
@@ -219,9 +232,12 @@ def test_bad_input_is_one_line_and_exit_code_2(
     assert not root.exists()
 
 
-def test_two_sources_of_one_id(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.filterwarnings("ignore:Misconfigured dataset")
+def test_two_sources_of_one_id(
+    sets: Path, root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     for version in (0, 1):
-        make_native(f"atari/pong/expert-v{version}", episodes=1, steps=2)
+        shutil.copytree(sets / "atari/pong/expert-v0", root / f"atari/pong/expert-v{version}")
     assert call(monkeypatch, "minari", "atari/pong/expert-v0", "atari/pong/expert-v1") == 2
     assert "several would be pretrainrl/atari/pong-expert-v0" in capsys.readouterr().err
     assert made() == []
