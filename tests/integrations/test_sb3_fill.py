@@ -268,7 +268,7 @@ def test_what_does_not_fit() -> None:
     with pytest.raises(InputError, match="actions are Box"):
         env = RandomFrames(continuous=True)
         fill_replay_buffer(SAC("CnnPolicy", env, buffer_size=10, device="cpu"), NAME)
-    with pytest.raises(InputError, match="actions mean NOOP, UP"):
+    with pytest.raises(InputError, match="actions mean NOOP, FIRE, UP, RIGHT, LEFT, DOWN, those"):
         fill_replay_buffer(agent(env=AtariVecEnv("qbert", 1)), NAME)
     with pytest.raises(InputError, match="the agent's observations are Box"):
         fill_replay_buffer(DQN("MlpPolicy", Vectors(), buffer_size=10, device="cpu"), NAME)
