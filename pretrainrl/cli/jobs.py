@@ -78,7 +78,7 @@ def _run_in_processes(
     finished: Callable[[str, str], None],
 ) -> None:
     context = multiprocessing.get_context("spawn")  # forking a process that has threads is not safe
-    messages, stop_all = context.Queue(), context.Event()
+    messages, stop_all = context.SimpleQueue(), context.Event()  # what is put is there before the result is
     failures: list[BaseException] = []
     seen: set[str] = set()
 
