@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pretrainrl.integrations.minari.remote import download_dataset as download_dataset
     from pretrainrl.integrations.minari.remote import upload_dataset as upload_dataset
     from pretrainrl.integrations.minari.rl_unplugged import import_rl_unplugged as import_rl_unplugged
+    from pretrainrl.integrations.minari.samples import read_samples as read_samples
 
 # What each name is imported from, when it is first asked for (PEP 562): looking at datasets needs neither torch nor Minari.
 _LAZY = {
@@ -44,6 +45,7 @@ _LAZY = {
     "open_dataset": "read",
     "open_native": "native_rgb",
     "publish": "publishing",
+    "read_samples": "samples",
     "upload_dataset": "remote",
 }
 
@@ -62,6 +64,7 @@ __all__ = [
     "open_dataset",
     "open_native",
     "publish",
+    "read_samples",
     "upload_dataset",
 ]
 

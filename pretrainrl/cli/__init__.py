@@ -11,6 +11,7 @@ from pretrainrl.cli.atari_pb import convert, parity
 from pretrainrl.cli.collect import collect
 from pretrainrl.cli.demo import demo
 from pretrainrl.cli.pretrain import pretrain
+from pretrainrl.cli.probe import probe
 from pretrainrl.errors import PretrainRLError
 
 app = typer.Typer(
@@ -29,6 +30,7 @@ app.add_typer(import_.app, name="import")
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(cache.app, name="cache")
 app.command("pretrain")(pretrain)
+app.command("probe")(probe)
 app.command("parity")(parity)
 app.command("convert")(convert)
 
