@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -73,6 +74,8 @@ def run_command_line(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_page_works(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "datasets"))
+    for file in ("siammae.pth", "spr.pth", "spr.npz"):  # the study's, which the reader has
+        shutil.copy(ROOT / "tests" / "parity" / "data" / file, tmp_path)
     text = page.read_text(encoding="utf-8")
     collected = " ".join(line for block in blocks(page) for line in block.command_lines if " collect " in line)
     for game in sorted(set(DATASET.findall(text))):  # those that the reader has from another page

@@ -127,7 +127,7 @@ class FrameReplayBuffer(ReplayBuffer):
 
     def load(self, file: Any) -> None:
         """Read what `save` of a buffer of the same size has written."""
-        with np.load(file, allow_pickle=False) as saved:
+        with np.load(file) as saved:
             self.pos, self.full = int(saved["position"][0]), bool(saved["position"][1])
             for name in _ARRAYS:
                 getattr(self, name)[: self.size()] = saved[name]

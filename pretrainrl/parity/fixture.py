@@ -57,7 +57,7 @@ class Fixture:
             InputError: when it is none, or with every array that is missing or misshapen.
         """
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with np.load(path) as file:
                 arrays = {key: torch.from_numpy(np.asarray(file[key])) for key in file.files}
         except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile) as error:
             raise InputError(f"{path} is not a readable batch: {error}") from error
