@@ -12,6 +12,7 @@ on each.
 
 from __future__ import annotations
 
+import logging
 import shutil
 import statistics
 import time
@@ -118,26 +119,44 @@ def write_hdf5(cache: FrameCache, folder: Path, games: int, steps: int) -> None:
     part.rename(folder)
 
 
-def torchrl_slices(cache: FrameCache, folder: Path, batch_size: int) -> Batches | None:
-    """TorchRL's way: `LazyMemmapStorage` of transitions and `SliceSampler`; None where it is not installed."""
+def torchrl_ways(cache: FrameCache, folder: Path, batch_size: int) -> dict[str, Batches]:
+    """TorchRL's ways: sampled slices of its storage for DQN-Replay, and of its general one; none if not installed."""
     try:
         from tensordict import TensorDict
         from torchrl.data import LazyMemmapStorage, SliceSampler, TensorDictReplayBuffer
+        from torchrl.data.datasets.atari_dqn import _AtariStorage
     except ImportError:
-        return None
+        return {}
+    logging.getLogger("torchrl").setLevel(logging.WARNING)
     shutil.rmtree(folder, ignore_errors=True)
-    length = STACK + FUTURE
-    buffer = TensorDictReplayBuffer(
-        storage=LazyMemmapStorage(cache.num_transitions, scratch_dir=str(folder)),
-        sampler=SliceSampler(slice_len=length, traj_key="episode", strict_length=True),
-        batch_size=batch_size * length,
-    )
-    for number, (start, steps) in enumerate(zip(cache.starts.tolist(), cache.lengths.tolist(), strict=True)):
-        rows = torch.arange(start, start + steps)
-        fields = {"action": cache.actions[rows], "reward": cache.rewards[rows], "terminated": cache.terminations[rows]}
-        fields |= {"observation": cache.frames.read(rows), "episode": torch.full((steps,), number)}
-        buffer.extend(TensorDict(fields, [steps]))
-    return (buffer.sample() for _ in iter(int, 1))
+    starts, lengths = cache.starts.tolist(), cache.lengths.tolist()
+    rows = torch.cat([torch.arange(start, start + length) for start, length in zip(starts, lengths, strict=True)])
+    observation, action, reward = cache.frames.read(rows), cache.actions[rows], cache.rewards[rows]
+    ends = torch.zeros(len(rows), dtype=torch.bool)
+    ends[cache.lengths.cumsum(0) - 1] = True
+    data = {"observation": observation, "action": action, "next": {"reward": reward, "terminated": ends}}
+    padded = torch.cat([observation, torch.zeros(1, 84, 84, dtype=torch.uint8)])  # as its importer writes them
+    TensorDict({"data": {**data, "observation": padded}}).memmap_(folder / "atari" / "0", copy_existing=False)
+    atari = _AtariStorage(folder / "atari")
+
+    general = LazyMemmapStorage(len(rows), scratch_dir=str(folder / "general"))
+    general.set(range(len(rows)), TensorDict(data, [len(rows)]))
+    slices = {"slice_len": STACK + FUTURE, "cache_values": True, "strict_length": False}
+
+    def sampled(storage: Any) -> Batches:
+        buffer = TensorDictReplayBuffer(
+            storage=storage,
+            sampler=SliceSampler(trajectories=atari.episodes, **slices),
+            batch_size=batch_size * (STACK + FUTURE),
+            collate_fn=lambda batch: batch,
+        )
+        while True:
+            yield buffer.sample()
+
+    return {
+        "TorchRL, storage of `AtariDQNExperienceReplay`, `SliceSampler`": sampled(atari),
+        "TorchRL, `LazyMemmapStorage`, `SliceSampler`": sampled(general),
+    }
 
 
 def endless(make: Callable[[], Iterable[Any]]) -> Batches:
@@ -179,9 +198,8 @@ def main() -> None:
         "`WindowSampler`, lz4": (prefetched(samplers[1]), 8),
         "DataLoader over HDF5, as in Atari-PB": (going_on(hdf5_batches), 1),
     }
-    slices = torchrl_slices(raw, root / "torchrl", args.batch_size)
-    if slices:
-        ways["TorchRL, `LazyMemmapStorage` and `SliceSampler`"] = (going_on(slices), 1)
+    torchrl = torchrl_ways(raw, root / "torchrl", args.batch_size)
+    ways |= {name: (going_on(batches), 1) for name, batches in torchrl.items()}
     for read, _ in ways.values():
         rate(read, 2)  # the page cache
     turns = [{name: rate(read, count) for name, (read, count) in ways.items()} for _ in range(args.turns)]
@@ -192,7 +210,7 @@ def main() -> None:
         faster = statistics.median(turn["`WindowSampler`, raw"] / turn[name] for turn in turns)
         volume = speed * args.batch_size * (STACK + FUTURE) * 84 * 84 / 1e9
         rows.append([name, f"{speed:.1f}", f"{volume:.2f}", f"{share:.0%}", f"**{faster:.1f}x**"])
-    missing = "" if slices else " TorchRL was not installed."
+    missing = "" if torchrl else " TorchRL was not installed."
     remark = (
         f"Medians of {args.turns} turns; batches of {args.batch_size}; {raw.num_transitions:,} transitions of "
         f"{args.games} games, {len(raw.frames) * 84 * 84 / 1e9:.1f} GB raw.{missing}"
