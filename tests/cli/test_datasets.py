@@ -1,5 +1,6 @@
 """`pretrainrl datasets`: what it lists, shows, sends and fetches, and what it refuses."""
 
+import os
 import re
 import shlex
 import subprocess
@@ -126,7 +127,8 @@ except SystemExit as end:
     assert not end.code
 print("modules:", *sys.modules, sep="\\n")
 """
-    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    narrow = {**os.environ, "COLUMNS": "60"}  # ids are whole all the same
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=narrow)
     listed, loaded = run.stdout.split("modules:")
     assert NAME in listed, run.stderr
     assert {"torch", "minari", "gymnasium", "stable_baselines3"} & set(loaded.split()) == set()
