@@ -43,7 +43,7 @@ def list_datasets(context: typer.Context) -> None:
         numbers = f"{found.bytes / 1e6:.1f}", f"{found.transitions:,}", f"{len(found.episodes):,}", f"{found.mean_return:.2f}"
         table.add_row(name, *numbers, card.name if card else "")
     if table.row_count:
-        console.print(table, width=200, crop=False)  # an id cut short could not be copied
+        Console(width=200).print(table)  # an id cut short on a narrow terminal could not be copied
     for problem in problems:
         console.print(f"[red]not usable[/]  {escape(problem)}", soft_wrap=True, highlight=False)
     if not table.row_count and not problems:
