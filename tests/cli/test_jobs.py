@@ -76,5 +76,7 @@ def test_first_error_stops_the_others() -> None:
 
 
 def test_killed_process_is_an_error() -> None:
+    seen = Seen()
+    seen.progress = lambda name, new: None  # type: ignore[method-assign]
     with pytest.raises(PretrainRLError, match=r"process was killed.*fewer jobs"):
-        Seen().run(["endless", "killed"], 2)
+        seen.run(["endless", "killed"], 2)

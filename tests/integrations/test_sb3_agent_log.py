@@ -123,6 +123,7 @@ def test_state_is_all_of_it(tmp_path: Path) -> None:
     one.learn(60)
     save_state(one, tmp_path)
     load_state(other, tmp_path)
+    other.set_logger(one.logger)  # made by learn()
     for agent in (one, other):
         agent.set_random_seed(5)
         agent.train(gradient_steps=3, batch_size=8)
