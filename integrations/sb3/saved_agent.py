@@ -26,7 +26,6 @@ _WITHOUT_LEARNING: dict[str, Any] = {
     "clip_range_vf": None,
     "exploration_schedule": None,
     "replay_buffer_class": None,
-    "replay_buffer_kwargs": {},
     "_last_obs": None,
     "_last_original_obs": None,
     "_last_episode_starts": None,
@@ -85,8 +84,9 @@ def load_agent(path: Path, device: str = "auto") -> BaseAlgorithm:
         InputError: as `algorithm_of`, and when the agent cannot be loaded.
     """
     algorithm = algorithm_of(path)
+    left_out = {**_WITHOUT_LEARNING, "replay_buffer_kwargs": {}}  # a new one each time: loading changes it
     try:
-        return algorithm.load(path, device=device, custom_objects=_WITHOUT_LEARNING, **_SMALL)
+        return algorithm.load(path, device=device, custom_objects=left_out, **_SMALL)
     except (
         pickle.UnpicklingError, binascii.Error, zipfile.BadZipFile, ImportError, AttributeError, EOFError, KeyError,
         OSError, RuntimeError, TypeError, ValueError,
