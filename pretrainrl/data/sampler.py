@@ -57,7 +57,7 @@ class WindowSampler:
         self.cache, self.spec, self.batch_size = cache, spec, batch_size
         self.seed, self.rank, self.world_size = seed, rank, world_size
         # Windows are numbered through: those of episode e are first[e] .. end[e] - 1.
-        counts = (torch.minimum(cache.lengths - spec.steps, cache.observed - spec.future) + 1).clamp(min=0)
+        counts = (torch.minimum(cache.lengths - spec.steps, _last_readable(cache, spec) - spec.future) + 1).clamp(min=0)
         self._ends = counts.cumsum(0)
         self._firsts = self._ends - counts
         self.steps_per_epoch = len(self) // (batch_size * world_size)
@@ -130,3 +130,11 @@ class WindowSampler:
             returns=cache.rewards.new_empty(len(windows), 0) if self._returns is None else self._returns[steps],
             valid=valid,
         )
+
+
+def _last_readable(cache: FrameCache, spec: WindowSpec) -> Tensor:
+    """Return the time of the last observation that windows of each episode may read, `(E,)` int64."""
+    if not spec.bootstraps:
+        return cache.observed
+    terminated = cache.terminations[cache.starts + cache.lengths - 1]
+    return torch.where(terminated, cache.lengths, cache.observed)

@@ -42,6 +42,8 @@ class WindowSpec:
         steps: transitions (action, reward, termination) read, from t on.
         stack: frames of one observation; those before the episode's start are zero.
         returns: sums of rewards read from each of the transitions on, if any.
+        bootstraps: the observation at t + future only tells the value of going on, and is not looked at where a termination
+            comes before it; there it may be a repeated final frame.
 
     Raises:
         InputError: when a number is negative or `stack` is not positive.
@@ -51,6 +53,7 @@ class WindowSpec:
     steps: int = 0
     stack: int = 4
     returns: Returns | None = None
+    bootstraps: bool = False
 
     def __post_init__(self) -> None:
         if self.future < 0 or self.steps < 0 or self.stack < 1:

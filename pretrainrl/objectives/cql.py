@@ -49,7 +49,7 @@ class CQL(Objective):
         InputError: when `alpha` is negative or `momentum` not in [0, 1], and as for `Objective`.
     """
 
-    window = WindowSpec(future=STEPS, steps=STEPS, returns=Returns(STEPS, DISCOUNT))
+    window = WindowSpec(future=STEPS, steps=STEPS, returns=Returns(STEPS, DISCOUNT), bootstraps=True)
 
     def __init__(
         self,

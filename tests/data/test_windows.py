@@ -182,6 +182,22 @@ def test_repeated_final_frames_are_never_offered(lengths: list[int], future: int
     assert sorted(map(key, drawn)) == sorted(map(key, expected))
 
 
+def test_a_repeated_final_frame_may_stand_where_a_termination_cuts_the_bootstrap(tmp_path: Path) -> None:
+    """A value learner never looks at it there, and would else not see how an episode ends."""
+    episodes = random_episodes([9, 9], seed=0)
+    for episode, lost in zip(episodes, (True, False), strict=True):
+        episode.terminations[-1], episode.truncations[-1] = lost, not lost
+        episode.metadata["final_observation"] = "repeated"
+    cache = FrameCache.build(episodes, tmp_path / "frames")
+    windows = {
+        bootstraps: len(WindowSampler(cache, WindowSpec(future=3, steps=3, bootstraps=bootstraps), 1))
+        for bootstraps in (False, True)
+    }
+    assert windows == {False: 6 + 6, True: 7 + 6}
+    sampler = WindowSampler(cache, WindowSpec(future=3, steps=3, bootstraps=True), 13)
+    assert int(sampler.batch(0).terminations.any(1).sum()) == 1
+
+
 def test_shapes_and_dtypes(cache: FrameCache) -> None:
     batch = WindowSampler(cache, WindowSpec(future=3, steps=2), 8).batch(0)
     assert (batch.frames.shape, batch.frames.dtype) == ((8, 7, 84, 84), torch.uint8)
