@@ -47,7 +47,7 @@ class LinearProbe:
         indicators = F.one_hot(labels).float()  # (N, P, K)
         share = indicators.mean(0)
         train, test = self._fit((indicators - share).flatten(1))
-        fitted, predicted = train.unflatten(1, share.shape), test.unflatten(1, share.shape)
+        fitted, predicted = train.view(-1, *share.shape), test.view(-1, *share.shape)
         scores = _discriminants(indicators, fitted, predicted) if balanced else predicted + share
         return scores.masked_fill(share == 0, -torch.inf).argmax(-1)
 
@@ -80,7 +80,8 @@ def _discriminants(indicators: Tensor, fitted: Tensor, predicted: Tensor) -> Ten
     within = within + floor * torch.eye(fitted.shape[-1], dtype=torch.float64, device=fitted.device)
     directions = torch.linalg.solve(within / fitted.shape[1], means.mT)  # (P, K, K), a column for each class
     offsets = (means * directions.mT).sum(-1) / 2
-    return (predicted @ directions - offsets.unsqueeze(1)).transpose(0, 1)
+    scores: Tensor = predicted @ directions - offsets.unsqueeze(1)
+    return scores.transpose(0, 1)
 
 
 def balanced_accuracy(predicted: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

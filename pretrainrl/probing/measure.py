@@ -136,17 +136,13 @@ def _probe_game(samples: Samples, encoded: Encoded, split: Split) -> GameProbe:
 
     metrics: dict[str, float] = {}
     notes: list[str] = []
-    ram: tuple[tuple[int, float, float], ...] = ()
-    if samples.ram is None:
-        notes.append("no RAM probe: the data hold no RAM; collect with --ram")
+    ram = _probe_ram(samples.ram, split, classify) if samples.ram is not None else ()
+    if ram:
+        metrics["ram_balanced_accuracy"] = fmean(accuracy for _, accuracy, _ in ram)
+        metrics["ram_chance"] = fmean(chance for _, _, chance in ram)
     else:
-        labels, probed = ram_classes(samples.ram, train)
-        if len(probed):
-            accuracy, chance = balanced_accuracy(classify(labels, True), labels[test])
-            metrics |= {"ram_balanced_accuracy": float(accuracy.nanmean()), "ram_chance": float(chance.nanmean())}
-            ram = tuple(zip(probed.tolist(), accuracy.tolist(), chance.tolist(), strict=True))
-        else:
-            notes.append("no RAM probe: no byte varies enough")
+        unrecorded = "the data hold no RAM; collect with --ram"
+        notes.append(f"no RAM probe: {unrecorded if samples.ram is None else 'no byte varies enough'}")
     if _several(samples.actions, split):
         hits = classify(samples.actions[:, None], False)[:, 0] == samples.actions[test]
         commonest = samples.actions[train].mode().values
@@ -161,6 +157,16 @@ def _probe_game(samples: Samples, encoded: Encoded, split: Split) -> GameProbe:
     else:
         notes.append("no reward probe: all rewards of a side have one sign")
     return GameProbe(samples.game, len(train), len(test), metrics, ram, tuple(notes))
+
+
+def _probe_ram(ram: Tensor, split: Split, classify: Callable[[Tensor, bool], Tensor]) -> tuple[tuple[int, float, float], ...]:
+    """Number, balanced accuracy and chance of each byte that varies on both sides."""
+    labels, probed = ram_classes(ram, split.train)
+    if not len(probed):
+        return ()
+    accuracy, chance = balanced_accuracy(classify(labels, True), labels[split.test])
+    measured = zip(probed.tolist(), accuracy.tolist(), chance.tolist(), strict=True)
+    return tuple(byte for byte in measured if byte[2] < 1)  # with one class alone any answer is right
 
 
 def _several(labels: Tensor, split: Split) -> bool:

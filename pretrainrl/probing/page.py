@@ -106,9 +106,10 @@ def _points(probe: Probe) -> list[tuple[float, float, int]]:
     """Places (x, y) in pixels and games of some observations."""
     every = -(-len(probe.views.points) // POINTS)
     points, games = probe.views.points[::every], probe.views.point_games[::every]
-    low, high = points.amin(0), points.amax(0)
-    scale = (SIDE - 16) / (high - low).max().clamp(min=1e-12)
-    places = (points - (low + high) / 2) * scale + SIDE / 2
+    # The few observations from an episode's start, with frames of zeros in them, lie far away; they go to the rim.
+    low, high = points.quantile(0.02, 0), points.quantile(0.98, 0)
+    scale = 0.8 * SIDE / (high - low).max().clamp(min=1e-12)
+    places = ((points - (low + high) / 2) * scale + SIDE / 2).clamp(4, SIDE - 4)
     return [(round(x, 1), round(SIDE - y, 1), game) for (x, y), game in zip(places.tolist(), games.tolist(), strict=True)]
 
 

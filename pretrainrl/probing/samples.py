@@ -66,10 +66,19 @@ def take_samples(episodes: Iterable[Episode], *, every: int = 1) -> Samples:
         raise DatasetError("there are no episodes to take samples of")
     if len(games) > 1:
         raise InputError(f"samples are of one game, not of {', '.join(sorted(games))}")
-    with_ram = all("ram" in part for part in parts)
-    names = [name for name in parts[0] if name != "ram" or with_ram]
-    arrays = {name: torch.from_numpy(np.concatenate([part[name] for part in parts])) for name in names}
-    return Samples(games.pop(), **{"ram": None, **arrays})
+
+    def joined(name: str) -> Tensor:
+        return torch.from_numpy(np.concatenate([part[name] for part in parts]))
+
+    return Samples(
+        game=games.pop(),
+        observations=joined("observations"),
+        actions=joined("actions"),
+        reward_signs=joined("reward_signs"),
+        ram=joined("ram") if all("ram" in part for part in parts) else None,
+        episodes=joined("episodes"),
+        times=joined("times"),
+    )
 
 
 def _part(episode: Episode, times: npt.NDArray[np.int64], number: int) -> dict[str, npt.NDArray[Any]]:
