@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from pretrainrl.pretraining.interrupt import InterruptedRunError, stop_requests
 from pretrainrl.pretraining.run_folder import MetricsFile, RunFolder
 from pretrainrl.pretraining.schedule import cosine_with_warmup
 from pretrainrl.pretraining.trained import save_objective
+from pretrainrl.probing.health import CollapseWatch
 from pretrainrl.progress import progress_bar
 
 LOG_EVERY = 20  # steps between two rows of metrics.csv
@@ -73,13 +75,15 @@ def run(
         folder.create()
     with stop_requests() as stop, progress_bar(disable=not (progress and fabric.is_global_zero)) as bar:
         task = bar.add_task(f"pre-train {config.objective}", total=pretraining.steps, completed=start, note="")
-        log = _Log(folder, fabric, start)
+        log, collapse = _Log(folder, fabric, start), CollapseWatch()
         began = time.monotonic()
         for step, batch in enumerate(pretraining.sampler.batches(start, pretraining.steps), start):
             metrics = pretraining.step(step, batch.to(fabric.device))
             done = step + 1
             if done % LOG_EVERY == 0 or done == pretraining.steps:
                 row = log.write(done, metrics)
+                if fabric.is_global_zero and (message := collapse.message(done, row)):
+                    warnings.warn(message, RuntimeWarning, stacklevel=2)
                 speed = (done - start) * len(batch.games) / (time.monotonic() - began)
                 bar.update(task, note=f"loss {row['loss']:.4g}, {speed:,.0f} windows/s")
             bar.update(task, completed=done)
