@@ -149,13 +149,13 @@ def _probe_game(samples: Samples, encoded: Encoded, split: Split) -> GameProbe:
         metrics["action_accuracy"] = float(hits.double().mean())
         metrics["action_chance"] = float((samples.actions[test] == commonest).double().mean())
     else:
-        notes.append("no action probe: there is only one action")
+        notes.append("no action probe: on one side of the split there is only one action")
     signs = samples.reward_signs[:, None] + 1
     if _several(signs, split):
         accuracy, chance = balanced_accuracy(classify(signs, True), signs[test])
         metrics |= {"reward_balanced_accuracy": float(accuracy), "reward_chance": float(chance)}
     else:
-        notes.append("no reward probe: all rewards of a side have one sign")
+        notes.append("no reward probe: on one side of the split all rewards have the same sign")
     return GameProbe(samples.game, len(train), len(test), metrics, ram, tuple(notes))
 
 

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from native_sets import make_native
 
 import pretrainrl
 from pretrainrl.cards import EncoderCard
@@ -88,6 +89,14 @@ def test_bad_input_is_one_line_and_writes_nothing(
     assert call(monkeypatch, *arguments, "--out", tmp_path / "out") == 2
     captured = capsys.readouterr()
     assert message in captured.err and not (tmp_path / "out").exists()
+
+
+def test_frames_of_another_shape_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    make_native("atari/pong/coloured-v0", jpeg=False)
+    assert call(monkeypatch, "random", "--data", "atari/pong/coloured-v0", "--out", tmp_path / "out") == 2
+    assert "(210, 160, 3)" in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
 def test_record_refuses_what_it_cannot_use(tmp_path: Path):
