@@ -11,7 +11,7 @@ GAMES      := boxing breakout demonattack enduro freeway mspacman qbert spaceinv
 OBJECTIVES := curl idm siammae
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-heavy bench weights lint type format docs clean
+.PHONY: help demo test test-heavy bench weights lint type format figures docs clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -50,6 +50,10 @@ type: $(VENV)/installed-dev  ## mypy, strict
 format: $(VENV)/installed-dev  ## put the code in order
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+figures: $(VENV)/installed-dev  ## the pictures and tables of the pages on objectives
+	$(BIN)/python docs/figures/windows.py
+	$(BIN)/python docs/figures/tables.py
 
 docs: $(VENV)/installed-docs  ## the documentation, in site/; warnings are errors
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

@@ -14,7 +14,7 @@ from pretrainrl import cli
 from pretrainrl.integrations.minari import collect_dataset, dataset_id
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "registry" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "registry" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FENCE = re.compile(r"^(?P<indent> *)```(?P<language>\w+)\n(?P<code>.*?)^ *```$", re.M | re.S)
 DATASET = re.compile(r"pretrainrl/atari/([a-z0-9]+)-random-v0")
 

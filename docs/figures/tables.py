@@ -1,0 +1,188 @@
+"""The tables of the pages on objectives: presets, cost, and what the study measured. `make figures` writes them.
+
+Presets come from the objectives' cards, costs from running and counting, the study's numbers from study.csv.
+"""
+
+from __future__ import annotations
+
+import csv
+import inspect
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+import pretrainrl
+from pretrainrl.cards import OBJECTIVES, Preset
+from pretrainrl.data.windows import Batch
+from pretrainrl.objectives import Objective, make_objective
+from pretrainrl.registry import import_target
+
+HERE = Path(__file__).resolve().parent
+OUT = HERE.parent / "objectives" / "tables"
+GAMES = {"nano": 8, "paper": 50}  # of the bundled encoders, and of the study's
+
+KINDS = {  # as the study averages them: without spr_idm
+    "image": ("curl", "mae"),
+    "video": ("atc", "siammae", "r3m"),
+    "demonstration": ("bc", "spr", "idm"),
+    "trajectory": ("dt", "cql_m", "cql_d"),
+}
+STUDY_NAMES = {"SPR+IDM": "spr_idm", "SiamMAE": "siammae", "CQL-M": "cql_m", "CQL-D": "cql_d"}
+BASELINES = {
+    "Random": "untrained ResNet-50",
+    "E2E(RN50)": "ResNet-50 from end to end",
+    "E2E(CNN3)": "small CNN from end to end",
+}
+TASKS = [(games, tuning) for games in ("ID", "Near", "Far") for tuning in ("BC", "RL")]
+
+
+def table(rows: Iterable[Sequence[str]], *, numbers: bool = False) -> str:
+    """Markdown of rows, of which the first is the header; columns after the first are aligned right if `numbers`."""
+    header, *body = [list(row) for row in rows]
+    rule = ["---"] + ["--:" if numbers else "---"] * (len(header) - 1)
+    return "\n".join("| " + " | ".join(row) + " |" for row in [header, rule, *body]) + "\n"
+
+
+def show(value: Any) -> str:
+    """A setting as the cards write it: 0.0003 is 3e-4."""
+    if isinstance(value, list | tuple):
+        return ", ".join(show(item) for item in value)
+    if isinstance(value, float) and 0 < value < 0.01:
+        mantissa, exponent = f"{value:e}".split("e")
+        return f"{float(mantissa):g}e{int(exponent)}"
+    return f"{value:g}" if isinstance(value, float) else str(value).lower()
+
+
+def presets(name: str) -> str:
+    """What `nano` and `paper` set; an option that a card leaves out has its class's default."""
+    card = OBJECTIVES.get(name)
+    nano, paper = card.presets["nano"], card.presets["paper"]
+    defaults = {key: item.default for key, item in inspect.signature(import_target(card.target)).parameters.items()}
+    rows = [["", "`nano`", "`paper`"], ["backbone", f"`{nano.backbone}`", f"`{paper.backbone}`"]]
+    for option in dict.fromkeys([*paper.model, *nano.model]):
+        rows.append([f"`{option}`", *(show(preset.model.get(option, defaults[option])) for preset in (nano, paper))])
+    settings = [preset.training.model_dump() for preset in (nano, paper)]
+    for setting, values in ((key, [each[key] for each in settings]) for key in settings[0]):
+        if values != [None, None]:
+            rows.append([f"`{setting}`", *("" if value is None else show(value) for value in values)])
+    return table(rows)
+
+
+def made(name: str, preset: str) -> Objective:
+    """The objective as the preset has it, without memory for its weights."""
+    card: Preset = OBJECTIVES.get(name).presets[preset]
+    with torch.device("meta"):
+        return make_objective(name, encoder=card.backbone, num_games=GAMES[preset], preset=preset)
+
+
+def parameters(objective: Objective) -> int:
+    """Trained parameters beside the backbone's."""
+    return sum(p.numel() for p in objective.parameters() if p.requires_grad) - sum(
+        p.numel() for p in objective.backbone.parameters()
+    )
+
+
+def window_batch(objective: Objective, size: int = 2) -> Batch:
+    """Windows of noise."""
+    spec = objective.window
+    return Batch(
+        frames=torch.randint(0, 256, (size, spec.stack + spec.future, 84, 84), dtype=torch.uint8),
+        actions=torch.randint(0, 4, (size, spec.steps)),
+        rewards=torch.zeros(size, spec.steps),
+        terminations=torch.zeros(size, spec.steps, dtype=torch.bool),
+        games=torch.zeros(size, dtype=torch.int64),
+        stack=spec.stack,
+        returns=torch.zeros(size, spec.steps if spec.returns else 0),
+    )
+
+
+def passes(name: str) -> tuple[int, int]:
+    """Observations of one window that the backbone and its momentum copy see."""
+    objective = make_objective(name, encoder="impala", num_games=1, preset="nano")
+    batch = window_batch(objective)
+    seen = {True: 0, False: 0}
+
+    def count(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        seen[module is objective.backbone] += len(inputs[0])
+
+    for module in (objective.backbone, getattr(objective, "target_backbone", None)):
+        if module is not None:
+            module.register_forward_pre_hook(count)
+    objective.loss(batch)
+    return seen[True] // len(batch.frames), seen[False] // len(batch.frames)
+
+
+COST_HEADER = [
+    "observations a window that the backbone sees",
+    "that its momentum copy sees",
+    *(f"parameters beside the backbone's, `{preset}`, {games} games" for preset, games in GAMES.items()),
+]
+
+
+def cost(name: str) -> list[str]:
+    """What `COST_HEADER` names."""
+    online, copy = passes(name)
+    return [str(online), str(copy), *(f"{parameters(made(name, preset)) / 1e6:.2f} M" for preset in GAMES)]
+
+
+def study() -> dict[str, dict[tuple[str, str], tuple[str, str]]]:
+    """Name -> (games, fine-tuning) -> interquartile mean and its interval, as text."""
+    found: dict[str, dict[tuple[str, str], tuple[str, str]]] = {}
+    with (HERE / "study.csv").open(encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            name = BASELINES.get(row["algorithm"]) or f"`{STUDY_NAMES.get(row['algorithm'], row['algorithm'].lower())}`"
+            low, high = (f"{float(row[key]):.3f}" if row[key] else "?" for key in ("ci_lo", "ci_hi"))
+            found.setdefault(name, {})[row["distribution"], row["finetune"]] = (f"{float(row['iqm']):.3f}", f"{low} to {high}")
+    return found
+
+
+STUDY_HEADER = [f"{ {'ID': 'ID', 'Near': 'Near-OOD', 'Far': 'Far-OOD'}[games] }, {tuning}" for games, tuning in TASKS]
+
+
+def study_of(name: str) -> str:
+    """The objective's numbers beside those of an untrained network and of the best of the twelve."""
+    results = study()
+    own = [f"{score} ({interval})" for score, interval in (results[f"`{name}`"][task] for task in TASKS)]
+    random = [results[BASELINES["Random"]][task][0] for task in TASKS]
+    best = []
+    for task in TASKS:
+        winner = max((each for each in results if each.startswith("`")), key=lambda each: float(results[each][task][0]))
+        best.append(f"{results[winner][task][0]} {winner}")
+    rows = zip(STUDY_HEADER, own, random, best, strict=True)
+    return table([["games, fine-tuning", f"`{name}`", "untrained", "best of the twelve"], *rows])
+
+
+def kinds() -> str:
+    """Mean over the objectives of each kind, behaviour cloning."""
+    results = study()
+    members = {"untrained": [BASELINES["Random"]], **{kind: [f"`{name}`" for name in names] for kind, names in KINDS.items()}}
+    rows = []
+    for kind, names in members.items():
+        scores = [sum(float(results[name][games, "BC"][0]) for name in names) / len(names) for games in ("ID", "Near", "Far")]
+        rows.append([kind, *(f"{score:.2f}" for score in scores)])
+    return table([["", "ID", "Near-OOD", "Far-OOD"], *rows], numbers=True)
+
+
+def page_tables(name: str) -> str:
+    """The tables of an objective's page, as sections that the page includes one by one."""
+    costs = table([["", f"`{name}`"], *zip(COST_HEADER, cost(name), strict=True)])
+    parts = {"presets": presets(name), "cost": costs, "study": study_of(name)}
+    return "\n".join(f"<!-- --8<-- [start:{key}] -->\n{text}<!-- --8<-- [end:{key}] -->\n" for key, text in parts.items())
+
+
+def all_tables() -> dict[str, str]:
+    """File name -> contents."""
+    names = pretrainrl.list_objectives()
+    files = {f"{name}.md": page_tables(name) for name in names}
+    files["cost.md"] = table([["", *COST_HEADER], *([f"`{name}`", *cost(name)] for name in names)], numbers=True)
+    scores = [[name, *(results[task][0] for task in TASKS)] for name, results in study().items()]
+    return {**files, "study.md": table([["", *STUDY_HEADER], *scores], numbers=True), "kinds.md": kinds()}
+
+
+if __name__ == "__main__":
+    OUT.mkdir(exist_ok=True)
+    for file, text in all_tables().items():
+        (OUT / file).write_text(text, encoding="utf-8")

@@ -1,0 +1,108 @@
+"""The pages on objectives say what the code does: their pictures, tables and mentions are compared with it."""
+
+import csv
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+import pretrainrl
+from pretrainrl.cards import OBJECTIVES
+from pretrainrl.data.windows import Batch
+from pretrainrl.objectives import make_objective
+from pretrainrl.registry import import_target
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+NAMES = pretrainrl.list_objectives()
+PIXELS = re.compile(r"base64,[^\"]*")
+
+
+@pytest.fixture(scope="module")
+def scripts() -> tuple[ModuleType, ModuleType]:
+    sys.path.insert(0, str(DOCS / "figures"))
+    try:
+        import tables
+        import windows
+    finally:
+        sys.path.pop(0)
+    return tables, windows
+
+
+def page(name: str) -> str:
+    return (DOCS / "objectives" / f"{'cql' if name.startswith('cql') else name}.md").read_text(encoding="utf-8")
+
+
+def test_tables_are_up_to_date(scripts):
+    tables, _ = scripts
+    there = {path.name: path.read_text(encoding="utf-8") for path in tables.OUT.iterdir()}
+    assert there == tables.all_tables(), "run `make figures`"
+
+
+def test_pictures_are_up_to_date(scripts):
+    """But for the pixels, which another version of the emulator may change."""
+    _, windows = scripts
+    episode, t = windows.scene()
+    for name in NAMES:
+        drawn = windows.draw(name, episode, t)
+        kept = (windows.OUT / f"{name}.svg").read_text(encoding="utf-8")
+        assert PIXELS.sub("", kept) == PIXELS.sub("", drawn), f"{name}: run `make figures`"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_picture_shows_what_is_read(name, scripts, monkeypatch):
+    tables, windows = scripts
+    objective = make_objective(name, encoder="nature", num_games=1, preset="nano")
+    batch = tables.window_batch(objective, size=32)
+    offsets, names = set(), set()
+    observation, get = Batch.observation, Batch.__getattribute__
+
+    def record_offset(self, offset=0):
+        offsets.update(offset.tolist() if isinstance(offset, torch.Tensor) else [offset])
+        return observation(self, offset)
+
+    def record_name(self, attribute):
+        names.add(attribute)
+        return get(self, attribute)
+
+    monkeypatch.setattr(Batch, "observation", record_offset)
+    monkeypatch.setattr(Batch, "__getattribute__", record_name)
+    monkeypatch.setattr("dataclasses.replace", None)  # reads everything; what objectives use is their own import of it
+    objective.loss(batch)
+    monkeypatch.undo()
+
+    shown = {bar.offset for bar in windows.OBSERVATIONS[name]}
+    assert max(shown) == objective.window.future
+    assert shown == (offsets or set(range(objective.window.future + 1)))  # dt cuts its stacks from the frames
+    steps = {read.name for read in windows.STEPS.get(name, [])}
+    if name.startswith("cql"):
+        steps = steps - {"rewards"} | {"returns"}  # drawn as the rewards that the return adds up
+    if name not in ("spr", "spr_idm"):
+        assert steps == names & {"actions", "rewards", "returns", "terminations"}
+    assert bool(steps) == bool(objective.window.steps)
+    bars = [bar for bar in windows.OBSERVATIONS[name] if bar.role == "copy"]
+    assert bool(bars) == hasattr(objective, "target_backbone")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_page_is_about_its_objective(name):
+    card, text = OBJECTIVES.get(name), page(name)
+    formulas = re.search(r"## Loss\n\n```text\n(.*?)```", text, re.S)[1].split("\n")
+    doc = " ".join(import_target(card.target).__doc__.split())
+    if not name.startswith("cql"):
+        assert [line for line in formulas if " ".join(line.split()) not in doc] == []
+    for part in (card.paper.url, f"pretrainrl pretrain {name} ", f"[{card.target.replace(':', '.')}]"):
+        assert part in text, part
+    for section in ("presets", "cost", "study"):
+        assert f"tables/{name}.md:{section}" in text
+    [row] = [row for row in page("index").splitlines() if row.startswith(f"| [`{name}`]")]
+    assert f"| {card.data} |" in row and card.paper.url in row
+
+
+def test_study_has_every_objective(scripts):
+    tables, _ = scripts
+    assert set(tables.study()) == {f"`{name}`" for name in NAMES} | set(tables.BASELINES.values())
+    with (DOCS / "figures" / "study.csv").open(encoding="utf-8") as file:
+        assert all(float(row["ci_lo"] or "-inf") <= float(row["iqm"]) <= float(row["ci_hi"]) for row in csv.DictReader(file))
