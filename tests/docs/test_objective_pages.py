@@ -1,8 +1,8 @@
 """The pages on objectives say what the code does: their pictures, tables and mentions are compared with it."""
 
 import csv
+import importlib.util
 import re
-import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -20,15 +20,16 @@ NAMES = pretrainrl.list_objectives()
 PIXELS = re.compile(r"base64,[^\"]*")
 
 
+def load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"docs_figures_{name}", DOCS / "figures" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 @pytest.fixture(scope="module")
 def scripts() -> tuple[ModuleType, ModuleType]:
-    sys.path.insert(0, str(DOCS / "figures"))
-    try:
-        import tables
-        import windows
-    finally:
-        sys.path.pop(0)
-    return tables, windows
+    return load("tables"), load("windows")
 
 
 def page(name: str) -> str:
@@ -56,7 +57,7 @@ def test_picture_shows_what_is_read(name, scripts, monkeypatch):
     tables, windows = scripts
     objective = make_objective(name, encoder="nature", num_games=1, preset="nano")
     batch = tables.window_batch(objective, size=32)
-    offsets, names = set(), set()
+    offsets, attributes = set(), set()
     observation, get = Batch.observation, Batch.__getattribute__
 
     def record_offset(self, offset=0):
@@ -64,12 +65,11 @@ def test_picture_shows_what_is_read(name, scripts, monkeypatch):
         return observation(self, offset)
 
     def record_name(self, attribute):
-        names.add(attribute)
+        attributes.add(attribute)
         return get(self, attribute)
 
     monkeypatch.setattr(Batch, "observation", record_offset)
     monkeypatch.setattr(Batch, "__getattribute__", record_name)
-    monkeypatch.setattr("dataclasses.replace", None)  # reads everything; what objectives use is their own import of it
     objective.loss(batch)
     monkeypatch.undo()
 
@@ -79,8 +79,8 @@ def test_picture_shows_what_is_read(name, scripts, monkeypatch):
     steps = {read.name for read in windows.STEPS.get(name, [])}
     if name.startswith("cql"):
         steps = steps - {"rewards"} | {"returns"}  # drawn as the rewards that the return adds up
-    if name not in ("spr", "spr_idm"):
-        assert steps == names & {"actions", "rewards", "returns", "terminations"}
+    if name not in ("spr", "spr_idm"):  # those copy the batch, which reads all of it
+        assert steps == attributes & {"actions", "rewards", "returns", "terminations"}
     assert bool(steps) == bool(objective.window.steps)
     bars = [bar for bar in windows.OBSERVATIONS[name] if bar.role == "copy"]
     assert bool(bars) == hasattr(objective, "target_backbone")
