@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import inspect
 from collections.abc import Iterable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,7 @@ COST_HEADER = [
 ]
 
 
+@cache
 def cost(name: str) -> list[str]:
     """What `COST_HEADER` names."""
     online, copy = passes(name)

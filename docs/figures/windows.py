@@ -187,7 +187,6 @@ def draw(name: str, episode: Episode, t: int) -> str:
     if hasattr(objective, "mask_ratio"):
         parts += mask_pictures(objective, episode.frames[t + spec.future], right + 24, y)
         right += 24 + 2 * PITCH + 8
-        roles.append("predicted")
         y += 16
     parts += rows(name, spec, episode, t, y + FRAME + 22)
     y += FRAME + 30 + ROW * len(STEPS.get(name, []))

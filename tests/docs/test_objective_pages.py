@@ -56,7 +56,8 @@ def test_pictures_are_up_to_date(scripts):
 def test_picture_shows_what_is_read(name, scripts, monkeypatch):
     tables, windows = scripts
     objective = make_objective(name, encoder="nature", num_games=1, preset="nano")
-    batch = tables.window_batch(objective, size=32)
+    torch.manual_seed(0)
+    batch = tables.window_batch(objective, size=16)  # enough for siammae to draw every gap
     offsets, attributes = set(), set()
     observation, get = Batch.observation, Batch.__getattribute__
 
