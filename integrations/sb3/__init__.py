@@ -1,8 +1,10 @@
-"""Stable-Baselines3: Atari's vector environment, features extractor and observation wrapper."""
+"""Stable-Baselines3: Atari's vector environment, features extractor, observation wrapper and Rainbow."""
 
 from pretrainrl.integrations.sb3.atari_vec_env import AtariVecEnv
 from pretrainrl.integrations.sb3.extractor import PretrainedExtractor, policy_kwargs
 from pretrainrl.integrations.sb3.fill import fill_replay_buffer
+from pretrainrl.integrations.sb3.necks import NeckExtractor, neck_policy_kwargs
+from pretrainrl.integrations.sb3.rainbow import Rainbow
 from pretrainrl.integrations.sb3.reward_observation import VecRewardObservation
 from pretrainrl.integrations.sb3.vec_encode import VecEncodeObservation
 from pretrainrl.integrations.sb3.zero_shot import DecisionTransformerPolicy, ZeroShotPolicy
@@ -10,10 +12,13 @@ from pretrainrl.integrations.sb3.zero_shot import DecisionTransformerPolicy, Zer
 __all__ = [
     "AtariVecEnv",
     "DecisionTransformerPolicy",
+    "NeckExtractor",
     "PretrainedExtractor",
+    "Rainbow",
     "VecEncodeObservation",
     "VecRewardObservation",
     "ZeroShotPolicy",
     "fill_replay_buffer",
+    "neck_policy_kwargs",
     "policy_kwargs",
 ]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -16,7 +15,7 @@ from pretrainrl.encoders import Encoder, make_encoder
 from pretrainrl.errors import InputError
 from pretrainrl.integrations.gymnasium.frame_space import is_channel_last
 from pretrainrl.integrations.gymnasium.shared_encoder import SharedEncoder
-from pretrainrl.networks.necks import SpatialMLP
+from pretrainrl.integrations.sb3.necks import OneGameSpatialMLP, mlp_neck, separate_random_stream
 
 Neck = Literal["mlp", "spatial_mlp"]
 SelfExtractor = TypeVar("SelfExtractor", bound="PretrainedExtractor")
@@ -72,12 +71,17 @@ class PretrainedExtractor(BaseFeaturesExtractor):
         self.encoder = make_encoder(encoder, weights=weights, features=features, trainable=True) if trainable else None
         self._shared = shared
         self._scale_checked = False
-        with _separate_random_stream():
+        with separate_random_stream():
             self.neck = _make_neck(neck, model, features_dim)
 
     def encoder_on(self, device: torch.device | str) -> Encoder:
         """The encoder that reads observations on `device`: the shared frozen one there, or this network's own."""
         return self._shared.on(device) if self.encoder is None else self.encoder
+
+    @property
+    def frozen(self) -> bool:
+        """Whether the encoder is the shared one, which no training changes."""
+        return self.encoder is None
 
     def forward(self, observations: Tensor) -> Tensor:
         """Map frames (B, 4, 84, 84), scaled to [0, 1] by the policy, to (B, features_dim) float32.
@@ -86,17 +90,25 @@ class PretrainedExtractor(BaseFeaturesExtractor):
             InputError: for frames that are not scaled, as with `normalize_images=False`.
         """
         self._check_scale(observations)
+        return self.read(self.encode(observations))
+
+    def encode(self, observations: Tensor) -> Tensor:
+        """What the neck reads of scaled, perhaps augmented frames (B, 4, 84, 84): their map or features, float32.
+
+        Where the encoder is frozen, that is the same for all of an agent's networks.
+        """
         encoder = self.encoder_on(observations.device)
-        if isinstance(self.neck, SpatialMLP):
-            games = torch.zeros(len(observations), dtype=torch.long, device=observations.device)
-            features: Tensor = self.neck(encoder.feature_map(observations).float(), games)
-        else:
-            features = self.neck(encoder(observations).float())
+        feature_map = encoder.map_floats(observations)
+        return (feature_map if isinstance(self.neck, OneGameSpatialMLP) else encoder.pool(feature_map)).float()
+
+    def read(self, encoded: Tensor) -> Tensor:
+        """Map what `encode` returns to (B, features_dim)."""
+        features: Tensor = self.neck(encoded)
         return features
 
     def apply(self: SelfExtractor, fn: Callable[[nn.Module], None]) -> SelfExtractor:
         """Apply an initialisation, such as PPO's and A2C's `ortho_init`, to the neck but not to the encoder."""
-        with _separate_random_stream():
+        with separate_random_stream():
             self.neck.apply(fn)
         fn(self)
         return self
@@ -168,20 +180,7 @@ def _make_neck(neck: Neck | None, encoder: Encoder, features_dim: int) -> nn.Mod
     if neck is None:
         return nn.Identity()
     if neck == "mlp":
-        width = encoder.features_dim
-        return nn.Sequential(nn.LayerNorm(width), nn.Linear(width, features_dim), nn.ReLU())
+        return mlp_neck(encoder.features_dim, features_dim)
     if neck == "spatial_mlp":
-        return SpatialMLP(encoder.feature_map_shape, num_games=1, widths=(1024, features_dim))
+        return OneGameSpatialMLP(encoder.feature_map_shape, features_dim)
     raise InputError(f"unknown neck {neck!r}; expected 'mlp', 'spatial_mlp' or None")
-
-
-@contextmanager
-def _separate_random_stream() -> Iterator[None]:
-    """Let what is inside take one number from the random stream, however many it needs.
-
-    The neck's size follows the encoder's; the heads after it must start the same whatever the encoder, for equal seeds.
-    """
-    seed = int(torch.randint(2**63 - 1, ()))
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        yield

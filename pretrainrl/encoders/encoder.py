@@ -110,8 +110,12 @@ class Encoder(nn.Module):
         elif obs.device.type == "cpu" or not self._range_checked:
             check_range(obs)
             self._range_checked = True
+        return self.map_floats(obs)
+
+    def map_floats(self, frames: Tensor) -> Tensor:
+        """`feature_map` of floats (B, 4, 84, 84) without checks: augmented frames may leave [0, 1] a little."""
         with torch.set_grad_enabled(self.trainable and torch.is_grad_enabled()):
-            features: Tensor = self.backbone(obs.to(dtype=self.dtype, memory_format=torch.channels_last))
+            features: Tensor = self.backbone(frames.to(dtype=self.dtype, memory_format=torch.channels_last))
         return features
 
     def pool(self, feature_map: Tensor) -> Tensor:

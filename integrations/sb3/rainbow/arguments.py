@@ -1,0 +1,90 @@
+"""Checks of Rainbow's arguments, and the study's values of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from gymnasium import spaces
+from stable_baselines3.common.preprocessing import is_image_space
+
+from pretrainrl.errors import InputError, UnknownNameError
+
+if TYPE_CHECKING:
+    from pretrainrl.integrations.sb3.rainbow.rainbow import Rainbow
+
+_OBSERVATIONS = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary, spaces.Dict)
+
+
+def check_arguments(agent: Rainbow) -> None:
+    """Check what would fail late, obscurely, or not at all.
+
+    Raises:
+        InputError: for spaces or arguments that do not fit.
+        UnknownNameError: for another `distributional`; the policy checks `acting_net`.
+    """
+    _check_spaces(agent.observation_space, agent.action_space)
+    if agent.augment and not _images(agent.observation_space):
+        raise InputError(f"augment=True needs images among the observations, got {agent.observation_space}")
+    if agent.distributional not in ("c51", "quantile", None):
+        raise UnknownNameError.of("distributional", str(agent.distributional), ("c51", "quantile", "None"))
+    if not 0 < agent.tau <= 1:
+        raise InputError(f"tau must be in (0, 1], got {agent.tau}")
+    rows = agent.buffer_size // agent.n_envs
+    if not 1 <= agent.n_steps < rows:
+        raise InputError(
+            f"n_steps must be in 1..{rows - 1}, got {agent.n_steps}: the buffer of {agent.buffer_size} holds {rows} steps of "
+            f"each of the {agent.n_envs} environments"
+        )
+    if isinstance(agent.observation_space, spaces.Dict) and agent.n_steps > 1 and not agent.prioritized:
+        raise InputError("SB3's buffer of Dict observations has no n-step returns: set n_steps=1")
+    given = agent.replay_buffer_class
+    if agent.prioritized and given is not None and not hasattr(given, "update_priorities"):
+        raise InputError(f"{given.__name__} has no update_priorities: set prioritized=False, or give a prioritised buffer")
+
+
+def _check_spaces(observations: spaces.Space[Any], actions: spaces.Space[Any]) -> None:
+    if not isinstance(actions, spaces.Discrete):
+        raise InputError(f"Rainbow needs Discrete actions, got {actions}")
+    if actions.start != 0:
+        raise InputError(f"Rainbow needs actions that count from 0, got {actions}")
+    if not isinstance(observations, _OBSERVATIONS):
+        raise InputError(f"Rainbow cannot read {observations}; expected {', '.join(kind.__name__ for kind in _OBSERVATIONS)}")
+
+
+def _images(space: spaces.Space[Any]) -> bool:
+    """Whether there is an image in the space."""
+    if isinstance(space, spaces.Dict):
+        return any(map(_images, space.values()))
+    return is_image_space(space)
+
+
+def atari_pb(total_timesteps: int, n_envs: int) -> dict[str, Any]:
+    """See `Rainbow.atari_pb`."""
+    return {
+        "learning_rate": 1e-4,
+        "buffer_size": 100_000,
+        "learning_starts": 2_000,
+        "batch_size": 32,
+        "tau": 0.01,
+        "target_update_interval": 1,
+        "gamma": 0.99,
+        "train_freq": 1,
+        "gradient_steps": 2 * n_envs,
+        "n_steps": 10,
+        "exploration_fraction": 10_000 / total_timesteps,
+        "exploration_initial_eps": 1.0,
+        "exploration_final_eps": 0.01,
+        "max_grad_norm": 10.0,
+        "double_q": True,
+        "dueling": False,
+        "noisy": False,
+        "distributional": "c51",
+        "n_atoms": 51,
+        "v_min": -10.0,
+        "v_max": 10.0,
+        "prioritized": True,
+        "per_alpha": 0.5,
+        "per_beta": 0.4,
+        "acting_net": "target",
+        "augment": True,
+    }

@@ -1,0 +1,112 @@
+"""From features to `size` outputs for each action: plain or dueling, with or without noise in the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class NoisyLinear(nn.Linear):
+    """Linear layer whose weights have factorised Gaussian noise of learned size (https://arxiv.org/abs/1706.10295).
+
+    Without noise, as at first and after `eval()`, it computes with the means `weight` and `bias`. The noise of a weight is
+    the product of one number of its input and one of its output, so it is put on those; noisy weights are never made,
+    and every row of a batch may have a noise of its own.
+
+    Args:
+        in_features: width of the input.
+        out_features: width of the output.
+        sigma: initial size of the noise, before division by the square root of `in_features`.
+    """
+
+    def __init__(self, in_features: int, out_features: int, sigma: float = 0.5) -> None:
+        super().__init__(in_features, out_features)  # draws both means as the paper does
+        initial = sigma / in_features**0.5
+        self.weight_sigma = nn.Parameter(torch.full_like(self.weight, initial))
+        self.bias_sigma = nn.Parameter(torch.full_like(self.bias, initial))
+        self._noise: tuple[Tensor, Tensor] | None = None
+
+    def draw_noise(self, rows: int = 1) -> None:
+        """Draw noise for a batch of `rows`, each with its own, or one for all rows of any batch."""
+        inputs = torch.randn(rows, self.in_features, device=self.weight.device)
+        outputs = torch.randn(rows, self.out_features, device=self.weight.device)
+        self._noise = _signed_sqrt(inputs), _signed_sqrt(outputs)
+
+    def clear_noise(self) -> None:
+        """Go on with the means."""
+        self._noise = None
+
+    def train(self, mode: bool = True) -> NoisyLinear:
+        """Set the mode; evaluation is without noise."""
+        if not mode:
+            self.clear_noise()
+        return super().train(mode)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, in_features) to (B, out_features)."""
+        means = F.linear(x, self.weight, self.bias)
+        if self._noise is None:
+            return means
+        inputs, outputs = self._noise
+        return means + F.linear(x * inputs, self.weight_sigma) * outputs + self.bias_sigma * outputs
+
+
+def _signed_sqrt(x: Tensor) -> Tensor:
+    """The paper's f(x) = sign(x) sqrt(|x|)."""
+    return x.sign() * x.abs().sqrt()
+
+
+class ActionHead(nn.Module):
+    """Layers after the features, with `size` outputs for each action.
+
+    The dueling head (https://arxiv.org/abs/1511.06581) has two streams, of the state's value and of the actions' advantages,
+    and adds to the first what the second has above its mean over actions; with distributions, output by output.
+
+    Args:
+        features_dim: width of the input.
+        n_actions: number of actions.
+        size: outputs for each action.
+        net_arch: widths of hidden layers, of each stream.
+        activation_fn: after hidden layers.
+        dueling: two streams rather than one.
+        noisy: `NoisyLinear` layers rather than linear ones.
+    """
+
+    def __init__(
+        self,
+        features_dim: int,
+        n_actions: int,
+        size: int,
+        net_arch: Sequence[int],
+        activation_fn: type[nn.Module],
+        *,
+        dueling: bool,
+        noisy: bool,
+    ) -> None:
+        super().__init__()
+        self.n_actions, self.size = n_actions, size
+        linear = NoisyLinear if noisy else nn.Linear
+        self.advantage = _stream(features_dim, n_actions * size, net_arch, activation_fn, linear)
+        self.value = _stream(features_dim, size, net_arch, activation_fn, linear) if dueling else None
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map (B, features_dim) to (B, n_actions, size)."""
+        outputs: Tensor = self.advantage(features).view(-1, self.n_actions, self.size)
+        if self.value is None:
+            return outputs
+        value: Tensor = self.value(features).unsqueeze(1)
+        return value + outputs - outputs.mean(dim=1, keepdim=True)
+
+
+def _stream(
+    width: int, outputs: int, net_arch: Sequence[int], activation_fn: type[nn.Module], linear: type[nn.Linear]
+) -> nn.Sequential:
+    """Hidden layers with activations, and a last layer without."""
+    layers: list[nn.Module] = []
+    for hidden in net_arch:
+        layers += [linear(width, hidden), activation_fn()]
+        width = hidden
+    return nn.Sequential(*layers, linear(width, outputs))

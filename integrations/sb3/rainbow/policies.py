@@ -1,0 +1,286 @@
+"""Rainbow's networks, and the policies that hold them."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.preprocessing import is_image_space, preprocess_obs
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, CombinedExtractor, FlattenExtractor, NatureCNN
+from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
+from torch import Tensor, nn
+
+from pretrainrl.data.augment import intensity, random_shift
+from pretrainrl.errors import InputError, UnknownNameError
+from pretrainrl.integrations.sb3.extractor import PretrainedExtractor
+from pretrainrl.integrations.sb3.rainbow.heads import ActionHead, NoisyLinear
+from pretrainrl.integrations.sb3.rainbow.values import Distributional, make_values
+
+
+class RainbowNetwork(BasePolicy):
+    """Features extractor, head, and the reading of the head's outputs as returns.
+
+    Args:
+        observation_space: of the environment.
+        action_space: of the environment.
+        features_extractor: maps preprocessed observations to features.
+        features_dim: their width.
+        net_arch: widths of the head's hidden layers.
+        activation_fn: after hidden layers.
+        normalize_images: divide images by 255.
+        distributional: how returns are represented: `c51`, `quantile`, or None for their mean.
+        n_atoms: atoms of `c51`.
+        n_quantiles: quantiles of `quantile`.
+        v_min: least atom.
+        v_max: greatest atom.
+        dueling: separate streams for value and advantages.
+        noisy: learned noise in the head's weights.
+    """
+
+    action_space: spaces.Discrete
+
+    def __init__(
+        self,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Discrete,
+        features_extractor: BaseFeaturesExtractor,
+        features_dim: int,
+        net_arch: list[int],
+        activation_fn: type[nn.Module] = nn.ReLU,
+        normalize_images: bool = True,
+        *,
+        distributional: Distributional | None = "c51",
+        n_atoms: int = 51,
+        n_quantiles: int = 200,
+        v_min: float = -10.0,
+        v_max: float = 10.0,
+        dueling: bool = True,
+        noisy: bool = True,
+    ) -> None:
+        super().__init__(
+            observation_space, action_space, features_extractor=features_extractor, normalize_images=normalize_images
+        )
+        self.values = make_values(distributional, n_atoms=n_atoms, n_quantiles=n_quantiles, v_min=v_min, v_max=v_max)
+        self.head = ActionHead(
+            features_dim, int(action_space.n), self.values.size, net_arch, activation_fn, dueling=dueling, noisy=noisy
+        )
+
+    def forward(self, obs: PyTorchObs) -> Tensor:
+        """Map observations to the outputs of every action, (B, n_actions, size)."""
+        outputs: Tensor = self.head(self.extract_features(obs, self.features_extractor))
+        return outputs
+
+    def q_values(self, obs: PyTorchObs) -> Tensor:
+        """Map observations to expected returns, (B, n_actions)."""
+        return self.values.mean(self(obs))
+
+    def encode(self, obs: PyTorchObs, *, augment: bool = False) -> PyTorchObs:
+        """Preprocess observations, and encode them where the extractor begins with a frozen encoder.
+
+        What is returned does not depend on what is trained, so `evaluate` of the online and of the target network can
+        share it.
+
+        Args:
+            obs: (B, ...), as they are stored.
+            augment: images are shifted and vary in intensity, each sample in its own way.
+        """
+        encoded = _map_images(random_shift, obs, self.observation_space) if augment else obs
+        encoded = preprocess_obs(encoded, self.observation_space, normalize_images=self.normalize_images)
+        encoded = _map_images(intensity, encoded, self.observation_space) if augment else encoded
+        extractor = self.features_extractor
+        if isinstance(extractor, PretrainedExtractor) and extractor.frozen:
+            assert isinstance(encoded, Tensor)
+            return extractor.encode(encoded)
+        return encoded
+
+    def evaluate(self, encoded: PyTorchObs) -> Tensor:
+        """Map what `encode` returns to the outputs of every action, (B, n_actions, size)."""
+        extractor = self.features_extractor
+        if isinstance(extractor, PretrainedExtractor):
+            assert isinstance(encoded, Tensor)
+            features = extractor.read(encoded if extractor.frozen else extractor.encode(encoded))
+        else:
+            features = extractor(encoded)
+        outputs: Tensor = self.head(features)
+        return outputs
+
+    def draw_noise(self, rows: int = 1) -> None:
+        """Draw new noise for the weights, the same for all rows of a batch, or for each of `rows` its own."""
+        for layer in self._noisy_layers():
+            layer.draw_noise(rows)
+
+    def clear_noise(self) -> None:
+        """Go on without noise."""
+        for layer in self._noisy_layers():
+            layer.clear_noise()
+
+    def _noisy_layers(self) -> list[NoisyLinear]:
+        return [module for module in self.head.modules() if isinstance(module, NoisyLinear)]
+
+    def _predict(self, observation: PyTorchObs, deterministic: bool = True) -> Tensor:
+        """Choose actions (B,) of greatest value, as noisy weights see it unless `deterministic`."""
+        if deterministic:
+            self.clear_noise()
+        else:
+            self.draw_noise(_batch_size(observation))
+        actions = self.q_values(observation).argmax(dim=1)
+        self.clear_noise()
+        return actions
+
+
+class RainbowPolicy(BasePolicy):
+    """Policy with an online and a target network.
+
+    What `Rainbow` takes by the same name it gives to its policy, and need not be given in `policy_kwargs`.
+
+    Args:
+        observation_space: of the environment.
+        action_space: of the environment.
+        lr_schedule: learning rate by what remains of training, from 1 to 0.
+        net_arch: widths of the head's hidden layers, of both streams if dueling; by default none after `NatureCNN`, else
+            `[64, 64]`. They are noisy too, which the layers of the features extractor are not.
+        activation_fn: after hidden layers.
+        features_extractor_class: by default the policy's own, of Stable-Baselines3.
+        features_extractor_kwargs: its arguments.
+        normalize_images: divide images by 255.
+        optimizer_class: Adam by default.
+        optimizer_kwargs: its arguments but the learning rate; by default Rainbow's `eps=1.5e-4` for Adam.
+        acting_net: which network chooses actions: `online` or `target`.
+        **net_kwargs: those of `RainbowNetwork` from `distributional` on.
+
+    Raises:
+        InputError: for arguments that do not fit.
+        UnknownNameError: for another `distributional` or `acting_net`.
+    """
+
+    action_space: spaces.Discrete
+    q_net: RainbowNetwork
+    q_net_target: RainbowNetwork
+    default_features_extractor: ClassVar[type[BaseFeaturesExtractor]] = FlattenExtractor
+
+    def __init__(
+        self,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Discrete,
+        lr_schedule: Schedule,
+        net_arch: list[int] | None = None,
+        activation_fn: type[nn.Module] = nn.ReLU,
+        features_extractor_class: type[BaseFeaturesExtractor] | None = None,
+        features_extractor_kwargs: dict[str, Any] | None = None,
+        normalize_images: bool = True,
+        optimizer_class: type[torch.optim.Optimizer] = torch.optim.Adam,
+        optimizer_kwargs: dict[str, Any] | None = None,
+        *,
+        acting_net: Literal["online", "target"] = "online",
+        **net_kwargs: Any,
+    ) -> None:
+        if acting_net not in ("online", "target"):
+            raise UnknownNameError.of("acting_net", str(acting_net), ("online", "target"))
+        extractor = features_extractor_class or self.default_features_extractor
+        _check_extractor(extractor, observation_space, normalize_images)
+        if optimizer_kwargs is None:
+            optimizer_kwargs = {"eps": 1.5e-4} if issubclass(optimizer_class, torch.optim.Adam) else {}
+        super().__init__(
+            observation_space,
+            action_space,
+            extractor,
+            # SB3 writes into this dictionary.
+            dict(features_extractor_kwargs or {}),
+            optimizer_class=optimizer_class,
+            optimizer_kwargs=optimizer_kwargs,
+            normalize_images=normalize_images,
+        )
+        if net_arch is None:
+            net_arch = [] if extractor is NatureCNN else [64, 64]
+        self.acting_net = acting_net
+        self.net_args: dict[str, Any] = {
+            "observation_space": observation_space,
+            "action_space": action_space,
+            "net_arch": net_arch,
+            "activation_fn": activation_fn,
+            "normalize_images": normalize_images,
+            **net_kwargs,
+        }
+        self._build(lr_schedule)
+
+    def _build(self, lr_schedule: Schedule) -> None:
+        """Make both networks, equal at first, and the online one's optimizer."""
+        self.q_net = self.make_q_net()
+        self.q_net_target = self.make_q_net()
+        self.q_net_target.load_state_dict(self.q_net.state_dict())
+        self.q_net_target.set_training_mode(False)
+        self.optimizer = self.optimizer_class(self.q_net.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)  # type: ignore[call-arg]
+
+    def make_q_net(self) -> RainbowNetwork:
+        """Make a network with a features extractor of its own."""
+        return RainbowNetwork(**self._update_features_extractor(self.net_args, features_extractor=None)).to(self.device)
+
+    def forward(self, obs: PyTorchObs, deterministic: bool = True) -> Tensor:
+        """Choose actions (B,)."""
+        return self._predict(obs, deterministic=deterministic)
+
+    def _predict(self, observation: PyTorchObs, deterministic: bool = True) -> Tensor:
+        net = self.q_net if self.acting_net == "online" else self.q_net_target
+        return net._predict(observation, deterministic=deterministic)
+
+    def draw_noise(self) -> None:
+        """Draw new noise for the weights of both networks."""
+        self.q_net.draw_noise()
+        self.q_net_target.draw_noise()
+
+    def set_training_mode(self, mode: bool) -> None:
+        """Set the online network's mode; the target network is always evaluated. Noise is forgotten in evaluation."""
+        self.q_net.set_training_mode(mode)
+        self.q_net_target.set_training_mode(False)
+        self.training = mode
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        return {
+            **super()._get_constructor_parameters(),
+            **{key: value for key, value in self.net_args.items() if key not in ("observation_space", "action_space")},
+            "acting_net": self.acting_net,
+            "lr_schedule": self._dummy_schedule,
+            "features_extractor_class": self.features_extractor_class,
+            "features_extractor_kwargs": self.features_extractor_kwargs,
+            "optimizer_class": self.optimizer_class,
+            "optimizer_kwargs": self.optimizer_kwargs,
+        }
+
+
+MlpPolicy = RainbowPolicy
+
+
+class CnnPolicy(RainbowPolicy):
+    """`MlpPolicy` for images: its default extractor is `NatureCNN`."""
+
+    default_features_extractor: ClassVar[type[BaseFeaturesExtractor]] = NatureCNN
+
+
+class MultiInputPolicy(RainbowPolicy):
+    """`MlpPolicy` for Dict observations: its default extractor is `CombinedExtractor`."""
+
+    default_features_extractor: ClassVar[type[BaseFeaturesExtractor]] = CombinedExtractor
+
+
+def _check_extractor(extractor: type[BaseFeaturesExtractor], space: spaces.Space[Any], normalize_images: bool) -> None:
+    """Check what Stable-Baselines3 asserts late or not at all."""
+    if issubclass(extractor, CombinedExtractor) != isinstance(space, spaces.Dict) and issubclass(
+        extractor, CombinedExtractor | FlattenExtractor | NatureCNN
+    ):
+        raise InputError(f"MultiInputPolicy is for Dict observations, and they need it; got {space}")
+    if issubclass(extractor, NatureCNN) and not is_image_space(space, normalized_image=not normalize_images):
+        raise InputError(f"CnnPolicy is for images, got {space}; use MlpPolicy, or give it a features_extractor_class")
+
+
+def _batch_size(obs: PyTorchObs) -> int:
+    return len(next(iter(obs.values())) if isinstance(obs, dict) else obs)
+
+
+def _map_images(function: Any, obs: PyTorchObs, space: spaces.Space[Any]) -> Any:
+    """Apply a function to images, also those within a dictionary; others stay as they are."""
+    if isinstance(obs, dict):
+        assert isinstance(space, spaces.Dict)
+        return {key: _map_images(function, value, space[key]) for key, value in obs.items()}
+    return function(obs) if is_image_space(space) else obs

@@ -1,0 +1,321 @@
+"""Rainbow: deep Q-learning with six extensions, each of which can be switched off."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal, TypeVar, cast
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from numpy.typing import NDArray
+from stable_baselines3.common.buffers import NStepReplayBuffer, ReplayBuffer
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
+from stable_baselines3.common.utils import LinearSchedule
+
+from pretrainrl.integrations.sb3.rainbow.arguments import atari_pb, check_arguments
+from pretrainrl.integrations.sb3.rainbow.policies import CnnPolicy, MlpPolicy, MultiInputPolicy, RainbowNetwork, RainbowPolicy
+from pretrainrl.integrations.sb3.rainbow.update import Transitions, td_losses
+from pretrainrl.integrations.sb3.rainbow.values import Distributional
+from pretrainrl.networks.momentum import update_momentum
+
+SelfRainbow = TypeVar("SelfRainbow", bound="Rainbow")
+
+
+class Rainbow(OffPolicyAlgorithm):
+    """Rainbow (Hessel et al., 2018, https://arxiv.org/abs/1710.02298), for discrete actions.
+
+    Deep Q-learning with double Q-learning, prioritised replay, dueling networks, n-step returns, distributional returns
+    and noisy networks; the defaults are the paper's, but for `learning_starts`. Where the features
+    extractor begins with a frozen encoder, a batch passes through it once an update.
+
+    Args:
+        policy: `MlpPolicy`, `CnnPolicy` or `MultiInputPolicy`, by name or class.
+        env: the environment, or the id of one that Gymnasium knows.
+        learning_rate: a number, or a function of what remains of training, from 1 to 0.
+        buffer_size: transitions in the replay buffer.
+        learning_starts: steps of random actions before learning.
+        batch_size: transitions of an update.
+        tau: 1 copies the online network into the target network every `target_update_interval` environment steps; less
+            moves the target by that share after every `target_update_interval` updates (an EMA of momentum `1 - tau`).
+        gamma: discount.
+        train_freq: update after so many steps of every environment, or a tuple such as `(2, "episode")`.
+        gradient_steps: updates each time; -1 for as many as there were transitions.
+        replay_buffer_class: another replay buffer; with `prioritized`, one that has `update_priorities`.
+        replay_buffer_kwargs: its further arguments.
+        optimize_memory_usage: ask the replay buffer for its smaller variant.
+        n_steps: rewards that are summed before bootstrapping.
+        target_update_interval: see `tau`; by default 8,000 steps with `tau=1`, else 1 update.
+        exploration_fraction: share of training, counted from `learning_starts`, in which exploration falls to its final rate.
+        exploration_initial_eps: share of random actions at first.
+        exploration_final_eps: share of random actions in the end. With `noisy` there are none.
+        max_grad_norm: gradients are scaled down to this norm; None leaves them.
+        double_q: the online network chooses the action that the target network values.
+        dueling: separate streams for values and advantages.
+        noisy: explore by learned noise in the weights of the head.
+        distributional: learn the distribution of returns: `c51`, `quantile`, or None for the mean.
+        n_atoms: atoms of `c51`.
+        n_quantiles: quantiles of `quantile`.
+        v_min: least return that `c51` can represent.
+        v_max: greatest return that `c51` can represent.
+        prioritized: replay what there is most to learn from more often.
+        per_alpha: exponent of priorities; 0 is uniform replay.
+        per_beta: exponent of importance weights: a function of what remains of training, or a number from which it rises
+            linearly to 1.
+        acting_net: which network chooses actions: `online` or `target`.
+        augment: shift images and vary their intensity in every update, observations and next observations alike.
+        stats_window_size: episodes over which logged returns and lengths are averaged.
+        tensorboard_log: folder of TensorBoard's logs.
+        policy_kwargs: further arguments of the policy.
+        verbose: 0 nothing, 1 what is done, 2 more.
+        seed: of all random numbers.
+        device: `auto` takes an accelerator if there is one.
+
+    Raises:
+        InputError: for spaces or arguments that do not fit.
+        UnknownNameError: for another `distributional` or `acting_net`.
+    """
+
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
+        "MlpPolicy": MlpPolicy,
+        "CnnPolicy": CnnPolicy,
+        "MultiInputPolicy": MultiInputPolicy,
+    }
+    policy: RainbowPolicy
+    q_net: RainbowNetwork
+    q_net_target: RainbowNetwork
+    exploration_schedule: Schedule
+    per_beta_schedule: Schedule
+
+    def __init__(
+        self,
+        policy: str | type[RainbowPolicy],
+        env: GymEnv | str,
+        learning_rate: float | Schedule = 6.25e-5,
+        buffer_size: int = 1_000_000,
+        learning_starts: int = 100,
+        batch_size: int = 32,
+        tau: float = 1.0,
+        gamma: float = 0.99,
+        train_freq: int | tuple[int, str] = 4,
+        gradient_steps: int = 1,
+        replay_buffer_class: type[ReplayBuffer] | None = None,
+        replay_buffer_kwargs: dict[str, Any] | None = None,
+        optimize_memory_usage: bool = False,
+        n_steps: int = 3,
+        target_update_interval: int | None = None,
+        exploration_fraction: float = 0.1,
+        exploration_initial_eps: float = 1.0,
+        exploration_final_eps: float = 0.01,
+        max_grad_norm: float | None = 10.0,
+        *,
+        double_q: bool = True,
+        dueling: bool = True,
+        noisy: bool = True,
+        distributional: Distributional | None = "c51",
+        n_atoms: int = 51,
+        n_quantiles: int = 200,
+        v_min: float = -10.0,
+        v_max: float = 10.0,
+        prioritized: bool = True,
+        per_alpha: float = 0.5,
+        per_beta: float | Schedule = 0.4,
+        acting_net: Literal["online", "target"] = "online",
+        augment: bool = False,
+        stats_window_size: int = 100,
+        tensorboard_log: str | None = None,
+        policy_kwargs: dict[str, Any] | None = None,
+        verbose: int = 0,
+        seed: int | None = None,
+        device: torch.device | str = "auto",
+        _init_setup_model: bool = True,
+    ) -> None:
+        super().__init__(
+            policy,
+            env,
+            learning_rate,
+            buffer_size,
+            learning_starts,
+            batch_size,
+            tau,
+            gamma,
+            train_freq,
+            gradient_steps,
+            replay_buffer_class=replay_buffer_class,
+            # SB3 writes into both dictionaries.
+            replay_buffer_kwargs=dict(replay_buffer_kwargs or {}),
+            optimize_memory_usage=optimize_memory_usage,
+            n_steps=n_steps,
+            policy_kwargs=dict(policy_kwargs or {}),
+            stats_window_size=stats_window_size,
+            tensorboard_log=tensorboard_log,
+            verbose=verbose,
+            device=device,
+            seed=seed,
+            sde_support=False,
+            support_multi_env=True,
+        )
+        self.target_update_interval = target_update_interval or (8_000 if tau == 1 else 1)
+        self.exploration_fraction = exploration_fraction
+        self.exploration_initial_eps = exploration_initial_eps
+        self.exploration_final_eps = exploration_final_eps
+        self.max_grad_norm = max_grad_norm
+        self.double_q, self.dueling, self.noisy = double_q, dueling, noisy
+        self.distributional = distributional
+        self.n_atoms, self.n_quantiles, self.v_min, self.v_max = n_atoms, n_quantiles, v_min, v_max
+        self.prioritized, self.per_alpha, self.per_beta = prioritized, per_alpha, per_beta
+        self.acting_net = acting_net
+        self.augment = augment
+        self.exploration_rate = 0.0
+        self._n_calls = 0
+        self._loss_sum, self._loss_count = torch.zeros(()), 0
+
+        if _init_setup_model:
+            self._setup_model()
+
+    @classmethod
+    def atari_pb(cls, total_timesteps: int = 50_000, n_envs: int = 1) -> dict[str, Any]:
+        """Return the arguments of the study's online fine-tuning (Atari-PB).
+
+        The study puts its spatial neck before the head: `policy_kwargs(encoder, neck="spatial_mlp")`. It evaluates with
+        `exploration_rate = 0.001`.
+
+        Args:
+            total_timesteps: of `learn`; 50,000 in the study. Exploration ends after 10,000 steps, however many there are.
+            n_envs: environments, 1 in the study; there are two updates for every transition.
+        """
+        return atari_pb(total_timesteps, n_envs)
+
+    def _setup_model(self) -> None:
+        check_arguments(self)
+        for name in ("distributional", "n_atoms", "n_quantiles", "v_min", "v_max", "dueling", "noisy", "acting_net"):
+            self.policy_kwargs[name] = getattr(self, name)
+        n_steps = self.n_steps
+        if self._choose_replay_buffer():
+            self.n_steps = 1  # else SB3 warns that a buffer of a given class does not know of it
+        super()._setup_model()
+        self.n_steps = n_steps
+        self._create_aliases()
+        # Noise explores instead.
+        rates = (0.0, 0.0) if self.noisy else (self.exploration_initial_eps, self.exploration_final_eps)
+        self.exploration_schedule = LinearSchedule(*rates, self.exploration_fraction)
+        self.per_beta_schedule = self.per_beta if callable(self.per_beta) else LinearSchedule(self.per_beta, 1.0, 1.0)
+
+    def _choose_replay_buffer(self) -> bool:
+        """Set the buffer's class unless one was given; return whether it is told of n-step returns here."""
+        from pretrainrl.integrations.sb3.prioritized_replay import PrioritizedReplayBuffer
+
+        if self.replay_buffer_class is None and self.prioritized:
+            self.replay_buffer_class = PrioritizedReplayBuffer
+        elif self.replay_buffer_class is None and self.n_steps > 1:
+            self.replay_buffer_class = NStepReplayBuffer
+        if self.prioritized:
+            self.replay_buffer_kwargs["alpha"] = self.per_alpha
+        if not self.prioritized and self.replay_buffer_class is not NStepReplayBuffer:
+            return False
+        self.replay_buffer_kwargs.update(n_steps=self.n_steps, gamma=self.gamma)
+        return True
+
+    def _create_aliases(self) -> None:
+        self.q_net = self.policy.q_net
+        self.q_net_target = self.policy.q_net_target
+
+    def _on_step(self) -> None:
+        """Update exploration rate and, with `tau=1`, the target network, after each step of the environments."""
+        self._n_calls += 1
+        if self.tau == 1 and self._n_calls % max(self.target_update_interval // self.n_envs, 1) == 0:
+            self._update_target()
+        waited = self.learning_starts / max(self._total_timesteps, 1)
+        self.exploration_rate = self.exploration_schedule(min(1.0, self._current_progress_remaining + waited))
+        self.logger.record("rollout/exploration_rate", self.exploration_rate)
+
+    def _update_target(self) -> None:
+        update_momentum(self.q_net_target, self.q_net, 1 - self.tau)
+
+    def train(self, gradient_steps: int, batch_size: int = 100) -> None:
+        """Make updates with batches from the replay buffer."""
+        self.policy.set_training_mode(True)
+        self._update_learning_rate(self.policy.optimizer)
+        for _ in range(gradient_steps):
+            self._update(batch_size)
+            self._n_updates += 1
+            if self.tau < 1 and self._n_updates % self.target_update_interval == 0:
+                self._update_target()
+        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+
+    def _update(self, batch_size: int) -> None:
+        """Make one update."""
+        batch = self._sample(batch_size)
+        self.policy.draw_noise()
+        losses, priorities = td_losses(
+            self.q_net, self.q_net_target, batch, double_q=self.double_q, augment=self.augment, gamma=self.gamma
+        )
+        loss = (batch.weights.squeeze(1) * losses).mean() if self.prioritized else losses.mean()
+        self.policy.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        if self.max_grad_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self.q_net.parameters(), self.max_grad_norm)
+        self.policy.optimizer.step()
+        if self.prioritized:
+            cast(Any, self.replay_buffer).update_priorities(batch.indices, priorities)
+        self._loss_sum = self._loss_sum.to(self.device) + loss.detach()
+        self._loss_count += 1
+
+    def _sample(self, batch_size: int) -> Transitions:
+        """Draw a batch; without prioritised replay it has neither weights nor indices."""
+        buffer: Any = self.replay_buffer
+        if not self.prioritized:
+            return cast(Transitions, buffer.sample(batch_size, env=self._vec_normalize_env))
+        beta = self.per_beta_schedule(self._current_progress_remaining)
+        return cast(Transitions, buffer.sample(batch_size, env=self._vec_normalize_env, beta=beta))
+
+    def dump_logs(self) -> None:
+        """Write the logs; only now is the mean loss since the last time read, which waits for the device."""
+        if self._loss_count:
+            self.logger.record("train/loss", self._loss_sum.item() / self._loss_count)
+            self._loss_sum, self._loss_count = torch.zeros_like(self._loss_sum), 0
+        super().dump_logs()
+
+    def predict(
+        self,
+        observation: NDArray[Any] | dict[str, NDArray[Any]],
+        state: tuple[NDArray[Any], ...] | None = None,
+        episode_start: NDArray[Any] | None = None,
+        deterministic: bool = False,
+    ) -> tuple[NDArray[Any], tuple[NDArray[Any], ...] | None]:
+        """Choose an action for each observation; unless `deterministic`, each may be random, or see noise of its own.
+
+        Args:
+            observation: one, or a batch of them.
+            state: passed through.
+            episode_start: not used.
+            deterministic: without exploration.
+
+        Returns:
+            The actions, () or (B,) int64, and `state`.
+        """
+        actions, state = self.policy.predict(observation, state, episode_start, deterministic)
+        if not deterministic and self.exploration_rate > 0:
+            explore = np.random.random(actions.shape) < self.exploration_rate
+            n_actions = cast(spaces.Discrete, self.action_space).n
+            actions = np.where(explore, np.random.randint(n_actions, size=actions.shape), actions)
+        return actions, state
+
+    def learn(
+        self: SelfRainbow,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        log_interval: int = 4,
+        tb_log_name: str = "Rainbow",
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> SelfRainbow:
+        """Learn for `total_timesteps` transitions; see Stable-Baselines3's `learn`."""
+        return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "q_net", "q_net_target", "_loss_sum", "_loss_count"]
+
+    def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
+        return ["policy", "policy.optimizer"], []

@@ -1,0 +1,99 @@
+"""The loss of a batch of transitions."""
+
+from __future__ import annotations
+
+from typing import Protocol, TypeVar
+
+import torch
+from stable_baselines3.common.type_aliases import PyTorchObs
+from torch import Tensor
+
+from pretrainrl.integrations.sb3.rainbow.policies import RainbowNetwork
+
+Obs = TypeVar("Obs", bound=PyTorchObs)
+
+
+class Transitions(Protocol):
+    """What a replay buffer samples; the last two only if it is prioritised."""
+
+    @property
+    def observations(self) -> PyTorchObs:
+        """(B, ...)."""
+
+    @property
+    def actions(self) -> Tensor:
+        """(B, 1) int64."""
+
+    @property
+    def next_observations(self) -> PyTorchObs:
+        """(B, ...), n steps later or where the episode ended."""
+
+    @property
+    def dones(self) -> Tensor:
+        """(B, 1) float; 1 where nothing follows."""
+
+    @property
+    def rewards(self) -> Tensor:
+        """(B, 1) float, summed and discounted."""
+
+    @property
+    def discounts(self) -> Tensor | None:
+        """(B, 1) float of the next observation's value; None for one step's."""
+
+    @property
+    def weights(self) -> Tensor:
+        """(B, 1) float, importance weights."""
+
+    @property
+    def indices(self) -> object:
+        """Where the transitions are, for `update_priorities`."""
+
+
+def td_losses(
+    online: RainbowNetwork, target: RainbowNetwork, batch: Transitions, *, double_q: bool, augment: bool, gamma: float
+) -> tuple[Tensor, Tensor]:
+    """Compare the actions' returns with reward and discounted return of the best action that follows.
+
+    Args:
+        online: the network that is trained.
+        target: the network that says what follows.
+        batch: of B transitions.
+        double_q: `online` chooses the best action, rather than `target`.
+        augment: change images of both observations at random.
+        gamma: discount, where the batch has none.
+
+    Returns:
+        Losses (B,), and priorities (B,) without gradient.
+    """
+    both = _join(batch.observations, batch.next_observations)
+    now, later = _halves(online.encode(both, augment=augment))
+    with torch.no_grad():
+        following = target.evaluate(later)
+        choosing = online.evaluate(later) if double_q else following
+        best = _pick(following, online.values.mean(choosing).argmax(dim=1))
+        discounts = (1 - batch.dones) * (gamma if batch.discounts is None else batch.discounts)
+    taken = _pick(online.evaluate(now), batch.actions.squeeze(1).long())
+    return online.values.losses(taken, best, batch.rewards.squeeze(1), discounts.squeeze(1))
+
+
+def _pick(outputs: Tensor, actions: Tensor) -> Tensor:
+    """Outputs (B, n_actions, size) of actions (B,): (B, size)."""
+    return outputs.gather(1, actions.view(-1, 1, 1).expand(-1, 1, outputs.shape[2])).squeeze(1)
+
+
+def _join(first: PyTorchObs, second: PyTorchObs) -> PyTorchObs:
+    """Put two batches of observations one after the other."""
+    if isinstance(first, dict):
+        assert isinstance(second, dict)
+        return {key: torch.cat([first[key], second[key]]) for key in first}
+    assert isinstance(second, Tensor)
+    return torch.cat([first, second])
+
+
+def _halves(obs: PyTorchObs) -> tuple[PyTorchObs, PyTorchObs]:
+    """Undo `_join`."""
+    if isinstance(obs, dict):
+        halves = {key: value.chunk(2) for key, value in obs.items()}
+        return {key: half[0] for key, half in halves.items()}, {key: half[1] for key, half in halves.items()}
+    now, later = obs.chunk(2)
+    return now, later
