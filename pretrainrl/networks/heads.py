@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -20,16 +18,15 @@ class GameLinear(nn.Module):
         in_features: Width of the input.
         out_features: Width of the output.
         num_games: Number of games.
-        init: "normal" draws weights and biases from N(0, 1), as the Atari-PB study does for every head but the
-            reconstruction's; "xavier" draws each game's matrix as Xavier-normal with ReLU gain and sets biases to 0.
+
+    Each game's matrix starts Xavier-normal with ReLU gain, and its bias at 0. The Atari-PB study draws both from N(0, 1) (but for
+    reconstruction's), so that outputs start large enough to drive small backbones towards features without variance.
 
     Raises:
         InputError: when a size is not positive.
     """
 
-    def __init__(
-        self, in_features: int, out_features: int, num_games: int, *, init: Literal["normal", "xavier"] = "normal"
-    ) -> None:
+    def __init__(self, in_features: int, out_features: int, num_games: int) -> None:
         super().__init__()
         if min(in_features, out_features, num_games) < 1:
             raise InputError(f"GameLinear needs positive sizes, got {in_features=}, {out_features=}, {num_games=}")
@@ -37,12 +34,8 @@ class GameLinear(nn.Module):
         self.out_features = out_features
         self.weight = nn.Parameter(torch.empty(num_games, in_features * out_features))
         self.bias = nn.Parameter(torch.empty(num_games, out_features))
-        if init == "normal":
-            nn.init.normal_(self.weight)
-            nn.init.normal_(self.bias)
-        else:
-            nn.init.normal_(self.weight, std=(4 / (in_features + out_features)) ** 0.5)
-            nn.init.zeros_(self.bias)
+        nn.init.normal_(self.weight, std=(4 / (in_features + out_features)) ** 0.5)
+        nn.init.zeros_(self.bias)
 
     def forward(self, x: Tensor, games: Tensor) -> Tensor:
         """Apply each sample's game's layer.

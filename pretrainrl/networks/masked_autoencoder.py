@@ -101,7 +101,7 @@ class PixelDecoder(nn.Module):
         self.embed = nn.Sequential(nn.Linear(width, width), nn.ReLU())
         self.mask_token = nn.Parameter(torch.zeros(1, 1, width))
         self.transformer = Transformer(depth, width, heads, mlp_width, cross=cross)
-        self.pixels = GameLinear(width, channels * (FRAME_SIZE // grid) ** 2, num_games, init="xavier")
+        self.pixels = GameLinear(width, channels * (FRAME_SIZE // grid) ** 2, num_games)
         positions = torch.cat([torch.zeros(1, width), sincos_positions_2d(grid, grid, width)])
         self.register_buffer("positions", positions, persistent=False)
 

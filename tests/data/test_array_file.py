@@ -130,6 +130,7 @@ def test_more_than_the_header_says(tmp_path: Path, compress: Callable[[bytes], b
         (npy(FRAMES.astype(np.int8)), "holds int8 instead of uint8"),
         (npy(np.asfortranarray(FRAMES)), "array in Fortran order"),
     ],
+    ids=range(12),  # compressed bytes hold the time, and would name the tests anew each time
 )
 def test_other_content(tmp_path: Path, content: bytes, message: str) -> None:
     with pytest.raises(DatasetError, match=message) as error:

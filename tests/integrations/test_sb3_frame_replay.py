@@ -47,12 +47,11 @@ def check(buffer: FrameReplayBuffer, log: list[dict[str, Any]], monkeypatch: pyt
     batch = buffer.sample(256)
     np.random.seed(0)
     size = len(log) if not buffer.full else ROWS
-    low = 3 if buffer.full else 0
-    np.random.randint(low, size - n_steps, size=256)
+    np.random.randint(0, size - n_steps + 1, size=256)
     envs = np.random.randint(ENVS, size=256)
     times = np.array([max(t for t in range(len(log)) if t % ROWS == row) for row in drawn[0]])
-    assert times.min() >= len(log) - size + low
-    assert times.max() == len(log) - n_steps - 1  # 256 draws from at most 61 rows
+    assert times.min() == len(log) - size  # 256 draws from at most 64 rows
+    assert times.max() == len(log) - n_steps
     ends = 0
     for k, (t, env) in enumerate(zip(times, envs, strict=True)):
         assert np.array_equal(batch.observations[k], log[t]["obs"][env])
@@ -66,11 +65,9 @@ def check(buffer: FrameReplayBuffer, log: list[dict[str, Any]], monkeypatch: pyt
         done = bool(log[t + last]["done"][env])
         assert float(batch.rewards[k]) == pytest.approx(total)
         assert bool(batch.dones[k]) == done
-        assert float(batch.discounts[k]) == pytest.approx(GAMMA**n_steps)
-        if done:
-            ends += 1
-        else:
-            assert np.array_equal(batch.next_observations[k], log[t + last]["next"][env])
+        assert float(batch.discounts[k]) == pytest.approx(GAMMA ** (last + 1))
+        assert np.array_equal(batch.next_observations[k], log[t + last]["next"][env])
+        ends += done
     assert ends > 0
 
 
@@ -101,16 +98,17 @@ def test_saved_and_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_seven_kilobytes_a_transition() -> None:
     space = Box(0, 255, (4, 84, 84), np.uint8)
     buffer = FrameReplayBuffer(1000, space, Discrete(4), "cpu", 4)
-    arrays = (buffer.frames, buffer.actions, buffer.rewards, buffer.dones, buffer.starts)
-    assert sum(array.nbytes for array in arrays) / 1000 == pytest.approx(84 * 84, rel=0.01)
+    arrays = (buffer._stores[""]._items, buffer._stores[""]._before, buffer._stores[""]._after, buffer.actions, buffer.rewards)
+    assert sum(array.nbytes for array in arrays) / 1000 == pytest.approx(84 * 84, rel=0.04)
+    assert buffer.bytes_per_transition() == pytest.approx(84 * 84, rel=0.01)
 
 
 def test_refuses_what_does_not_fit() -> None:
     with pytest.raises(InputError, match="stacked frames"):
         FrameReplayBuffer(100, Box(0, 1, (4,)), Discrete(2), "cpu")
     frames = Box(0, 255, (4, 84, 84), np.uint8)
-    with pytest.raises(InputError, match="at least 10 transitions, not 9"):
-        FrameReplayBuffer(9, frames, Discrete(2), "cpu", 2)
+    with pytest.raises(InputError, match="at least 4 transitions, not 3"):
+        FrameReplayBuffer(3, frames, Discrete(2), "cpu", 2)
     buffer, _ = filled(2, n_steps=3)
     with pytest.raises(InputError, match="nothing to sample among 2 steps"):
         buffer.sample(4)
