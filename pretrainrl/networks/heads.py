@@ -19,8 +19,8 @@ class GameLinear(nn.Module):
         out_features: Width of the output.
         num_games: Number of games.
 
-    Each game's matrix starts Xavier-normal with ReLU gain, and its bias at 0. The Atari-PB study draws both from N(0, 1), but for
-    the reconstruction's head; outputs so large drive small backbones towards features without variance.
+    Each game's matrix starts Xavier-normal with ReLU gain, and its bias at 0. The Atari-PB study draws both from N(0, 1),
+    but for the reconstruction's head; outputs so large drive small backbones towards features without variance.
 
     Raises:
         InputError: when a size is not positive.
