@@ -6,10 +6,10 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
 
-# What the bundled weights are made of, and for how many steps; what is in RANDOM learns from random play, the rest from agents' logs.
-GAMES    := boxing breakout demonattack enduro freeway mspacman qbert spaceinvaders
-RANDOM   := atc curl mae r3m siammae spr
-STEPS    := atc=800 curl=1800 mae=900 r3m=700 siammae=2500 spr=600 bc=900 cql_d=550 cql_m=550 dt=650 idm=700 spr_idm=450
+# What the bundled weights are made of: some objectives learn from random play, the others from agents' logs.
+GAMES  := boxing breakout demonattack enduro freeway mspacman qbert spaceinvaders
+RANDOM := atc curl mae r3m siammae spr
+LOGS   := bc cql_d cql_m dt idm spr_idm
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-heavy bench weights lint type format figures docs clean
@@ -33,16 +33,17 @@ bench: $(VENV)/installed-dev  ## measure speed and write the tables of docs/benc
 		echo "$$table" | tee docs/benchmarks/$$(basename $$script .py).md; \
 	done
 
-weights: $(VENV)/installed-dev  ## make the bundled weights again: collect, pre-train, bundle; some four hours on 2 cores
+weights: $(VENV)/installed-dev  ## make the bundled weights again: collect, pre-train, bundle; some three hours on 2 cores
 	$(BIN)/pretrainrl collect $(GAMES) --steps 24000 --resume
 	OMP_NUM_THREADS=1 $(BIN)/pretrainrl collect $(GAMES) --agent qrdqn --steps 20000 --jobs 2 --resume
-	@set -e; for setting in $(STEPS); do \
-		objective=$${setting%=*}; kind=qrdqn; case " $(RANDOM) " in *" $$objective "*) kind=random;; esac; \
-		datasets=; for game in $(GAMES); do datasets="$$datasets --dataset pretrainrl/atari/$$game-$$kind-v0"; done; \
-		$(BIN)/pretrainrl pretrain $$objective $$datasets --steps $${setting#*=} \
-			--name $$objective.impala_atari8 --out runs/$$objective --resume; \
-		$(BIN)/python -m pretrainrl.pretraining.bundle runs/$$objective; \
-	done
+	@set -e; \
+	train() { \
+		$(BIN)/pretrainrl pretrain $$1 $(foreach game,$(GAMES),--dataset pretrainrl/atari/$(game)-$$2-v0) \
+			--name $$1.impala_atari8 --out runs/$$1 --resume; \
+		$(BIN)/python -m pretrainrl.pretraining.bundle runs/$$1; \
+	}; \
+	for objective in $(RANDOM); do train $$objective random; done; \
+	for objective in $(LOGS); do train $$objective qrdqn; done
 
 lint: $(VENV)/installed-dev  ## ruff: rules and formatting
 	$(BIN)/ruff check .
