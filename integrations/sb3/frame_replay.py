@@ -37,8 +37,9 @@ class FrameReplayBuffer(CompactReplayBuffer):
 
     def save(self, file: Any) -> None:
         """Write what it holds, without pickle, to a path or file, `.npz`."""
-        arrays: dict[str, Any] = {name: getattr(self, name)[: self.size()] for name in _ARRAYS}
-        np.savez(file, position=np.array([self.pos, self.full]), **arrays, **self._stores[""].arrays())
+        own: dict[str, Any] = {name: getattr(self, name)[: self.size()] for name in _ARRAYS}
+        seen: dict[str, Any] = self._stores[""].arrays()
+        np.savez(file, position=np.array([self.pos, self.full]), **own, **seen)
 
     def load(self, file: Any) -> None:
         """Read what `save` of a buffer of the same size has written."""

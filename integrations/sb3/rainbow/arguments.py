@@ -29,14 +29,6 @@ def check_arguments(agent: Rainbow) -> None:
         raise UnknownNameError.of("distributional", str(agent.distributional), ("c51", "quantile", "None"))
     if not 0 < agent.tau <= 1:
         raise InputError(f"tau must be in (0, 1], got {agent.tau}")
-    rows = agent.buffer_size // agent.n_envs
-    if not 1 <= agent.n_steps < rows:
-        raise InputError(
-            f"n_steps must be in 1..{rows - 1}, got {agent.n_steps}: the buffer of {agent.buffer_size} holds {rows} steps of "
-            f"each of the {agent.n_envs} environments"
-        )
-    if isinstance(agent.observation_space, spaces.Dict) and agent.n_steps > 1 and not agent.prioritized:
-        raise InputError("SB3's buffer of Dict observations has no n-step returns: set n_steps=1")
     given = agent.replay_buffer_class
     if agent.prioritized and given is not None and not hasattr(given, "update_priorities"):
         raise InputError(f"{given.__name__} has no update_priorities: set prioritized=False, or give a prioritised buffer")

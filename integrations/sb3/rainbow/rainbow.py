@@ -8,12 +8,14 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
-from stable_baselines3.common.buffers import NStepReplayBuffer, ReplayBuffer
+from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
 from stable_baselines3.common.utils import LinearSchedule
 
+from pretrainrl.integrations.sb3.compact_replay import CompactReplayBuffer
+from pretrainrl.integrations.sb3.prioritized_replay import PrioritizedReplayBuffer
 from pretrainrl.integrations.sb3.rainbow.arguments import atari_pb, check_arguments
 from pretrainrl.integrations.sb3.rainbow.policies import CnnPolicy, MlpPolicy, MultiInputPolicy, RainbowNetwork, RainbowPolicy
 from pretrainrl.integrations.sb3.rainbow.update import Transitions, td_losses
@@ -42,9 +44,10 @@ class Rainbow(OffPolicyAlgorithm):
         gamma: discount.
         train_freq: update after so many steps of every environment, or a tuple such as `(2, "episode")`.
         gradient_steps: updates each time; -1 for as many as there were transitions.
-        replay_buffer_class: another replay buffer; with `prioritized`, one that has `update_priorities`.
-        replay_buffer_kwargs: its further arguments.
-        optimize_memory_usage: ask the replay buffer for its smaller variant.
+        replay_buffer_class: instead of `PrioritizedReplayBuffer`, or of `CompactReplayBuffer` without `prioritized`. With it,
+            it must have `update_priorities`; without, it has to be told of `n_steps` by `replay_buffer_kwargs`.
+        replay_buffer_kwargs: further arguments of the replay buffer.
+        optimize_memory_usage: given to the replay buffer; those of this package save memory anyway.
         n_steps: rewards that are summed before bootstrapping.
         target_update_interval: see `tau`; by default 8,000 steps with `tau=1`, else 1 update.
         exploration_fraction: share of training, counted from `learning_starts`, in which exploration falls to its final rate.
@@ -204,15 +207,11 @@ class Rainbow(OffPolicyAlgorithm):
 
     def _choose_replay_buffer(self) -> bool:
         """Set the buffer's class unless one was given; return whether it is told of n-step returns here."""
-        from pretrainrl.integrations.sb3.prioritized_replay import PrioritizedReplayBuffer
-
-        if self.replay_buffer_class is None and self.prioritized:
-            self.replay_buffer_class = PrioritizedReplayBuffer
-        elif self.replay_buffer_class is None and self.n_steps > 1:
-            self.replay_buffer_class = NStepReplayBuffer
+        default = PrioritizedReplayBuffer if self.prioritized else CompactReplayBuffer
+        self.replay_buffer_class = self.replay_buffer_class or default
         if self.prioritized:
             self.replay_buffer_kwargs["alpha"] = self.per_alpha
-        if not self.prioritized and self.replay_buffer_class is not NStepReplayBuffer:
+        elif not issubclass(self.replay_buffer_class, CompactReplayBuffer):
             return False
         self.replay_buffer_kwargs.update(n_steps=self.n_steps, gamma=self.gamma)
         return True
