@@ -21,7 +21,7 @@ demo: $(VENV)/installed-plot  ## the whole path on real frames, minutes on a CPU
 	$(BIN)/pretrainrl demo --resume $(ARGS)
 
 test: $(VENV)/installed-dev  ## the tests, but for the heavy ones; options with ARGS="-k registry"
-	$(BIN)/python -m pytest -m "not heavy" $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not heavy" --numprocesses auto --maxprocesses 8 --dist loadfile $(ARGS)
 
 test-heavy: $(VENV)/installed-dev  ## the tests that take minutes each
 	$(BIN)/python -m pytest -m heavy $(ARGS)
