@@ -1,9 +1,11 @@
 """Stable-Baselines3: Atari's vector environment, features extractor, observation wrapper and Rainbow."""
 
 from pretrainrl.integrations.sb3.atari_vec_env import AtariVecEnv
+from pretrainrl.integrations.sb3.compact_replay import CompactReplayBuffer
 from pretrainrl.integrations.sb3.extractor import PretrainedExtractor, policy_kwargs
 from pretrainrl.integrations.sb3.fill import fill_replay_buffer
 from pretrainrl.integrations.sb3.necks import NeckExtractor, neck_policy_kwargs
+from pretrainrl.integrations.sb3.prioritized_replay import PrioritizedReplayBuffer
 from pretrainrl.integrations.sb3.rainbow import Rainbow
 from pretrainrl.integrations.sb3.reward_observation import VecRewardObservation
 from pretrainrl.integrations.sb3.vec_encode import VecEncodeObservation
@@ -11,9 +13,11 @@ from pretrainrl.integrations.sb3.zero_shot import DecisionTransformerPolicy, Zer
 
 __all__ = [
     "AtariVecEnv",
+    "CompactReplayBuffer",
     "DecisionTransformerPolicy",
     "NeckExtractor",
     "PretrainedExtractor",
+    "PrioritizedReplayBuffer",
     "Rainbow",
     "VecEncodeObservation",
     "VecRewardObservation",

@@ -21,7 +21,7 @@ from pretrainrl import make_encoder
 from pretrainrl.data.episode import Episode
 from pretrainrl.errors import DatasetError, InputError
 from pretrainrl.integrations.minari import AtariDataset, open_dataset, publish
-from pretrainrl.integrations.sb3 import AtariVecEnv, VecEncodeObservation, fill_replay_buffer
+from pretrainrl.integrations.sb3 import AtariVecEnv, PrioritizedReplayBuffer, VecEncodeObservation, fill_replay_buffer
 
 NAME = "pretrainrl/atari/pong-random-v0"
 
@@ -140,9 +140,12 @@ def test_equal_to_what_the_agent_stores_itself(max_episode_steps: int) -> None:
 
 @pytest.mark.parametrize("n_envs", [1, 2])
 @pytest.mark.parametrize("n_steps", [2, 3, 5])
-def test_n_step_returns(n_envs: int, n_steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("own", [False, True], ids=["sb3", "prioritized"])
+def test_n_step_returns(n_envs: int, n_steps: int, own: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     publish(NAME, games())
-    model = agent(n_envs=n_envs, buffer_size=50 * n_envs, n_steps=n_steps, gamma=0.5)
+    steps = {"n_steps": n_steps, "gamma": 0.5}
+    settings = {"replay_buffer_class": PrioritizedReplayBuffer, "replay_buffer_kwargs": steps} if own else steps
+    model = agent(n_envs=n_envs, buffer_size=50 * n_envs, **settings)
     fill_replay_buffer(model, NAME)
     for env, column in enumerate(columns(reference(games()), n_envs)):
         monkeypatch.setattr(np.random, "randint", lambda *_, size=None, env=env, **__: np.full(size, env))
