@@ -57,7 +57,7 @@ def fill_replay_buffer(model: BaseAlgorithm, dataset: str | AtariDataset, *, cli
         dataset = open_dataset(dataset)
     buffer, env = _replay_buffer(model), model.get_env()
     games = env.unwrapped if env is not None else None
-    _check_actions(model, dataset, games)
+    check_actions(model, dataset, games)
     stack, encode = _observations_of(model, env)
     if clip_reward is None:
         clip_reward = games.clip_reward if isinstance(games, AtariVecEnv) else True
@@ -121,7 +121,12 @@ def _replay_buffer(model: BaseAlgorithm) -> ReplayBuffer:
     return buffer
 
 
-def _check_actions(model: BaseAlgorithm, dataset: AtariDataset, games: VecEnv | None) -> None:
+def check_actions(model: BaseAlgorithm, dataset: AtariDataset, games: VecEnv | None) -> None:
+    """Check that the agent's actions are the dataset's, in number and, where `games` can tell, in meaning.
+
+    Raises:
+        InputError: when they are not.
+    """
     ours, theirs = model.action_space, dataset.minari.action_space
     if not isinstance(ours, Discrete) or (ours.n, ours.start) != (theirs.n, theirs.start):
         raise InputError(f"the agent's actions are {ours}, those of {dataset.id} are {theirs}")
@@ -134,7 +139,7 @@ def _check_actions(model: BaseAlgorithm, dataset: AtariDataset, games: VecEnv | 
 
 def _observations_of(model: BaseAlgorithm, env: VecEnv | None) -> tuple[int, Encode]:
     """Return the frames in a stack, and what turns stacks (B, stack, 84, 84) into what the agent sees."""
-    space, wrapper = model.observation_space, _encoding_wrapper(env)
+    space, wrapper = model.observation_space, encoding_wrapper(env)
     if wrapper is not None and space == wrapper.observation_space:
         frames = wrapper.encoder.observation_space
         channel_last = is_channel_last(wrapper.venv.observation_space, frames.shape)
@@ -147,7 +152,8 @@ def _observations_of(model: BaseAlgorithm, env: VecEnv | None) -> tuple[int, Enc
     )
 
 
-def _encoding_wrapper(env: VecEnv | None) -> VecEncodeObservation | None:
+def encoding_wrapper(env: VecEnv | None) -> VecEncodeObservation | None:
+    """Find the `VecEncodeObservation` among an environment's wrappers."""
     while isinstance(env, VecEnvWrapper):
         if isinstance(env, VecEncodeObservation):
             return env

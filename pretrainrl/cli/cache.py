@@ -1,4 +1,4 @@
-"""`cache`: the unpacked frames that pre-training reads, which can be made again at any time."""
+"""`cache`: unpacked frames, and features of frozen encoders, which can be made again at any time."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-app = typer.Typer(help="Build, list and remove frame caches.", no_args_is_help=True)
+app = typer.Typer(help="Build, list and remove caches of frames and features.", no_args_is_help=True)
 console = Console()
 
 
@@ -27,14 +27,15 @@ def build(
 
 @app.command("info")
 def info() -> None:
-    """List the frame caches, the one used last first."""
+    """List the caches of frames and features, the one used last first."""
     from rich.table import Table
 
-    from pretrainrl.data.caches import caches_folder, list_caches
+    from pretrainrl.data.caches import list_caches
+    from pretrainrl.paths import home
 
     caches = list_caches()
     if not caches:
-        console.print(f"no frame caches in {caches_folder()}", soft_wrap=True)
+        console.print(f"no caches in {home()}", soft_wrap=True)
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("key", "state", "frames", "codec", "size", "last used"):
@@ -45,21 +46,21 @@ def info() -> None:
         used = f"{cache.last_used:%Y-%m-%d %H:%M}"
         table.add_row(cache.key, cache.state, frames, cache.codec, _size(cache.bytes), used, "\n".join(cache.datasets))
     console.print(table)
-    console.print(f"{_size(sum(cache.bytes for cache in caches))} in {caches_folder()}", soft_wrap=True)
+    console.print(f"{_size(sum(cache.bytes for cache in caches))} in {home()}", soft_wrap=True)
 
 
 @app.command("clear")
 def clear(
     pattern: Annotated[str, typer.Argument(help="Shell-style pattern of keys or dataset ids.")] = "*",
 ) -> None:
-    """Remove frame caches, all of them by default; they are built again when needed."""
+    """Remove caches of frames and features, all of them by default; they are made again when needed."""
     from pretrainrl.data.caches import list_caches, remove_cache
     from pretrainrl.errors import UnknownNameError
 
     caches = list_caches()
     chosen = [cache for cache in caches if cache.matches(pattern)]
     if caches and not chosen:
-        raise UnknownNameError.of("frame cache", pattern, {name for cache in caches for name in (cache.key, *cache.datasets)})
+        raise UnknownNameError.of("cache", pattern, {name for cache in caches for name in (cache.key, *cache.datasets)})
     freed = 0
     for cache in chosen:
         if remove_cache(cache.folder):

@@ -1,4 +1,4 @@
-"""The frame caches on this machine: which there are, what they take, and which kind the next one should be."""
+"""The caches of frames and features on this machine: which there are, what they take, how the next frames are stored."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pretrainrl.data.cache_build import locked
-from pretrainrl.data.cache_files import FRAMES, JOURNAL, MANIFEST, Codec, lock_file, partial_folder
+from pretrainrl.data.cache_files import JOURNAL, MANIFEST, Codec, lock_file, partial_folder
 from pretrainrl.data.frame_codec import FRAME_BYTES
 from pretrainrl.paths import home
 
@@ -26,9 +26,9 @@ class CacheInfo:
     Attributes:
         folder: where it is, or will be.
         state: `ready`, `unfinished` (the next run goes on with it) or `being built`.
-        datasets: whose frames are in it.
-        codec: `raw` or `lz4`.
-        frames: how many; None while unfinished.
+        datasets: whose frames or features are in it.
+        codec: `raw` or `lz4`; of features, their encoder and kind.
+        frames: how many, or observations of which there are features; None while unfinished.
         bytes: of all its files.
         last_used: when it was last opened, or written to.
     """
@@ -52,15 +52,20 @@ class CacheInfo:
 
 
 def caches_folder() -> Path:
-    """Folder of all caches, `frames/` of `PRETRAINRL_HOME`."""
+    """Folder of the frame caches, `frames/` of `PRETRAINRL_HOME`."""
     return home() / "frames"
+
+
+def features_folder() -> Path:
+    """Folder of the feature caches, `features/` of `PRETRAINRL_HOME`."""
+    return home() / "features"
 
 
 def list_caches() -> list[CacheInfo]:
     """Return all caches, the one used last first."""
-    root = caches_folder()
-    ready = [folder for folder in root.glob("[!.]*") if folder.is_dir()]
-    begun = [root / folder.name[1 : -len(".partial")] for folder in root.glob(".*.partial")]
+    roots = caches_folder(), features_folder()
+    ready = [folder for root in roots for folder in root.glob("[!.]*") if folder.is_dir()]
+    begun = [root / folder.name[1 : -len(".partial")] for root in roots for folder in root.glob(".*.partial")]
     infos = [_info(folder) for folder in {*ready, *begun}]
     return sorted((info for info in infos if info), key=lambda info: info.last_used, reverse=True)
 
@@ -115,8 +120,8 @@ def _info(folder: Path) -> CacheInfo | None:
     except (OSError, ValueError):
         facts = {}
     try:
-        size = sum(file.stat().st_size for file in content.iterdir())
-        used = (content if content is folder else content / FRAMES).stat().st_mtime
+        files = [file.stat() for file in content.iterdir()]
+        used = content.stat().st_mtime if content is folder else max((file.st_mtime for file in files), default=0)
     except FileNotFoundError:
         return None
     return CacheInfo(
@@ -125,7 +130,7 @@ def _info(folder: Path) -> CacheInfo | None:
         datasets=tuple(facts.get("datasets", ())),
         codec=str(facts.get("codec", "unknown")),
         frames=facts.get("rows"),
-        bytes=size,
+        bytes=sum(file.st_size for file in files),
         last_used=datetime.fromtimestamp(used),
     )
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -12,6 +10,7 @@ from torch import Tensor
 
 from pretrainrl.data.episode import FRAME_SHAPE
 from pretrainrl.data.frame_cache import FrameCache
+from pretrainrl.data.read_ahead import read_ahead
 from pretrainrl.data.returns import sums_of_rewards
 from pretrainrl.data.windows import Batch, WindowSpec
 from pretrainrl.errors import InputError
@@ -76,43 +75,17 @@ class WindowSampler:
 
     def batch(self, step: int) -> Batch:
         """Return batch number `step` of the run, counted over all epochs."""
-        return self._gather(self._windows(step))
+        return self.read(self._windows(step))
 
     def batches(self, start: int, stop: int, depth: int = 2) -> Iterator[Batch]:
         """Yield batches `start` to `stop - 1`, reading up to `depth` of them ahead in one thread.
 
         What fails in the thread is raised here; closing the iterator ends the thread.
         """
-        with ThreadPoolExecutor(1, thread_name_prefix="windows") as thread:
-            ahead: deque[Future[Batch]] = deque()
-            try:
-                for step in range(start, stop):
-                    ahead.append(thread.submit(self.batch, step))
-                    if len(ahead) > depth:
-                        yield ahead.popleft().result()
-                while ahead:
-                    yield ahead.popleft().result()
-            finally:
-                for future in ahead:
-                    future.cancel()
+        return read_ahead(self.batch, range(start, stop), depth)
 
-    def _windows(self, step: int) -> Tensor:
-        """Return the numbers of the windows of one batch, `(batch_size,)` int64."""
-        epoch, position = divmod(step, self.steps_per_epoch)
-        size = self.batch_size * self.world_size
-        batch = self._order(epoch)[position * size : (position + 1) * size]
-        return batch[self.rank :: self.world_size].contiguous()
-
-    def _order(self, epoch: int) -> Tensor:
-        """Return the permutation of an epoch, `(windows,)` int64; the last one is kept."""
-        last = self._last  # one read: the prefetch thread may replace it
-        if last is None or last[0] != epoch:
-            order = np.random.default_rng((self.seed, epoch)).permutation(len(self))
-            self._last = last = (epoch, torch.from_numpy(order))
-        return last[1]
-
-    def _gather(self, windows: Tensor) -> Batch:
-        """Read windows by number."""
+    def read(self, windows: Tensor) -> Batch:
+        """Return windows by number, `(B,)` int64 in 0..len(self) - 1: those of an episode follow one another in time."""
         cache = self.cache
         episodes = torch.searchsorted(self._ends, windows, right=True)
         starts = cache.starts[episodes].unsqueeze(1)
@@ -130,6 +103,21 @@ class WindowSampler:
             returns=cache.rewards.new_empty(len(windows), 0) if self._returns is None else self._returns[steps],
             valid=valid,
         )
+
+    def _windows(self, step: int) -> Tensor:
+        """Return the numbers of the windows of one batch, `(batch_size,)` int64."""
+        epoch, position = divmod(step, self.steps_per_epoch)
+        size = self.batch_size * self.world_size
+        batch = self._order(epoch)[position * size : (position + 1) * size]
+        return batch[self.rank :: self.world_size].contiguous()
+
+    def _order(self, epoch: int) -> Tensor:
+        """Return the permutation of an epoch, `(windows,)` int64; the last one is kept."""
+        last = self._last  # one read: the prefetch thread may replace it
+        if last is None or last[0] != epoch:
+            order = np.random.default_rng((self.seed, epoch)).permutation(len(self))
+            self._last = last = (epoch, torch.from_numpy(order))
+        return last[1]
 
 
 def _last_readable(cache: FrameCache, spec: WindowSpec) -> Tensor:

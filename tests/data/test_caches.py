@@ -58,7 +58,7 @@ def begun(episodes: list[Episode], folder: Path) -> None:
 
 def test_cache_commands(episodes: list[Episode], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     run("info", monkeypatch=monkeypatch)
-    assert "no frame caches" in capsys.readouterr().out
+    assert "no caches" in capsys.readouterr().out
     publish(PONG, episodes)
     publish(BOXING, [Episode(**{**vars(episode), "game": "boxing"}) for episode in episodes])
     run("build", PONG, "--codec", "lz4", monkeypatch=monkeypatch)

@@ -64,7 +64,9 @@ def test_flipped_bits(tmp_path: Path, place: int, message: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"<html>403 Forbidden</html>", gzip.compress(b"<html>403 Forbidden</html>"), b"", b"\x1f\x8b"]
+    "content",
+    [b"<html>403 Forbidden</html>", gzip.compress(b"<html>403 Forbidden</html>"), b"", b"\x1f\x8b"],
+    ids=["page", "compressed page", "nothing", "cut"],
 )
 def test_other_files(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "records"

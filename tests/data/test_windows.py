@@ -237,9 +237,9 @@ def test_closing_ends_the_thread(cache: FrameCache) -> None:
 
 def test_errors_of_the_thread_reach_the_caller(cache: FrameCache, monkeypatch: pytest.MonkeyPatch) -> None:
     sampler = WindowSampler(cache, WindowSpec(), 8)
-    read = sampler._gather
+    read = sampler.read
     calls = iter(range(100))
-    monkeypatch.setattr(sampler, "_gather", lambda windows: 1 / 0 if next(calls) == 2 else read(windows))
+    monkeypatch.setattr(sampler, "read", lambda windows: 1 / 0 if next(calls) == 2 else read(windows))
     batches = sampler.batches(0, 10)
     next(batches), next(batches)
     with pytest.raises(ZeroDivisionError):
@@ -278,7 +278,7 @@ def test_stacks_are_those_of_the_vector_environment(tmp_path: Path) -> None:
     recorded = list(collect_episodes("breakout", 400, num_envs=1, seed=2))
     assert len(recorded) > 1
     sampler = WindowSampler(FrameCache.build(recorded, tmp_path / "cache"), WindowSpec(), 1)
-    stacks = sampler._gather(torch.arange(len(sampler))).observation()
+    stacks = sampler.read(torch.arange(len(sampler))).observation()
     game = AtariVectorEnv("breakout", 1, stack_num=4, repeat_action_probability=0.25, use_fire_reset=False)
     observation, _ = game.reset(seed=np.array([recorded[0].metadata["seed"]]))
     seen = []
