@@ -1,6 +1,7 @@
-"""Stable-Baselines3: Atari's vector environment, features extractor, observation wrapper and Rainbow."""
+"""Stable-Baselines3: Atari's vector environment, features extractor, observation wrapper, Rainbow, behaviour cloning."""
 
 from pretrainrl.integrations.sb3.atari_vec_env import AtariVecEnv
+from pretrainrl.integrations.sb3.behavior_cloning import BehaviorCloning
 from pretrainrl.integrations.sb3.compact_replay import CompactReplayBuffer
 from pretrainrl.integrations.sb3.extractor import PretrainedExtractor, policy_kwargs
 from pretrainrl.integrations.sb3.fill import fill_replay_buffer
@@ -13,6 +14,7 @@ from pretrainrl.integrations.sb3.zero_shot import DecisionTransformerPolicy, Zer
 
 __all__ = [
     "AtariVecEnv",
+    "BehaviorCloning",
     "CompactReplayBuffer",
     "DecisionTransformerPolicy",
     "NeckExtractor",
