@@ -1,6 +1,5 @@
 """Every test run has its own caches, datasets and settings, and leaves the user's alone."""
 
-import os
 from collections.abc import Iterator
 
 import pytest
@@ -19,7 +18,7 @@ def _own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(autouse=True, scope="session")
 def _threads() -> None:
-    """Toy networks are slower on many threads than on two."""
+    """Toy networks are slowest on many threads, and tests run in a process for every core."""
     import torch
 
-    torch.set_num_threads(min(2, os.cpu_count() or 1))
+    torch.set_num_threads(1)
