@@ -10,6 +10,7 @@ ARGS   ?=
 GAMES  := boxing breakout demonattack enduro freeway mspacman qbert spaceinvaders
 RANDOM := atc curl mae r3m siammae spr
 LOGS   := bc cql_d cql_m dt idm spr_idm
+PROBED := breakout mspacman pong
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-heavy bench weights lint type format figures docs clean
@@ -33,7 +34,7 @@ bench: $(VENV)/installed-dev  ## measure speed and write the tables of docs/benc
 		echo "$$table" | tee docs/benchmarks/$$(basename $$script .py).md; \
 	done
 
-weights: $(VENV)/installed-dev  ## make the bundled weights again: collect, pre-train, bundle; some three hours on 2 cores
+weights: $(VENV)/installed-dev  ## make the bundled weights again: collect, pre-train, bundle, probe; some three hours on 2 cores
 	$(BIN)/pretrainrl collect $(GAMES) --steps 24000 --resume
 	OMP_NUM_THREADS=1 $(BIN)/pretrainrl collect $(GAMES) --agent qrdqn --steps 20000 --jobs 2 --resume
 	@set -e; \
@@ -44,6 +45,12 @@ weights: $(VENV)/installed-dev  ## make the bundled weights again: collect, pre-
 	}; \
 	for objective in $(RANDOM); do train $$objective random; done; \
 	for objective in $(LOGS); do train $$objective qrdqn; done
+	$(BIN)/pretrainrl collect $(PROBED) --ram --kind ram --steps 4000 --seed 1 --resume
+	@set -e; for objective in $(RANDOM) $(LOGS); do \
+		$(BIN)/pretrainrl probe $$objective $(foreach game,$(PROBED),--data pretrainrl/atari/$(game)-ram-v0) \
+			--observations 2000 --out runs/probes/$$objective; \
+	done
+	$(BIN)/python -m pretrainrl.probing.record runs/probes/*
 
 lint: $(VENV)/installed-dev  ## ruff: rules and formatting
 	$(BIN)/ruff check .

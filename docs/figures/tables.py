@@ -1,6 +1,7 @@
 """The tables of the pages on objectives: presets, cost, and what the study measured. `make figures` writes them.
 
-Presets come from the objectives' cards, costs from running and counting, the study's numbers from study.csv.
+Presets come from the objectives' cards, costs from running and counting, the study's numbers from study.csv, those of the
+bundled encoders from their cards.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ BASELINES = {
     "E2E(RN50)": "ResNet-50 from end to end",
     "E2E(CNN3)": "small CNN from end to end",
 }
+PROBES = ("ram_balanced_accuracy", "action_accuracy", "rankme")
 TASKS = [(games, tuning) for games in ("ID", "Near", "Far") for tuning in ("BC", "RL")]
 
 
@@ -168,6 +170,23 @@ def kinds() -> str:
     return table([["", "ID", "Near-OOD", "Far-OOD"], *rows], numbers=True)
 
 
+def bundled() -> str:
+    """What comes with the package, from its cards."""
+    rows = [["name", "learned from", "minutes", "RAM", "action", "RankMe"]]
+    for name in pretrainrl.list_encoders("*.impala_atari8"):
+        card = pretrainrl.encoder_card(name)
+        assert card.training is not None
+        data = "agents' logs" if any("-qrdqn-" in dataset for dataset in card.training.datasets) else "random play"
+        probes = [card.metrics[key] for key in PROBES]
+        rows.append([f"`{card.objective}`", data, f"{card.training.minutes:.0f}", *map(_probe, PROBES, probes)])
+    untrained = [card.metrics[f"random_{key}"] for key in PROBES]
+    return table([*rows, ["`random`", "", "0", *map(_probe, PROBES, untrained)]], numbers=True)
+
+
+def _probe(key: str, value: float) -> str:
+    return f"{value:.0f}" if key == "rankme" else f"{value:.2f}"
+
+
 def page_tables(name: str) -> str:
     """The tables of an objective's page, as sections that the page includes one by one."""
     costs = table([["", f"`{name}`"], *zip(COST_HEADER, cost(name), strict=True)])
@@ -181,6 +200,7 @@ def all_tables() -> dict[str, str]:
     files = {f"{name}.md": page_tables(name) for name in names}
     files["cost.md"] = table([["", *COST_HEADER], *([f"`{name}`", *cost(name)] for name in names)], numbers=True)
     scores = [[name, *(results[task][0] for task in TASKS)] for name, results in study().items()]
+    files["bundled.md"] = bundled()
     return {**files, "study.md": table([["", *STUDY_HEADER], *scores], numbers=True), "kinds.md": kinds()}
 
 
