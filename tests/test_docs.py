@@ -26,6 +26,8 @@ TOY_PYTHON = {
     r"\bbuffer_size=[\d_]+": "buffer_size=256",
     r"\bn_eval_episodes=\d+": "n_eval_episodes=2",
     r"\bmax_episode_steps=\d+": "max_episode_steps=16",
+    r"\bn_epochs=\d+": "n_epochs=2",
+    r"\*\*BehaviorCloning\.atari_pb\(\)\)": '**{**BehaviorCloning.atari_pb(), "n_epochs": 1})',
 }
 TOY_OPTIONS = {"collect": ["--steps", "128", "--num-envs", "2"], "pretrain": ["--steps", "2"]}
 NOT_HERE = ("demo", "import", "datasets upload", "datasets download")  # too long; needs the user's own files or account

@@ -207,16 +207,19 @@ def test_equal_seeds_learn_the_same() -> None:
 
 
 def test_the_studys_setting_looks_at_augmented_frames(batches: list[int]) -> None:
-    arguments = {**BehaviorCloning.atari_pb(), "n_epochs": 2, "batch_size": 48}
+    arguments = {**BehaviorCloning.atari_pb(), "n_epochs": 2, "batch_size": STEPS}
     model = in_policy("spatial_mlp", **arguments)
     rows = log_of(model)
     model.learn(DATASET)
     assert batches == [], "augmented frames go to the encoder as floats, nothing is cached"
-    assert model._n_updates == 4 and [row["step"] for row in rows] == [STEPS, 2 * STEPS]
+    assert model._n_updates == 2 and [row["step"] for row in rows] == [STEPS, 2 * STEPS]
     [group] = model.policy.optimizer.param_groups
     assert isinstance(model.policy.optimizer, torch.optim.AdamW) and group["weight_decay"] == 1e-4
     rates = [model.lr_schedule(1 - share) for share in (0, 0.05, 0.1, 0.55, 1)]
     assert rates == pytest.approx([1e-4, 5.5e-4, 1e-3, 5.5e-4, 1e-4])
+    model.learn(DATASET)
+    seen = [row["train/learning_rate"] for row in rows]
+    assert seen[:2] == seen[2:] == [model.lr_schedule(1), model.lr_schedule(0.5)], "each run has its own warm-up"
 
 
 def test_trains_without_an_encoder() -> None:

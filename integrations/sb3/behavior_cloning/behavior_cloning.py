@@ -106,6 +106,7 @@ class BehaviorCloning(BaseAlgorithm):
         self.validation_fraction = validation_fraction
         self.encoder: dict[str, str] | None = None
         self._epoch = 0
+        self._order_seed = int(torch.randint(2**31, ())) if seed is None else seed
         if _init_setup_model:
             if env is None:
                 self._set_spaces(observation_space, action_space)
@@ -201,8 +202,7 @@ class BehaviorCloning(BaseAlgorithm):
 
             dataset = open_dataset(dataset)
         shown = open_demonstrations(self, dataset, pixels=self.augment, progress=progress_bar)
-        seed = int(torch.randint(2**31, ())) if self.seed is None else self.seed
-        train, validation = shown.split(self.validation_fraction, seed)
+        train, validation = shown.split(self.validation_fraction, self._order_seed)
         source = frozen_encoder(self)
         self.encoder = {"name": source[0].name, "sha256": source[0].sha256} if source else None
         hooks = self._begin(train, callback, tb_log_name, reset_num_timesteps)
@@ -210,7 +210,7 @@ class BehaviorCloning(BaseAlgorithm):
         with show_progress(disable=not progress_bar) as bar:
             task = bar.add_task("clone, epochs", total=self.n_epochs, note="")
             for _ in range(self.n_epochs):
-                going_on = self._train_epoch(train, seed, hooks)
+                going_on = self._train_epoch(train, hooks)
                 bar.advance(task)
                 if validation is not None:
                     self._validate(validation)
@@ -225,6 +225,7 @@ class BehaviorCloning(BaseAlgorithm):
         if reset:
             self.num_timesteps = self._epoch = 0
         self._num_timesteps_at_start = self.num_timesteps
+        self._current_progress_remaining = 1.0
         size = min(self.batch_size, len(train))
         self._total_timesteps = self.num_timesteps + self.n_epochs * (len(train) // size) * size
         self.start_time = time.time_ns()
@@ -232,10 +233,10 @@ class BehaviorCloning(BaseAlgorithm):
             self._logger = configure_logger(self.verbose, self.tensorboard_log, tb_log_name, reset)
         return self._init_callback(callback)
 
-    def _train_epoch(self, train: Demonstrations, seed: int, callback: BaseCallback) -> bool:
+    def _train_epoch(self, train: Demonstrations, callback: BaseCallback) -> bool:
         """Pass over the data once; return False where a callback asks to stop."""
         sums, updates, going_on = torch.zeros(2, device=self.device), 0, True
-        for obs, actions in train.shuffled(min(self.batch_size, len(train)), seed, self._epoch):
+        for obs, actions in train.shuffled(min(self.batch_size, len(train)), self._order_seed, self._epoch):
             sums += self._update(obs.to(self.device), actions.to(self.device), train.encoded)
             updates += 1
             self.num_timesteps += len(actions)
