@@ -9,15 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from clones import cut, log_of, stacks
 from gymnasium.spaces import Box, Discrete
 from sb3_agents import other_weights, same, weights
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
 from stable_baselines3.common.evaluation import evaluate_policy
-from stable_baselines3.common.logger import KVWriter, Logger
 
 from pretrainrl import make_encoder
-from pretrainrl.data.episode import Episode
 from pretrainrl.errors import DatasetError, InputError, WeightsError
 from pretrainrl.integrations.minari import AtariDataset, collect_dataset, open_dataset, publish
 from pretrainrl.integrations.sb3 import (
@@ -51,17 +50,6 @@ def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PRETRAINRL_HOME", str(tmp_path / "home"))
 
 
-def cut(episode: Episode, length: int) -> list[Episode]:
-    """An episode in pieces."""
-    parts = []
-    for start in range(0, len(episode) - length + 1, length):
-        steps = slice(start, start + length)
-        ends = np.arange(length) == length - 1
-        arrays = (episode.actions[steps], episode.rewards[steps], np.zeros(length, bool), ends)
-        parts.append(Episode(episode.frames[start : start + length + 1], *arrays, "pong"))
-    return parts
-
-
 def in_policy(neck: Any = "mlp", env: Any = None, **arguments: Any) -> BehaviorCloning:
     """The encoder is in the policy."""
     kwargs = policy_kwargs(ENCODER, neck=neck, features_dim=64)
@@ -79,35 +67,6 @@ def in_front(features: Any = None, env: Any = None, **arguments: Any) -> Behavio
     return BehaviorCloning(
         "MlpPolicy", env or encoded_env(features), policy_kwargs=neck_policy_kwargs(features_dim=64), **settings
     )
-
-
-def stacks(dataset: str = DATASET) -> tuple[np.ndarray, np.ndarray]:
-    """All observations and actions of a dataset, made the slow way."""
-    seen, actions = [], []
-    for episode in open_dataset(dataset):
-        frames = [np.zeros((84, 84), np.uint8)] * 3 + list(episode.frames)
-        seen += [np.stack(frames[t : t + 4]) for t in range(len(episode))]
-        actions += episode.actions.tolist()
-    return np.stack(seen), np.array(actions)
-
-
-class Log(KVWriter):
-    """Keeps what is logged."""
-
-    def __init__(self) -> None:
-        self.rows: list[dict[str, Any]] = []
-
-    def write(self, key_values: dict[str, Any], key_excluded: Any, step: int = 0) -> None:
-        self.rows.append({**key_values, "step": step})
-
-    def close(self) -> None:
-        pass
-
-
-def log_of(model: BaseAlgorithm) -> list[dict[str, Any]]:
-    log = Log()
-    model.set_logger(Logger(None, [log]))
-    return log.rows
 
 
 # --- the features
@@ -128,7 +87,7 @@ def test_every_observation_is_encoded_once(make: Callable[[], Any], shape: tuple
     assert sum(batches) == STEPS
     make().learn(DATASET)
     assert sum(batches) == STEPS, "the second run finds them on the disk"
-    observations, actions = stacks()
+    observations, actions = stacks(DATASET)
     encoder = make_encoder(ENCODER, features="pooled" if shape == (64,) else None)
     expected = encoder.feature_map(observations) if len(shape) == 3 else encoder(observations)
     shown = open_shown(make())
@@ -152,7 +111,7 @@ def test_encoder_in_front_and_in_the_policy_share_features(batches: list[int]) -
 
 
 def test_pixels_are_the_observations() -> None:
-    observations, actions = stacks()
+    observations, actions = stacks(DATASET)
     shown = open_shown(in_policy(), pixels=True)
     frames, labels = shown.read(torch.arange(STEPS))
     assert not shown.encoded
@@ -193,7 +152,7 @@ def test_learns_a_small_dataset_by_heart(front: bool) -> None:
 
 def test_actions_are_drawn_from_the_policy() -> None:
     model = in_policy()
-    obs = np.repeat(stacks()[0][:1], 400, axis=0)
+    obs = np.repeat(stacks(DATASET)[0][:1], 400, axis=0)
     expected = torch.softmax(model.policy.logits(torch.from_numpy(obs[:1])), dim=1)[0].tolist()
     drawn = np.bincount(model.predict(obs)[0], minlength=6) / len(obs)
     assert np.allclose(drawn, expected, atol=0.1)
