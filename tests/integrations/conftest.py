@@ -15,11 +15,11 @@ from pretrainrl.encoders import Encoder
 def batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Batch sizes of all forward passes of encoders from here on."""
     sizes: list[int] = []
-    forward: Callable[[Encoder, Any], Tensor] = Encoder.feature_map
+    forward: Callable[[Encoder, Any], Tensor] = Encoder.map_floats
 
     def counting(self: Encoder, obs: Any) -> Tensor:
         sizes.append(len(obs))
         return forward(self, obs)
 
-    monkeypatch.setattr(Encoder, "feature_map", counting)
+    monkeypatch.setattr(Encoder, "map_floats", counting)
     return sizes
