@@ -77,7 +77,7 @@ def test_a_terminal_anywhere_in_the_window_cuts_the_bootstrap(name, position, re
     cut, _ = objective.loss(batch)
     assert cut != bootstrapped
     batch.frames[:, 4:] = 0  # what follows no longer matters, but for the frames that o_t shares
-    assert objective.loss(batch)[0] == cut
+    torch.testing.assert_close(objective.loss(batch)[0], cut)  # the target is the same but for the rounding of its sum
 
 
 @pytest.mark.parametrize("name", NAMES)
