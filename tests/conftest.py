@@ -12,7 +12,7 @@ def _own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("PRETRAINRL_HOME", str(folder / "home"))
         patch.setenv("MINARI_DATASETS_PATH", str(folder / "datasets"))
         patch.setenv("NO_COLOR", "1")
-        patch.setenv("COLUMNS", "200")
+        patch.setenv("COLUMNS", "300")  # of tables that name folders
         yield
 
 

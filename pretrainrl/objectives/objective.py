@@ -48,6 +48,10 @@ class Objective(nn.Module, ABC):
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss, 0-d with a gradient, and metrics by name, 0-d and detached."""
 
+    def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return `loss(batch)`; wrappers such as DistributedDataParallel hook into this call."""
+        return self.loss(batch)
+
     def after_step(self, progress: float) -> None:
         """Do what follows an optimiser step, e.g. move a momentum copy; `progress` of training is in [0, 1]."""
 

@@ -218,7 +218,8 @@ class _Loss(nn.Module):
         self.objective = objective
 
     def forward(self, batch: Callable[[], Batch]) -> tuple[Tensor, dict[str, Tensor]]:
-        return self.objective.loss(batch())
+        outcome: tuple[Tensor, dict[str, Tensor]] = self.objective(batch())
+        return outcome
 
 
 class _Log:
