@@ -1,8 +1,11 @@
 """Every test run has its own caches, datasets and settings, and leaves the user's alone."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
+
+os.environ["COLUMNS"] = "200"  # before consoles are made, which keep the width that they find
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -12,7 +15,6 @@ def _own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("PRETRAINRL_HOME", str(folder / "home"))
         patch.setenv("MINARI_DATASETS_PATH", str(folder / "datasets"))
         patch.setenv("NO_COLOR", "1")
-        patch.setenv("COLUMNS", "300")  # of tables that name folders
         yield
 
 
