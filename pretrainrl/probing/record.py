@@ -30,9 +30,22 @@ def record(folder: Path, registry: Path) -> EncoderCard:
     mine = {key: _round(value) for key, value in measured[name].items()}
     theirs = {f"{BASELINE}_{key}": _round(value) for each in baselines for key, value in measured[each].items()}
     card = EncoderCard.read(path)
-    card = card.model_copy(update={"metrics": {**card.metrics, **mine, **theirs}})
+    card = card.model_copy(
+        update={"metrics": {**card.metrics, **mine, **theirs}, "summary": _summary(card.summary, mine, theirs)}
+    )
     card.write(path)
     return card
+
+
+def _summary(summary: str, mine: dict[str, float], theirs: dict[str, float]) -> str:
+    """What the encoder is, and whether features of an untrained one tell a linear probe as much."""
+    key = "ram_balanced_accuracy"
+    if key not in mine or f"{BASELINE}_{key}" not in theirs:
+        return summary
+    own, untrained = mine[key], theirs[f"{BASELINE}_{key}"]
+    more = "more" if own > untrained else "no more"
+    what = summary.split(";")[0]
+    return f"{what}; tells a linear probe {more} of the game's state than `random` ({own:.2f} to {untrained:.2f})"
 
 
 def _round(value: float) -> float:
