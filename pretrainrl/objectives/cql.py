@@ -145,7 +145,11 @@ class CQLD(CQL):
         num_games: See `Objective`.
         atoms: Of each distribution.
         limit: The atoms reach from -limit to limit.
-        num_actions, neck_widths, alpha, momentum, augmentation: See `CQL`.
+        num_actions: See `CQL`.
+        neck_widths: See `CQL`.
+        alpha: See `CQL`.
+        momentum: See `CQL`.
+        augmentation: See `CQL`.
 
     Raises:
         InputError: for fewer than two atoms or a limit that is not positive, and as for `CQL`.
