@@ -170,7 +170,7 @@ def test_the_studys_setting_looks_at_augmented_frames(batches: list[int]) -> Non
     model = in_policy("spatial_mlp", **arguments)
     rows = log_of(model)
     model.learn(DATASET)
-    assert batches == [], "augmented frames go to the encoder as floats, nothing is cached"
+    assert batches == [STEPS, STEPS], "augmented frames are encoded at every update, nothing is cached"
     assert model._n_updates == 2 and [row["step"] for row in rows] == [STEPS, 2 * STEPS]
     [group] = model.policy.optimizer.param_groups
     assert isinstance(model.policy.optimizer, torch.optim.AdamW) and group["weight_decay"] == 1e-4
