@@ -55,4 +55,4 @@ def augment(frames: Tensor) -> Tensor:
     Returns:
         (B, L, 84, 84) float32 in [0, 1.1].
     """
-    return intensity(random_shift(frames).float() / 255)
+    return intensity(random_shift(frames).float().div_(255))

@@ -57,5 +57,5 @@ class BC(Objective):
 
     def action_scores(self, observations: Tensor, games: Tensor) -> Tensor:
         """Logits of every action: observations (B, 4, 84, 84) uint8 and games (B,) give (B, num_actions)."""
-        logits: Tensor = self.head(self.neck(self.backbone(observations.float() / 255), games), games)
+        logits: Tensor = self.head(self.neck(self.backbone(observations.float().div_(255)), games), games)
         return logits

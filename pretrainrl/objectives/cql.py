@@ -104,7 +104,7 @@ class CQL(Objective):
 
     def action_scores(self, observations: Tensor, games: Tensor) -> Tensor:
         """Value of every action: observations (B, 4, 84, 84) uint8 and games (B,) give (B, num_actions)."""
-        latents = self.neck(self.backbone(observations.float() / 255), games)
+        latents = self.neck(self.backbone(observations.float().div_(255)), games)
         return self.values(self._per_action(self.head(latents, games)))
 
     @abstractmethod

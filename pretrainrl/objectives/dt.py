@@ -88,7 +88,7 @@ class DT(Objective):
 
     def states(self, observations: Tensor, games: Tensor) -> Tensor:
         """State tokens: observations (B, 4, 84, 84) uint8 and games (B,) give (B, width)."""
-        tokens: Tensor = self.neck(self.backbone(observations.float() / 255), games)
+        tokens: Tensor = self.neck(self.backbone(observations.float().div_(255)), games)
         return tokens
 
     def sequence_scores(self, states: Tensor, actions: Tensor, returns: Tensor, games: Tensor) -> Tensor:

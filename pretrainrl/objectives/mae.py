@@ -33,4 +33,4 @@ class MAE(MaskedObjective):
         mask = self._random_mask(games) if mask is None else mask
         features = self.backbone(self.view(frames))
         painted = self.decoder(self.encoder(features, games, mask), mask, games)
-        return frames.float() / 255, painted, mask, features
+        return frames.float().div_(255), painted, mask, features

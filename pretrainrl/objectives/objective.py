@@ -65,7 +65,7 @@ class Objective(nn.Module, ABC):
 
     def view(self, frames: Tensor) -> Tensor:
         """Turn (B, 4, 84, 84) uint8 frames into the backbone's float input, augmented anew at each call."""
-        return augment(frames) if self.augmentation else frames.float() / 255
+        return augment(frames) if self.augmentation else frames.float().div_(255)
 
 
 def feature_std(feature_map: Tensor) -> Tensor:

@@ -40,4 +40,4 @@ class SiamMAE(MaskedObjective):
         context = self.encoder(past_map, games)
         visible = self.encoder(future_map, games, mask)
         painted = self.decoder(visible, mask, games, context).sigmoid()
-        return future.float() / 255, painted, mask, features
+        return future.float().div_(255), painted, mask, features

@@ -87,7 +87,7 @@ class RainbowNetwork(BasePolicy):
             augment: images are shifted and vary in intensity, each sample in its own way.
         """
         encoded = _map_images(random_shift, obs, self.observation_space) if augment else obs
-        encoded = preprocess_obs(encoded, self.observation_space, normalize_images=self.normalize_images)
+        encoded = _preprocess(encoded, self.observation_space, self.normalize_images)
         encoded = _map_images(intensity, encoded, self.observation_space) if augment else encoded
         extractor = self.features_extractor
         if isinstance(extractor, PretrainedExtractor) and extractor.frozen:
@@ -276,6 +276,16 @@ def _check_extractor(extractor: type[BaseFeaturesExtractor], space: spaces.Space
 
 def _batch_size(obs: PyTorchObs) -> int:
     return len(next(iter(obs.values())) if isinstance(obs, dict) else obs)
+
+
+def _preprocess(obs: PyTorchObs, space: spaces.Space[Any], normalize_images: bool) -> Any:
+    """What `preprocess_obs` returns; images are divided in place, as making a second large tensor costs far more than that."""
+    if isinstance(obs, dict):
+        assert isinstance(space, spaces.Dict)
+        return {key: _preprocess(value, space[key], normalize_images) for key, value in obs.items()}
+    if normalize_images and is_image_space(space):
+        return obs.float().div_(255)
+    return preprocess_obs(obs, space, normalize_images=normalize_images)
 
 
 def _map_images(function: Any, obs: PyTorchObs, space: spaces.Space[Any]) -> Any:
