@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pretrainrl.integrations.sb3 import Rainbow
 from pretrainrl.integrations.sb3.prioritized_replay import PrioritizedReplayBufferSamples
-from pretrainrl.integrations.sb3.rainbow.heads import ActionHead, NoisyLinear
+from pretrainrl.integrations.sb3.rainbow.heads import ActionHead, NoisyLinear, draw_noise
 from pretrainrl.integrations.sb3.rainbow.policies import RainbowPolicy
 from pretrainrl.integrations.sb3.rainbow.update import td_losses
 
@@ -138,14 +138,14 @@ def test_noisy_layer_is_a_linear_layer_with_factorised_noise() -> None:
     layer, x = NoisyLinear(5, 4), torch.randn(7, 5)
     means = torch.nn.functional.linear(x, layer.weight, layer.bias)
     torch.testing.assert_close(layer(x), means, msg="none was drawn")
-    layer.draw_noise()
-    inputs, outputs = layer._noise
+    draw_noise([layer])
+    inputs, outputs = layer.noise
     weight = layer.weight + layer.weight_sigma * outer(outputs, inputs)
     torch.testing.assert_close(layer(x), torch.nn.functional.linear(x, weight, layer.bias + layer.bias_sigma * outputs[0]))
     assert layer.weight_sigma[0, 0].item() == pytest.approx(0.5 / 5**0.5)
     first = layer(x)
     assert torch.equal(first, layer(x)), "noise stays until it is drawn anew"
-    layer.draw_noise()
+    draw_noise([layer])
     assert not torch.equal(first, layer(x))
     layer.eval()
     torch.testing.assert_close(layer(x), means)
@@ -157,8 +157,8 @@ def outer(outputs: Tensor, inputs: Tensor) -> Tensor:
 
 def test_noise_has_unit_scale_and_differs_between_rows() -> None:
     layer = NoisyLinear(3, 2)
-    layer.draw_noise(20_000)
-    inputs, _ = layer._noise
+    draw_noise([layer], 20_000)
+    inputs, _ = layer.noise
     # f(x)^2 = |x|, whose mean is sqrt(2 / pi).
     assert (inputs**2).mean().item() == pytest.approx((2 / np.pi) ** 0.5, rel=0.02) and abs(inputs.mean()) < 0.02
     assert len({tuple(row) for row in inputs[:100].tolist()}) == 100
@@ -183,7 +183,7 @@ def test_noise_is_new_at_every_update_in_both_networks(monkeypatch: pytest.Monke
     step = agent.policy.optimizer.step
 
     def spy(*args: Any, **kwargs: Any) -> None:
-        seen.extend(net.head.advantage[0]._noise[0] for net in (agent.q_net, agent.q_net_target))
+        seen.extend(net.head.advantage[0].noise[0] for net in (agent.q_net, agent.q_net_target))
         step(*args, **kwargs)
 
     monkeypatch.setattr(agent.policy.optimizer, "step", spy)

@@ -27,36 +27,35 @@ class NoisyLinear(nn.Linear):
         initial = sigma / in_features**0.5
         self.weight_sigma = nn.Parameter(torch.full_like(self.weight, initial))
         self.bias_sigma = nn.Parameter(torch.full_like(self.bias, initial))
-        self._noise: tuple[Tensor, Tensor] | None = None
-
-    def draw_noise(self, rows: int = 1) -> None:
-        """Draw noise for a batch of `rows`, each with its own, or one for all rows of any batch."""
-        inputs = torch.randn(rows, self.in_features, device=self.weight.device)
-        outputs = torch.randn(rows, self.out_features, device=self.weight.device)
-        self._noise = _signed_sqrt(inputs), _signed_sqrt(outputs)
-
-    def clear_noise(self) -> None:
-        """Go on with the means."""
-        self._noise = None
+        self.noise: tuple[Tensor, Tensor] | None = None  # (rows, in_features), (rows, out_features)
 
     def train(self, mode: bool = True) -> NoisyLinear:
         """Set the mode; evaluation is without noise."""
         if not mode:
-            self.clear_noise()
+            self.noise = None
         return super().train(mode)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, in_features) to (B, out_features)."""
         means = F.linear(x, self.weight, self.bias)
-        if self._noise is None:
+        if self.noise is None:
             return means
-        inputs, outputs = self._noise
-        return means + F.linear(x * inputs, self.weight_sigma) * outputs + self.bias_sigma * outputs
+        inputs, outputs = self.noise
+        return torch.addcmul(means, F.linear(x * inputs, self.weight_sigma, self.bias_sigma), outputs)
 
 
-def _signed_sqrt(x: Tensor) -> Tensor:
-    """The paper's f(x) = sign(x) sqrt(|x|)."""
-    return x.sign() * x.abs().sqrt()
+def draw_noise(layers: Sequence[NoisyLinear], rows: int = 1) -> None:
+    """Draw noise for a batch of `rows`, each with its own, or one for all rows of any batch.
+
+    All layers' noise is drawn at once, because there are many of them and each is small.
+    """
+    if not layers:
+        return
+    widths = [width for layer in layers for width in (layer.in_features, layer.out_features)]
+    normal = torch.randn(rows, sum(widths), device=layers[0].weight.device)
+    parts = (normal.sign() * normal.abs().sqrt()).split(widths, dim=1)  # the paper's f(x) = sign(x) sqrt(|x|)
+    for layer, inputs, outputs in zip(layers, parts[::2], parts[1::2], strict=True):
+        layer.noise = inputs, outputs
 
 
 class ActionHead(nn.Module):
