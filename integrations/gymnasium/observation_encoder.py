@@ -10,9 +10,11 @@ import numpy as np
 import torch
 from gymnasium.spaces import Box, Space
 from numpy.typing import DTypeLike, NDArray
+from torch import Tensor
 
 from pretrainrl.device import resolve_device
 from pretrainrl.encoders import Encoder
+from pretrainrl.encoders.observation import check_observation
 from pretrainrl.errors import InputError
 from pretrainrl.integrations.gymnasium.frame_space import is_channel_last
 from pretrainrl.integrations.gymnasium.shared_encoder import SharedEncoder
@@ -78,10 +80,30 @@ class ObservationEncoder:
 
     def __call__(self, frames: NDArray[np.uint8]) -> NDArray[np.floating[Any]]:
         """Encode observations (B, ...) uint8, in one forward pass, as (B, *space.shape) of the output's dtype."""
-        if self._channel_last:
-            frames = np.moveaxis(frames, -1, 1)
         with torch.no_grad():
-            features = self.encoder.feature_map(frames) if self.arguments["features"] == "map" else self.encoder(frames)
+            stacks = self._channel_first(frames)
+            return self._array(self.encoder.feature_map(stacks) if self._keeps_map else self.encoder(stacks))
+
+    def stacks(self, frames: NDArray[np.uint8]) -> Tensor:
+        """Put observations (B, ...) uint8, checked, on the encoder's device, as (B, 4, 84, 84) uint8."""
+        stacks = torch.as_tensor(self._channel_first(frames), device=self.encoder.device)
+        check_observation(stacks, self.encoder.observation_space.shape)
+        return stacks
+
+    def encode_floats(self, stacks: Tensor) -> NDArray[np.floating[Any]]:
+        """Encode scaled, perhaps augmented frames (B, 4, 84, 84) as (B, *features) of the output's dtype."""
+        with torch.no_grad():
+            feature_map = self.encoder.map_floats(stacks)
+            return self._array(feature_map if self._keeps_map else self.encoder.pool(feature_map))
+
+    @property
+    def _keeps_map(self) -> bool:
+        return bool(self.arguments["features"] == "map")
+
+    def _channel_first(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        return np.moveaxis(frames, -1, 1) if self._channel_last else frames
+
+    def _array(self, features: Tensor) -> NDArray[np.floating[Any]]:
         features = features.float()
         if self.space.dtype == np.float16:
             limit = torch.finfo(torch.float16).max

@@ -13,6 +13,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 
 from pretrainrl.errors import InputError
+from pretrainrl.integrations.sb3.views import one_view, plain_view
 from pretrainrl.networks.necks import SpatialMLP
 
 
@@ -42,7 +43,7 @@ class NeckExtractor(BaseFeaturesExtractor):
 
     Args:
         observation_space: of feature maps (C, H, W), read by the study's spatial neck, or of vectors (D,), read by LayerNorm,
-            a linear layer and ReLU.
+            a linear layer and ReLU; or `FeatureViews` of either, of which the plain one is read.
         features_dim: width of the neck's output.
 
     Raises:
@@ -50,7 +51,7 @@ class NeckExtractor(BaseFeaturesExtractor):
     """
 
     def __init__(self, observation_space: Space[Any], features_dim: int = 512) -> None:
-        shape = observation_space.shape
+        shape = one_view(observation_space).shape
         is_features = isinstance(observation_space, Box) and observation_space.dtype != np.uint8
         if not is_features or shape is None or len(shape) not in (1, 3):
             raise InputError(
@@ -67,8 +68,8 @@ class NeckExtractor(BaseFeaturesExtractor):
                 self.neck = OneGameSpatialMLP((channels, height, width), features_dim)
 
     def forward(self, observations: Tensor) -> Tensor:
-        """Map features (B, C, H, W) or (B, D) to (B, features_dim) float32."""
-        features: Tensor = self.neck(observations.float())
+        """Map features (B, C, H, W) or (B, D), or views of them, to (B, features_dim) float32."""
+        features: Tensor = self.neck(plain_view(observations, self._observation_space).float())
         return features
 
 

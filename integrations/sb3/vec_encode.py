@@ -13,6 +13,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, is_vecenv_wr
 from pretrainrl.encoders import Encoder
 from pretrainrl.errors import InputError
 from pretrainrl.integrations.gymnasium.observation_encoder import Features, ObservationEncoder
+from pretrainrl.integrations.sb3.views import ViewEncoder
 
 FeatureArray = NDArray[np.floating[Any]]
 
@@ -22,12 +23,15 @@ class VecEncodeObservation(VecEnvWrapper):
 
     There is one forward pass a step, over the observations and those that ended an episode together; replay and rollout
     buffers hold features as float16. A replayed frame costs nothing, where an extractor would encode it again. What this
-    rules out is augmenting the frames an agent learns from, and training the encoder.
+    rules out is training the encoder, and augmenting frames anew whenever they are replayed: `views` augments them once,
+    when they are made.
 
     Args:
         venv: with uint8 stacks of frames, (4, 84, 84) as `AtariVecEnv` gives or (84, 84, 4) as `VecFrameStack` does.
         encoder: name, run folder or card file, as `make_encoder` takes it.
         features: `flat`, `pooled`, or `map` for the feature map itself; the card's choice by default.
+        views: k randomly shifted and brightened copies of each observation, encoded with it in one batch. Observations are
+            then `FeatureViews` (1 + k, *features), the plain one first, from which `Rainbow(augment=True)` learns.
         weights: instead of the card's, as `make_encoder` takes them.
         device: where the encoder runs; `auto` takes an accelerator if there is one.
         dtype: of computation; `auto` is bfloat16 where the device has it in hardware, else float32.
@@ -44,20 +48,24 @@ class VecEncodeObservation(VecEnvWrapper):
         encoder: str | Path,
         *,
         features: Features | None = None,
+        views: int | None = None,
         weights: str | Path | None = None,
         device: str | torch.device = "auto",
         dtype: str | torch.dtype = "auto",
     ) -> None:
         if is_vecenv_wrapped(venv, VecEncodeObservation):
             raise InputError("the environment is wrapped in VecEncodeObservation already")
-        encode = ObservationEncoder(
-            encoder,
-            venv.observation_space,
-            weights=weights,
-            features=features,
-            device=device,
-            dtype=dtype,
-            output_dtype=np.float16,
+        arguments: dict[str, Any] = {
+            "weights": weights,
+            "features": features,
+            "device": device,
+            "dtype": dtype,
+            "output_dtype": np.float16,
+        }
+        encode = (
+            ObservationEncoder(encoder, venv.observation_space, **arguments)
+            if views is None
+            else ViewEncoder(encoder, venv.observation_space, views, **arguments)
         )
         super().__init__(venv, observation_space=encode.space)
         self._encode = encode
@@ -68,11 +76,11 @@ class VecEncodeObservation(VecEnvWrapper):
         return self._encode.encoder
 
     def encode(self, frames: NDArray[np.uint8]) -> FeatureArray:
-        """Encode observations (B, ...) uint8 as the wrapped environment gives them: (B, *features) float16."""
+        """Encode observations (B, ...) uint8 as the wrapped environment gives them: (B, *observation_space.shape) float16."""
         return self._encode(frames)
 
     def reset(self) -> FeatureArray:
-        """Reset the environments and encode their first observations: (n_envs, *features) float16."""
+        """Reset the environments and encode their first observations: (n_envs, *observation_space.shape) float16."""
         return self._encode(_frames(self.venv.reset()))
 
     def step_wait(self) -> tuple[FeatureArray, NDArray[np.float32], NDArray[np.bool_], list[dict[str, Any]]]:

@@ -17,12 +17,13 @@ def slow_shift(frames, down, right, pad):
     return shifted
 
 
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
-def test_shift_equals_its_definition_at_every_offset(dtype):
+@pytest.mark.parametrize("size", [(9, 7), (5, 18)], ids=["feature map", "image"])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float16, torch.float32])
+def test_shift_equals_its_definition_at_every_offset(dtype, size):
     pad = 2
     offsets = torch.cartesian_prod(torch.arange(2 * pad + 1), torch.arange(2 * pad + 1))
     down, right = offsets.T.reshape(2, -1, 1, 1)
-    frames = torch.randint(256, (len(offsets), 3, 9, 7)).to(dtype)
+    frames = torch.randint(256, (len(offsets), 3, *size)).to(dtype)
     assert torch.equal(shift(frames, down, right, pad), slow_shift(frames, down, right, pad))
 
 

@@ -322,6 +322,9 @@ def test_dataset_that_does_not_fit() -> None:
         BehaviorCloning("MlpPolicy", **spaces, device="cpu").learn(DATASET)
     with pytest.raises(InputError, match="VecEncodeObservation has encoded them"):
         in_front(augment=True).learn(DATASET)
+    viewed = VecEncodeObservation(AtariVecEnv("pong", 1), ENCODER, views=2)
+    with pytest.raises(InputError, match="without views: leave out"):
+        in_front(env=viewed).learn(DATASET)
     with pytest.raises(InputError, match=r"validation_fraction=0.9 leaves nothing to learn of 4 episodes"):
         in_policy(validation_fraction=0.9).learn(DATASET)
     with pytest.raises(DatasetError, match=f"did you mean {DATASET}"):

@@ -17,7 +17,7 @@ from torch import Tensor
 from pretrainrl.encoders import Encoder, cached_encoder
 from pretrainrl.errors import InputError
 from pretrainrl.integrations.sb3 import AtariVecEnv, NeckExtractor, Rainbow, VecEncodeObservation, neck_policy_kwargs
-from pretrainrl.integrations.sb3.rainbow import policies
+from pretrainrl.integrations.sb3.rainbow import augmentation
 
 SMALL: dict[str, Any] = {
     "buffer_size": 200,
@@ -112,8 +112,8 @@ def test_both_observations_are_augmented_and_actions_are_not(monkeypatch: pytest
     shifted: list[Tensor] = []
     varied: list[Tensor] = []
     for name, seen in (("random_shift", shifted), ("intensity", varied)):
-        function = getattr(policies, name)
-        monkeypatch.setattr(policies, name, lambda x, f=function, s=seen: s.append(x) or f(x))
+        function = getattr(augmentation, name)
+        monkeypatch.setattr(augmentation, name, lambda x, f=function, s=seen: s.append(x) or f(x))
     agent.train(1, 3)
     assert [(tuple(x.shape), x.dtype) for x in shifted] == [((6, 4, 84, 84), torch.uint8)]
     assert [(tuple(x.shape), x.dtype) for x in varied] == [((6, 4, 84, 84), torch.float32)] and varied[0].max() == 1

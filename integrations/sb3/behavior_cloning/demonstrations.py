@@ -22,6 +22,7 @@ from pretrainrl.integrations.sb3.atari_vec_env import AtariVecEnv
 from pretrainrl.integrations.sb3.extractor import PretrainedExtractor
 from pretrainrl.integrations.sb3.fill import check_actions, encoding_wrapper
 from pretrainrl.integrations.sb3.necks import OneGameSpatialMLP
+from pretrainrl.integrations.sb3.views import FeatureViews, one_view
 
 if TYPE_CHECKING:
     from pretrainrl.integrations.minari import AtariDataset
@@ -123,7 +124,9 @@ def frozen_encoder(model: BehaviorCloning | Rainbow) -> tuple[Encoder, FeatureKi
     """
     wrapper = encoding_wrapper(model.get_env())
     if wrapper is not None and wrapper.observation_space == model.observation_space:
-        return wrapper.encoder, "map" if len(wrapper.observation_space.shape or ()) == 3 else wrapper.encoder.features
+        return wrapper.encoder, "map" if len(
+            one_view(wrapper.observation_space).shape or ()
+        ) == 3 else wrapper.encoder.features
     extractor = model.policy.q_net.features_extractor
     if isinstance(extractor, PretrainedExtractor) and extractor.frozen:
         encoder = extractor.encoder_on(model.device)
@@ -143,6 +146,8 @@ def _check_observations(model: BehaviorCloning, pixels: bool) -> int:
     """Return how many frames an observation has."""
     space, wrapper = model.observation_space, encoding_wrapper(model.get_env())
     if wrapper is not None and space == wrapper.observation_space:
+        if isinstance(space, FeatureViews):
+            raise InputError("a clone learns from features without views: leave out VecEncodeObservation's views")
         if pixels:
             raise InputError("augment=True needs frames, but VecEncodeObservation has encoded them; see policy_kwargs")
         return int(wrapper.encoder.observation_space.shape[0])

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from gymnasium import spaces
-from stable_baselines3.common.preprocessing import is_image_space
 
 from pretrainrl.errors import InputError, UnknownNameError
+from pretrainrl.integrations.sb3.rainbow.augmentation import can_augment
 
 if TYPE_CHECKING:
     from pretrainrl.integrations.sb3.rainbow.rainbow import Rainbow
@@ -23,8 +23,11 @@ def check_arguments(agent: Rainbow) -> None:
         UnknownNameError: for another `distributional`; the policy checks `acting_net`.
     """
     _check_spaces(agent.observation_space, agent.action_space)
-    if agent.augment and not _images(agent.observation_space):
-        raise InputError(f"augment=True needs images among the observations, got {agent.observation_space}")
+    if agent.augment and not can_augment(agent.observation_space):
+        raise InputError(
+            "augment=True needs images, or what VecEncodeObservation gives with features='map' or with views; "
+            f"got {agent.observation_space}"
+        )
     if agent.distributional not in ("c51", "quantile", None):
         raise UnknownNameError.of("distributional", str(agent.distributional), ("c51", "quantile", "None"))
     if not 0 < agent.tau <= 1:
@@ -41,13 +44,6 @@ def _check_spaces(observations: spaces.Space[Any], actions: spaces.Space[Any]) -
         raise InputError(f"Rainbow needs actions that count from 0, got {actions}")
     if not isinstance(observations, _OBSERVATIONS):
         raise InputError(f"Rainbow cannot read {observations}; expected {', '.join(kind.__name__ for kind in _OBSERVATIONS)}")
-
-
-def _images(space: spaces.Space[Any]) -> bool:
-    """Whether there is an image in the space."""
-    if isinstance(space, spaces.Dict):
-        return any(map(_images, space.values()))
-    return is_image_space(space)
 
 
 def atari_pb(total_timesteps: int, n_envs: int) -> dict[str, Any]:

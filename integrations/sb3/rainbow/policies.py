@@ -12,11 +12,12 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, Combine
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import Tensor, nn
 
-from pretrainrl.data.augment import intensity, random_shift
 from pretrainrl.errors import InputError, UnknownNameError
 from pretrainrl.integrations.sb3.extractor import PretrainedExtractor
-from pretrainrl.integrations.sb3.rainbow.heads import ActionHead, NoisyLinear
+from pretrainrl.integrations.sb3.rainbow.augmentation import augment_preprocessed, augment_stored
+from pretrainrl.integrations.sb3.rainbow.heads import ActionHead, NoisyLinear, draw_noise
 from pretrainrl.integrations.sb3.rainbow.values import Distributional, make_values
+from pretrainrl.integrations.sb3.views import one_view, plain_view
 
 
 class RainbowNetwork(BasePolicy):
@@ -66,10 +67,12 @@ class RainbowNetwork(BasePolicy):
         self.head = ActionHead(
             features_dim, int(action_space.n), self.values.size, net_arch, activation_fn, dueling=dueling, noisy=noisy
         )
+        self._noisy_layers = [module for module in self.head.modules() if isinstance(module, NoisyLinear)]
 
     def forward(self, obs: PyTorchObs) -> Tensor:
         """Map observations to the outputs of every action, (B, n_actions, size)."""
-        outputs: Tensor = self.head(self.extract_features(obs, self.features_extractor))
+        plain = plain_view(obs, self.observation_space)
+        outputs: Tensor = self.head(self.extract_features(plain, self.features_extractor))
         return outputs
 
     def q_values(self, obs: PyTorchObs) -> Tensor:
@@ -84,11 +87,14 @@ class RainbowNetwork(BasePolicy):
 
         Args:
             obs: (B, ...), as they are stored.
-            augment: images are shifted and vary in intensity, each sample in its own way.
+            augment: images are shifted and vary in intensity, feature maps are shifted, an augmented view is drawn; each
+                sample in its own way. Without, of views the plain one is read.
         """
-        encoded = _map_images(random_shift, obs, self.observation_space) if augment else obs
-        encoded = _preprocess(encoded, self.observation_space, self.normalize_images)
-        encoded = _map_images(intensity, encoded, self.observation_space) if augment else encoded
+        space = self.observation_space
+        chosen = augment_stored(obs, space) if augment else plain_view(obs, space)
+        encoded: PyTorchObs = _preprocess(chosen, space, self.normalize_images)
+        if augment:
+            encoded = augment_preprocessed(encoded, space)
         extractor = self.features_extractor
         if isinstance(extractor, PretrainedExtractor) and extractor.frozen:
             assert isinstance(encoded, Tensor)
@@ -108,16 +114,12 @@ class RainbowNetwork(BasePolicy):
 
     def draw_noise(self, rows: int = 1) -> None:
         """Draw new noise for the weights, the same for all rows of a batch, or for each of `rows` its own."""
-        for layer in self._noisy_layers():
-            layer.draw_noise(rows)
+        draw_noise(self._noisy_layers, rows)
 
     def clear_noise(self) -> None:
         """Go on without noise."""
-        for layer in self._noisy_layers():
-            layer.clear_noise()
-
-    def _noisy_layers(self) -> list[NoisyLinear]:
-        return [module for module in self.head.modules() if isinstance(module, NoisyLinear)]
+        for layer in self._noisy_layers:
+            layer.noise = None
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = True) -> Tensor:
         """Choose actions (B,) of greatest value, as noisy weights see it unless `deterministic`."""
@@ -146,7 +148,7 @@ class RainbowPolicy(BasePolicy):
         features_extractor_kwargs: its arguments.
         normalize_images: divide images by 255.
         optimizer_class: Adam by default.
-        optimizer_kwargs: its arguments but the learning rate; by default Rainbow's `eps=1.5e-4` for Adam.
+        optimizer_kwargs: its arguments but the learning rate; by default, for Adam, Rainbow's `eps=1.5e-4`, and `fused=True`.
         acting_net: which network chooses actions: `online` or `target`.
         **net_kwargs: those of `RainbowNetwork` from `distributional` on.
 
@@ -181,7 +183,7 @@ class RainbowPolicy(BasePolicy):
         extractor = features_extractor_class or self.default_features_extractor
         _check_extractor(extractor, observation_space, normalize_images)
         if optimizer_kwargs is None:
-            optimizer_kwargs = {"eps": 1.5e-4} if issubclass(optimizer_class, torch.optim.Adam) else {}
+            optimizer_kwargs = {"eps": 1.5e-4, "fused": True} if issubclass(optimizer_class, torch.optim.Adam) else {}
         super().__init__(
             observation_space,
             action_space,
@@ -217,6 +219,10 @@ class RainbowPolicy(BasePolicy):
         """Make a network with a features extractor of its own."""
         return RainbowNetwork(**self._update_features_extractor(self.net_args, features_extractor=None)).to(self.device)
 
+    def make_features_extractor(self) -> BaseFeaturesExtractor:
+        """Make a features extractor, which reads a view at a time where observations are views."""
+        return self.features_extractor_class(one_view(self.observation_space), **self.features_extractor_kwargs)
+
     def forward(self, obs: PyTorchObs, deterministic: bool = True) -> Tensor:
         """Choose actions (B,)."""
         return self._predict(obs, deterministic=deterministic)
@@ -233,7 +239,7 @@ class RainbowPolicy(BasePolicy):
     def set_training_mode(self, mode: bool) -> None:
         """Set the online network's mode; the target network is always evaluated. Noise is forgotten in evaluation."""
         self.q_net.set_training_mode(mode)
-        self.q_net_target.set_training_mode(False)
+        self.q_net_target.clear_noise()
         self.training = mode
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
@@ -286,11 +292,3 @@ def _preprocess(obs: PyTorchObs, space: spaces.Space[Any], normalize_images: boo
     if normalize_images and is_image_space(space):
         return obs.float().div_(255)
     return preprocess_obs(obs, space, normalize_images=normalize_images)
-
-
-def _map_images(function: Any, obs: PyTorchObs, space: spaces.Space[Any]) -> Any:
-    """Apply a function to images, also those within a dictionary; others stay as they are."""
-    if isinstance(obs, dict):
-        assert isinstance(space, spaces.Dict)
-        return {key: _map_images(function, value, space[key]) for key, value in obs.items()}
-    return function(obs) if is_image_space(space) else obs

@@ -67,7 +67,9 @@ class Rainbow(OffPolicyAlgorithm):
         per_beta: exponent of importance weights: a function of what remains of training, or a number from which it rises
             linearly to 1.
         acting_net: which network chooses actions: `online` or `target`.
-        augment: shift images and vary their intensity in every update, observations and next observations alike.
+        augment: change observations and next observations at random in every update, each sample in its own way: shift
+            images and vary their intensity; shift feature maps by a cell; draw one of the augmented views that
+            `VecEncodeObservation(..., views=k)` gives.
         stats_window_size: episodes over which logged returns and lengths are averaged.
         tensorboard_log: folder of TensorBoard's logs.
         policy_kwargs: further arguments of the policy.
