@@ -1,0 +1,5 @@
+"""Settings of PPO on a frozen encoder's feature maps, for the zoo's `--conf-file`."""
+
+from pretrainrl.integrations.rl_zoo.settings import frozen
+
+hyperparams = {"atari": frozen("ppo")}
