@@ -1,4 +1,4 @@
-"""The part of the Hugging Face hub's client that Minari uses, on a folder; and faults to order."""
+"""The part of the Hugging Face hub's client that Minari and agents use, on a folder; and faults to order."""
 
 from __future__ import annotations
 
@@ -10,13 +10,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from huggingface_hub.errors import EntryNotFoundError
+from huggingface_hub.errors import EntryNotFoundError, RevisionNotFoundError
 
 
 class Repository(NamedTuple):
     """What `HfApi.list_datasets` gives for each."""
 
     id: str
+
+
+class Commit(NamedTuple):
+    """What `HfApi.upload_folder` gives."""
+
+    oid: str
 
 
 class FakeHub:
@@ -26,6 +32,7 @@ class FakeHub:
         store: folder of the repositories.
         fail_after: files that a download writes before the connection breaks.
         tokens: with which clients were made.
+        commits: of models: their files at that time, by path.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -33,6 +40,7 @@ class FakeHub:
         self.store.mkdir()
         self.fail_after: int | None = None
         self.tokens: list[str | None] = []
+        self.commits: dict[str, dict[str, bytes]] = {}
 
     @classmethod
     def install(cls, folder: Path, monkeypatch: pytest.MonkeyPatch) -> FakeHub:
@@ -54,12 +62,26 @@ class FakeHub:
         """The repository's `namespace_metadata.json`."""
         return json.loads((self.store / repo_id / "namespace_metadata.json").read_text())
 
-    def create_repo(self, repo_id: str, repo_type: str, exist_ok: bool) -> None:
-        assert repo_type == "dataset"
-        (self.store / repo_id).mkdir(parents=True, exist_ok=exist_ok)
+    def create_repo(self, repo_id: str, repo_type: str, exist_ok: bool, private: bool | None = None) -> None:
+        assert repo_type in ("dataset", "model")
+        (self.store / repo_id).mkdir(parents=True, exist_ok=True)
 
-    def upload_folder(self, repo_id: str, folder_path: Path, path_in_repo: str, repo_type: str) -> None:
+    def upload_folder(
+        self,
+        repo_id: str,
+        folder_path: Path,
+        repo_type: str,
+        path_in_repo: str = "",
+        commit_message: str | None = None,
+        delete_patterns: str | None = None,
+    ) -> Commit:
+        for path in list((self.store / repo_id).rglob("*")):
+            if delete_patterns and path.is_file() and fnmatch(path.relative_to(self.store / repo_id).as_posix(), delete_patterns):
+                path.unlink()
         shutil.copytree(folder_path, self.store / repo_id / path_in_repo, dirs_exist_ok=True)
+        commit = Commit(f"{len(self.commits):040x}")
+        self.commits[commit.oid] = self.files() if repo_type == "model" else {}
+        return commit
 
     def upload_file(self, path_or_fileobj: Any, path_in_repo: str, repo_id: str, repo_type: str) -> None:
         content = path_or_fileobj if isinstance(path_or_fileobj, bytes) else Path(path_or_fileobj).read_bytes()
@@ -68,14 +90,23 @@ class FakeHub:
         target.write_bytes(content)
 
     def hf_hub_download(
-        self, repo_id: str, filename: str, repo_type: str, local_dir: Path | None = None, force_download: bool = False
+        self,
+        repo_id: str,
+        filename: str,
+        repo_type: str = "model",
+        local_dir: Path | None = None,
+        force_download: bool = False,
+        revision: str | None = None,
+        **_: Any,
     ) -> str:
-        source = self.store / repo_id / filename
-        if not source.is_file():
+        if revision not in (None, *self.commits):
+            raise RevisionNotFoundError(f"no {revision} in {repo_id}")
+        content = (self.files() if revision is None else self.commits[revision]).get(f"{repo_id}/{filename}")
+        if content is None:
             raise EntryNotFoundError(f"{filename} is not in {repo_id}")
         target = (local_dir or self._cache / repo_id) / filename
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, target)
+        target.write_bytes(content)
         return str(target)
 
     def list_datasets(self, author: str, dataset_name: str | None = None) -> Iterator[Repository]:

@@ -1,0 +1,184 @@
+"""What an agent is, but for its weights: enough to build it again, and nothing that has to be unpickled."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Annotated, Any
+
+from pydantic import Field
+from sb3_contrib import QRDQN
+from stable_baselines3 import A2C, DQN, PPO
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.buffers import (
+    DictReplayBuffer,
+    DictRolloutBuffer,
+    NStepReplayBuffer,
+    ReplayBuffer,
+    RolloutBuffer,
+)
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+from stable_baselines3.common.vec_env import unwrap_vec_wrapper as unwrap
+
+from pretrainrl.cards import ENCODERS, Card
+from pretrainrl.errors import InputError, UnknownNameError
+from pretrainrl.integrations.hub.plain import to_plain
+from pretrainrl.integrations.rl_zoo import policies
+from pretrainrl.integrations.sb3 import (
+    CompactReplayBuffer,
+    PretrainedExtractor,
+    PrioritizedReplayBuffer,
+    Rainbow,
+    VecEncodeObservation,
+)
+
+ALGORITHMS: dict[str, type[BaseAlgorithm]] = {"a2c": A2C, "dqn": DQN, "ppo": PPO, "qrdqn": QRDQN, "rainbow": Rainbow}
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+_ELSEWHERE = {"policy", "env", "device", "policy_kwargs", "replay_buffer_class", "replay_buffer_kwargs"}
+_OF_THE_RUN = {"tensorboard_log", "verbose", "seed", "stats_window_size", "_init_setup_model"}
+_IN_THE_POLICY = {"use_rms_prop", "rms_prop_eps"}  # A2C's, which it puts into policy_kwargs
+_CHOSEN_BUFFERS = (  # by the algorithm itself, from its other arguments
+    *(ReplayBuffer, DictReplayBuffer, NStepReplayBuffer, CompactReplayBuffer, PrioritizedReplayBuffer),
+    *(RolloutBuffer, DictRolloutBuffer),
+)
+
+
+class Weights(Card):
+    """The file of the policy's tensors."""
+
+    file: Annotated[str, Field(pattern=r"^[\w.-]+\.safetensors$")]
+    sha256: Digest
+
+
+class ObservedEncoder(Card):
+    """The encoder of the `VecEncodeObservation` that the agent learned behind."""
+
+    name: str
+    sha256: Digest
+
+
+class Description(Card):
+    """The content of `agent.json`.
+
+    Spaces are as Gymnasium prints them. `arguments` are those of the algorithm's constructor, in the form of `to_plain`.
+    """
+
+    algorithm: str
+    policy: str
+    env_id: str
+    observation_space: str
+    action_space: str
+    arguments: dict[str, Any]
+    observed_encoder: ObservedEncoder | None
+    num_timesteps: int
+    exploration_rate: float | None
+    weights: Weights
+
+
+def describe(agent: BaseAlgorithm) -> dict[str, Any]:
+    """Return what `Description` says of the agent; the environment's id and the weights are the caller's to add.
+
+    Raises:
+        InputError: when the agent is of another algorithm or has an argument that only a pickle can hold, when nobody else
+            could find its encoder, or when it does not know its environment.
+    """
+    name = next((name for name, algorithm in ALGORITHMS.items() if type(agent) is algorithm), None)
+    if name is None:
+        raise InputError(f"it is a {type(agent).__name__}; those that can be described are {', '.join(ALGORITHMS)}")
+    policy = next((alias for alias, cls in policy_classes(type(agent)).items() if type(agent.policy) is cls), None)
+    if policy is None:
+        raise InputError(f"its policy is a {type(agent.policy).__name__}, a class that only a pickle can name")
+    rate = getattr(agent, "exploration_rate", None)
+    return {
+        "algorithm": name,
+        "policy": policy,
+        "observation_space": str(agent.observation_space),
+        "action_space": str(agent.action_space),
+        "arguments": _arguments(agent, policy),
+        "observed_encoder": observed_encoder(agent.get_env()),
+        "num_timesteps": agent.num_timesteps,
+        "exploration_rate": None if rate is None else float(rate),
+    }
+
+
+def policy_classes(algorithm: type[BaseAlgorithm]) -> dict[str, type[BasePolicy]]:
+    """Policies by the names that descriptions use: Stable-Baselines3's own, and those that take an encoder's name."""
+    encoder_policies = policies.EncoderPolicy.__subclasses__()
+    base = algorithm.policy_aliases["MlpPolicy"]
+    return {**algorithm.policy_aliases, **{cls.__name__: cls for cls in encoder_policies if issubclass(cls, base)}}
+
+
+def observed_encoder(env: VecEnv | None) -> dict[str, str] | None:
+    """Name and digest of the encoder in front of the agent, if there is one.
+
+    Raises:
+        InputError: without an environment, and for one whose observations are normalised.
+    """
+    if env is None:
+        raise InputError("it has no environment to tell what it observes; give it one with set_env")
+    normalize = unwrap(env, VecNormalize)
+    if normalize is not None and normalize.norm_obs:
+        raise InputError("its observations are normalised by VecNormalize, whose statistics are not a part of it")
+    wrapper = unwrap(env, VecEncodeObservation)
+    return None if wrapper is None else {"name": wrapper.encoder.name, "sha256": wrapper.encoder.sha256}
+
+
+def encoder_arguments(policy: str, policy_kwargs: dict[str, Any]) -> dict[str, Any] | None:
+    """Where the agent's own encoder is named: in the policy's or the extractor's arguments, if it has one."""
+    if policy.endswith("EncoderPolicy"):
+        return policy_kwargs if policy_kwargs.get("encoder") is not None else None
+    if policy_kwargs.get("features_extractor_class") is PretrainedExtractor:
+        arguments: dict[str, Any] = policy_kwargs.get("features_extractor_kwargs", {})
+        return arguments
+    return None
+
+
+def check_encoder_source(arguments: dict[str, Any]) -> None:
+    """Check that an encoder is one that everybody finds, so that no file of this machine is read or named.
+
+    Raises:
+        InputError: for weights that are a file.
+        UnknownNameError: for an encoder that is not registered.
+    """
+    encoder, weights = str(arguments["encoder"]), arguments.get("weights")
+    if encoder not in ENCODERS.names("*"):
+        raise UnknownNameError.of("encoder", encoder, ENCODERS.names("*"))
+    if weights not in (None, "random") and not str(weights).startswith("hf://"):
+        raise InputError(f"its encoder's weights are the file {weights}, which others do not have; upload it, and name hf://...")
+
+
+def _arguments(agent: BaseAlgorithm, policy: str) -> dict[str, Any]:
+    names = inspect.signature(type(agent).__init__).parameters.keys() - {"self"} - _ELSEWHERE - _OF_THE_RUN - _IN_THE_POLICY
+    arguments = {name: getattr(agent, name) for name in sorted(names)}
+    if arguments.get("rollout_buffer_class") in _CHOSEN_BUFFERS:
+        arguments["rollout_buffer_class"] = None
+    if isinstance(agent, A2C):
+        arguments["use_rms_prop"] = False
+    arguments["policy_kwargs"] = _policy_kwargs(agent, policy)
+    return {name: to_plain(value, name) for name, value in {**arguments, **_replay(agent)}.items()}
+
+
+def _replay(agent: BaseAlgorithm) -> dict[str, Any]:
+    """Arguments of the replay buffer, but those that the algorithm gives it."""
+    if not hasattr(agent, "replay_buffer_class"):
+        return {}
+    chosen = agent.replay_buffer_class in _CHOSEN_BUFFERS
+    kwargs = {key: value for key, value in agent.replay_buffer_kwargs.items() if not chosen or key not in ("n_steps", "gamma", "alpha")}
+    return {"replay_buffer_class": None if chosen else agent.replay_buffer_class, "replay_buffer_kwargs": kwargs}
+
+
+def _policy_kwargs(agent: BaseAlgorithm, policy: str) -> dict[str, Any]:
+    """The policy's arguments, with the digest of the encoder whether or not it was given."""
+    kwargs = dict(agent.policy_kwargs)
+    extractor = next((module for module in agent.policy.modules() if isinstance(module, PretrainedExtractor)), None)
+    if extractor is None:
+        return kwargs
+    encoder = extractor.encoder_on(agent.device)
+    if isinstance(agent.policy, policies.EncoderPolicy):
+        kwargs["sha256"] = encoder.sha256
+    else:
+        given = kwargs.get("features_extractor_kwargs", {})
+        kwargs["features_extractor_kwargs"] = {"encoder": encoder.name, **given, "sha256": encoder.sha256}
+    check_encoder_source(encoder_arguments(policy, kwargs) or {})
+    return kwargs

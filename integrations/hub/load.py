@@ -1,0 +1,169 @@
+"""From the hub to an agent, without unpickling anything."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from stable_baselines3.common.base_class import BaseAlgorithm, maybe_make_env
+from stable_baselines3.common.type_aliases import GymEnv
+from stable_baselines3.common.vec_env import VecEnv
+
+from pretrainrl.errors import CardError, InputError, PretrainRLError, UnknownNameError, WeightsError
+from pretrainrl.integrations.hub.description import (
+    ALGORITHMS,
+    Description,
+    check_encoder_source,
+    encoder_arguments,
+    observed_encoder,
+    policy_classes,
+)
+from pretrainrl.integrations.hub.names import DESCRIPTION, repository
+from pretrainrl.integrations.hub.plain import from_plain
+from pretrainrl.integrations.hub.push import tensors_of
+from pretrainrl.optional import require
+from pretrainrl.weights import locate, misfits, read_tensors
+
+
+def load_from_hub(
+    repo_id: str,
+    env: GymEnv | str,
+    *,
+    revision: str | None = None,
+    device: torch.device | str = "auto",
+    token: str | None = None,
+    **arguments: Any,
+) -> BaseAlgorithm:
+    """Load an agent that `push_to_hub` has pushed. Nothing is unpickled, so nothing that it says is run.
+
+    The agent is built anew, and its weights and those of its encoder are checked against their SHA-256. It plays as it did
+    where it was pushed. It can also go on learning, from an empty replay buffer and with a new optimizer.
+
+    Args:
+        repo_id: `<organisation>/<name>`.
+        env: that it plays in, wrapped as the one in which it learned.
+        revision: commit, branch or tag; a commit is always the same agent.
+        device: `auto` takes an accelerator if there is one.
+        token: of the hub; by default that of `hf auth login` or `HF_TOKEN`.
+        **arguments: of the algorithm, instead of the agent's; a small `buffer_size` for one that only plays.
+
+    Raises:
+        InputError: for an agent that was pushed as a zip only, an environment that does not fit, and arguments that do not.
+        CardError: when the agent's description is damaged.
+        UnknownNameError: when its encoder is not registered here.
+        WeightsError: when its weights cannot be fetched, are damaged or do not fit, or its encoder is another one here.
+        MissingExtraError: when huggingface_hub is not installed.
+    """
+    repo_id = repository(repo_id)
+    where = f"{repo_id}/{DESCRIPTION}"
+    description = _read(_fetch(repo_id, DESCRIPTION, revision, token), where)
+    path = _fetch(repo_id, description.weights.file, revision, token)
+    tensors = read_tensors(locate([str(path)], description.weights.sha256))
+    agent = _build(description, env, device, arguments, where)
+    _set_tensors(agent, tensors, repo_id)
+    agent.num_timesteps = description.num_timesteps
+    if description.exploration_rate is not None:
+        agent.exploration_rate = description.exploration_rate  # type: ignore[attr-defined]
+    agent.policy.set_training_mode(False)
+    return agent
+
+
+def _fetch(repo_id: str, file: str, revision: str | None, token: str | None) -> Path:
+    """Download a file, unless the hub's client has it already."""
+    hub = require("huggingface_hub", "hub")
+    errors = require("huggingface_hub.errors", "hub")
+    try:
+        return Path(hub.HfApi(token=token).hf_hub_download(repo_id, file, repo_type="model", revision=revision))
+    except errors.EntryNotFoundError as error:
+        if file != DESCRIPTION:
+            raise WeightsError(f"{repo_id} has no {file}, which its {DESCRIPTION} names; push the agent again") from error
+        raise InputError(
+            f"{repo_id} has no {DESCRIPTION}: its agent can only be unpickled, which runs what its author wrote. If you trust "
+            f"it, take huggingface_sb3's load_from_hub and the algorithm's load"
+        ) from error
+    except Exception as error:  # the hub's client raises its own, httpx's and OS errors
+        raise WeightsError(f"{file} was not fetched from {repo_id} ({type(error).__name__}: {error})") from error
+
+
+def _read(path: Path, where: str) -> Description:
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CardError(f"{where} is not JSON: {error}") from error
+    if not isinstance(table, dict):
+        raise CardError(f"{where} is not a JSON object")
+    return Description.parse(table, where)
+
+
+def _build(
+    description: Description, env: GymEnv | str, device: torch.device | str, given: dict[str, Any], where: str
+) -> BaseAlgorithm:
+    """Make the agent that the description describes, with new weights."""
+    if description.algorithm not in ALGORITHMS:
+        raise UnknownNameError.of("algorithm", description.algorithm, ALGORITHMS)
+    algorithm = ALGORITHMS[description.algorithm]
+    policies = policy_classes(algorithm)
+    if description.policy not in policies:
+        raise UnknownNameError.of(f"policy of {description.algorithm}", description.policy, policies)
+    arguments = from_plain(description.arguments)
+    _check_arguments(description, arguments, where)
+    games = _wrapped(algorithm, env)
+    _check_environment(description, games)
+    try:
+        return algorithm(policies[description.policy], games, **{**arguments, **given}, device=device)  # type: ignore[arg-type]
+    except PretrainRLError:
+        raise
+    except (AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{where} and {given or 'no further arguments'} are no {algorithm.__name__}: {error}") from error
+
+
+def _check_arguments(description: Description, arguments: dict[str, Any], where: str) -> None:
+    """Check what the agent's own encoder is, before anything is read for it."""
+    kwargs = arguments.get("policy_kwargs")
+    if not isinstance(kwargs, dict):
+        raise CardError(f"{where} has no policy_kwargs")
+    encoder = encoder_arguments(description.policy, kwargs)
+    if encoder is not None:
+        names = (encoder.get("encoder"), encoder.get("sha256")) if isinstance(encoder, dict) else ()
+        if not names or not all(isinstance(name, str) for name in names):
+            raise CardError(f"{where} does not say which encoder, and with which sha256")
+        check_encoder_source(encoder)
+
+
+def _wrapped(algorithm: type[BaseAlgorithm], env: GymEnv | str) -> VecEnv:
+    """The environment as Stable-Baselines3 shows it to the agent."""
+    made = maybe_make_env(env, verbose=0)
+    assert made is not None
+    return algorithm._wrap_env(made, verbose=0)
+
+
+def _check_environment(description: Description, env: VecEnv) -> None:
+    """Check that the agent meets what it learned from.
+
+    Raises:
+        InputError: when it does not, naming both.
+    """
+    here, there = observed_encoder(env), description.observed_encoder
+    if there is not None and (here is None or here["sha256"] != there.sha256):
+        given = "frames" if here is None else f"{here['name']!r} with sha256 {here['sha256'][:12]}..."
+        raise InputError(
+            f"the agent observes features of encoder {there.name!r} with sha256 {there.sha256[:12]}..., but the environment "
+            f"gives {given}; wrap it in VecEncodeObservation(env, {there.name!r}, ...)"
+        )
+    for what, expected, given in (
+        ("observes", description.observation_space, str(env.observation_space)),
+        ("acts in", description.action_space, str(env.action_space)),
+    ):
+        if expected != given:
+            raise InputError(f"the agent {what} {expected}, but the environment has {given}")
+
+
+def _set_tensors(agent: BaseAlgorithm, tensors: dict[str, torch.Tensor], repo_id: str) -> None:
+    own = tensors_of(agent.policy)
+    if wrong := misfits(own, tensors):
+        raise WeightsError(f"the weights in {repo_id} do not fit its {DESCRIPTION}: {'; '.join(wrong[:5])}")
+    with torch.no_grad():
+        for key, tensor in own.items():
+            tensor.copy_(tensors[key])

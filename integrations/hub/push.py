@@ -1,0 +1,110 @@
+"""From an agent to the hub: as Stable-Baselines3 saves it, and beside it what can be read without unpickling."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+
+from safetensors.torch import save_file
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.policies import BasePolicy
+from torch import Tensor
+
+from pretrainrl.errors import InputError, PretrainRLError, WeightsError
+from pretrainrl.integrations.hub.card import render_card
+from pretrainrl.integrations.hub.description import Description, describe, encoder_arguments
+from pretrainrl.integrations.hub.names import DESCRIPTION, agent_name, algorithm_name, repository
+from pretrainrl.optional import require
+from pretrainrl.weights import file_sha256
+
+
+def push_to_hub(
+    agent: BaseAlgorithm,
+    repo_id: str,
+    env_id: str,
+    *,
+    mean_reward: float | None = None,
+    std_reward: float | None = None,
+    zip_only: bool = False,
+    private: bool | None = None,
+    commit_message: str | None = None,
+    token: str | None = None,
+) -> str:
+    """Push an agent to the Hugging Face hub, in one commit.
+
+    The repository then has `<algo>-<env>.zip`, which huggingface_sb3 and RL Baselines3 Zoo find under that name;
+    `<algo>-<env>.safetensors` and `agent.json`, from which `load_from_hub` builds the agent without unpickling anything; and
+    a page with the metadata that the hub's leaderboards read.
+
+    Args:
+        agent: of A2C, DQN, PPO, QR-DQN or Rainbow, with its environment.
+        repo_id: `<organisation>/<name>`, or the organisation alone for the name `<algo>-<env>`.
+        env_id: Gymnasium's id of the environment.
+        mean_reward: mean return of evaluated episodes, as `evaluate_policy` returns it.
+        std_reward: standard deviation of these returns.
+        zip_only: push an agent that cannot be described, as a zip that only those can load who trust it.
+        private: whether a repository that is made now is private; by default as the organisation has it.
+        commit_message: by default `<algo>-<env>`.
+        token: of the hub; by default that of `hf auth login` or `HF_TOKEN`.
+
+    Returns:
+        The commit, which `load_from_hub` takes as `revision`.
+
+    Raises:
+        InputError: for an agent that cannot be described without pickle, or names that will not do.
+        UnknownNameError: for an agent whose encoder is not registered.
+        WeightsError: when it does not arrive.
+        MissingExtraError: when huggingface_hub is not installed.
+    """
+    hub = require("huggingface_hub", "hub")
+    if (mean_reward is None) != (std_reward is None):
+        raise InputError("mean_reward and std_reward belong together; evaluate_policy returns both")
+    name = agent_name(algorithm_name(type(agent)), env_id)
+    repo_id = repository(repo_id, name)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        encoder = None if zip_only else _write_description(agent, env_id, folder, name)
+        agent.save(folder / f"{name}.zip", exclude=["tensorboard_log"])  # a path of this machine
+        score = None if mean_reward is None or std_reward is None else (mean_reward, std_reward)
+        card = render_card(repo_id, name, type(agent).__name__, env_id, score, encoder, safe=not zip_only)
+        (folder / "README.md").write_text(card, encoding="utf-8")
+        api = hub.HfApi(token=token)
+        try:
+            api.create_repo(repo_id, repo_type="model", private=private, exist_ok=True)
+            commit = api.upload_folder(
+                repo_id=repo_id,
+                folder_path=folder,
+                repo_type="model",
+                commit_message=commit_message or name,
+                delete_patterns=DESCRIPTION,  # of an earlier agent, where this one has none
+            )
+        except Exception as error:  # the hub's client raises its own, httpx's and OS errors
+            raise WeightsError(f"{name} was not pushed to {repo_id} ({type(error).__name__}: {error})") from error
+    return str(commit.oid)
+
+
+def tensors_of(policy: BasePolicy) -> dict[str, Tensor]:
+    """Parameters and buffers by name, each once; a frozen encoder is not among them."""
+    return {**dict(policy.named_parameters()), **dict(policy.named_buffers())}
+
+
+def _write_description(agent: BaseAlgorithm, env_id: str, folder: Path, name: str) -> str | None:
+    """Write `agent.json` and the tensors; return the name of the encoder, if there is one.
+
+    Raises:
+        InputError: when it takes a pickle.
+    """
+    try:
+        table = describe(agent)
+    except PretrainRLError as error:
+        raise type(error)(f"the agent cannot be described without pickle: {error}; zip_only=True pushes it as a zip") from error
+    file = folder / f"{name}.safetensors"
+    save_file({key: tensor.detach().cpu().contiguous() for key, tensor in tensors_of(agent.policy).items()}, file)
+    table |= {"env_id": env_id, "weights": {"file": file.name, "sha256": file_sha256(file)}}
+    Description.parse(table, DESCRIPTION)
+    (folder / DESCRIPTION).write_text(json.dumps(table, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    observed = table["observed_encoder"] or {}
+    own = encoder_arguments(table["policy"], agent.policy_kwargs) or {}
+    found: str | None = observed.get("name") or own.get("encoder")
+    return found
