@@ -16,7 +16,15 @@ from pretrainrl.data.episode import Episode
 from pretrainrl.errors import InputError, UnknownNameError
 from pretrainrl.integrations.sb3.atari_vec_env import AtariVecEnv
 from pretrainrl.integrations.sb3.experience_log import ExperienceLog
-from pretrainrl.integrations.sb3.learners import LEARNERS, ROLLOUT, hyperparameters, load_state, make_learner, save_state
+from pretrainrl.integrations.sb3.learners import (
+    LEARNERS,
+    ROLLOUT,
+    hyperparameters,
+    load_state,
+    make_learner,
+    save_state,
+    seed_all,
+)
 from pretrainrl.integrations.sb3.saved_agent import algorithm_of, check_agent, load_agent, sha256_of
 
 # Of each game. Longer than most games, which are cut at a segment's end, and a few minutes of an agent's time.
@@ -155,7 +163,7 @@ class _Segments(BaseCallback):
     def _on_rollout_start(self) -> None:
         if self._log.at_segment_start:
             self._add(partial(save_state, self.model))
-            _seed_all(self.model, self._seed, self._log.segment)
+            seed_all(self.model, self._seed, self._log.segment)
 
     def _on_step(self) -> bool:
         return not self._log.finished
@@ -174,17 +182,11 @@ def _play(agent: BaseAlgorithm, log: ExperienceLog, store: Store, seed: int) -> 
     while not log.finished:
         observations: Any = log.reset()
         state, dones, segment = None, np.ones(log.num_envs, np.bool_), log.segment
-        _seed_all(agent, seed, segment)
+        seed_all(agent, seed, segment)
         while log.segment == segment:
             actions, state = agent.predict(observations, state=state, episode_start=dones)
             observations, _, dones, _ = log.step(actions)
         store.add(log.take(), log.begun_before, _nothing)
-
-
-def _seed_all(agent: BaseAlgorithm, seed: int, segment: int) -> None:
-    """Make all random numbers a function of the segment, so that none of their states needs to be saved."""
-    words = np.random.SeedSequence([seed, segment, 1]).generate_state(1)
-    agent.set_random_seed(int(words[0]) % 2**31)
 
 
 def _nothing(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from pretrainrl.errors import InputError
 from pretrainrl.integrations.sb3.observation_store import ObservationStore, check_memory
 
 Observations = NDArray[Any] | dict[str, NDArray[Any]]
+_ARRAYS = ("actions", "rewards", "dones", "timeouts")
 
 
 class CompactReplayBuffer(ReplayBuffer):
@@ -121,6 +123,31 @@ class CompactReplayBuffer(ReplayBuffer):
             self.timeouts[row] = self.dones[row] & [bool(info.get("TimeLimit.truncated", False)) for info in infos]
         self.pos = (row + 1) % self.buffer_size
         self.full |= self.pos == 0
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """All it holds, without the room that was never used."""
+        arrays = {name: getattr(self, name)[: self.size()] for name in _ARRAYS}
+        for key, store in self._stores.items():
+            arrays.update({f"observations{key}/{name}": array for name, array in store.arrays().items()})
+        return {"position": np.array([self.pos, self.full]), **arrays}
+
+    def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Take over the `arrays` of a buffer of the same sizes."""
+        self.pos, self.full = int(arrays["position"][0]), bool(arrays["position"][1])
+        for name in _ARRAYS:
+            getattr(self, name)[: self.size()] = arrays[name]
+        for key, store in self._stores.items():
+            prefix = f"observations{key}/"
+            store.restore({name.removeprefix(prefix): arrays[name] for name in arrays if name.startswith(prefix)})
+
+    def save(self, file: Any) -> None:
+        """Write what it holds, without pickle, to a path or file, `.npz`."""
+        np.savez(file, **self.arrays())  # type: ignore[arg-type]  # no name of an array is one of savez's own arguments
+
+    def load(self, file: Any) -> None:
+        """Read what `save` of a buffer of the same sizes has written."""
+        with np.load(file) as saved:
+            self.restore(saved)
 
     def sample(self, batch_size: int, env: VecNormalize | None = None) -> ReplayBufferSamples:
         """Draw transitions uniformly, but for the newest, whose n steps are not over.

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from sb3_contrib import QRDQN
 from stable_baselines3 import PPO
@@ -16,7 +19,15 @@ from pretrainrl.integrations.sb3.frame_replay import FrameReplayBuffer
 
 LEARNERS = ("ppo", "qrdqn")
 ROLLOUT = 128  # steps of every game between PPO's updates
-_COUNTERS = ("num_timesteps", "_n_calls", "_n_updates", "_episode_num", "exploration_rate", "_current_progress_remaining")
+_COUNTERS = (
+    "num_timesteps",
+    "_n_calls",
+    "_n_updates",
+    "_episode_num",
+    "exploration_rate",
+    "_current_progress_remaining",
+    "_epoch",  # of behaviour cloning
+)
 _STATE, _REPLAY = "agent.pt", "replay.npz"
 
 
@@ -67,6 +78,12 @@ def make_learner(kind: str, env: VecEnv, settings: dict[str, Any], seed: int, de
     )
 
 
+def seed_all(agent: BaseAlgorithm, seed: int, segment: int) -> None:
+    """Make all random numbers a function of the segment, so that none of their states needs to be saved."""
+    words = np.random.SeedSequence([seed, segment, 1]).generate_state(1)
+    agent.set_random_seed(int(words[0]) % 2**31)
+
+
 def save_state(agent: BaseAlgorithm, folder: Path) -> None:
     """Write to `folder` all that the agent's learning depends on, but for random numbers; nothing is pickled."""
     counters = {name: getattr(agent, name) for name in _COUNTERS if hasattr(agent, name)}
@@ -90,5 +107,5 @@ def load_state(agent: BaseAlgorithm, folder: Path) -> None:
         replay = getattr(agent, "replay_buffer", None)
         if replay is not None:
             replay.load(folder / _REPLAY)
-    except (OSError, RuntimeError, ValueError, KeyError, EOFError) as error:
+    except (OSError, RuntimeError, ValueError, KeyError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
         raise InputError(f"the agent saved in {folder} is damaged ({error}); delete {folder.parent.parent}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -124,6 +125,22 @@ class PrioritizedReplayBuffer(CompactReplayBuffer):
         fresh = (self.dones[row] | (ages[:, None] == self.n_steps - 1)) & ~self._ready[rows]
         self._ready[rows] |= fresh
         self._tree.set((rows[:, None] * self.n_envs + envs)[fresh], self._largest**self.alpha)
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """All it holds, without the room that was never used."""
+        own = {"ready": self._ready[: self.size()], "largest": np.array(self._largest)}
+        return {**super().arrays(), **own, "priorities": self._tree.get(self._places())}
+
+    def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Take over the `arrays` of a buffer of the same sizes."""
+        super().restore(arrays)
+        self._ready[: self.size()] = arrays["ready"]
+        self._largest = float(arrays["largest"])
+        self._tree.set(self._places(), arrays["priorities"])
+
+    def _places(self) -> NDArray[np.int64]:
+        """Numbers of the transitions there are."""
+        return np.arange(self.size() * self.n_envs)
 
     def sample(  # type: ignore[override]
         self, batch_size: int, env: VecNormalize | None = None, *, beta: float = 0.4
