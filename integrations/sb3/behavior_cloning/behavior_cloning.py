@@ -36,7 +36,7 @@ class BehaviorCloning(BaseAlgorithm):
     layer, so it can begin a `Rainbow` run. Where a frozen encoder comes first, in the policy or as `VecEncodeObservation`,
     a dataset passes through it once: its features are kept on disk and shared by all runs.
 
-    A timestep is a transition learnt from, and callbacks are called after each update.
+    A timestep is a transition learnt from. Callbacks are called after each update; an epoch is what a rollout is elsewhere.
 
     Args:
         policy: `MlpPolicy` or `CnnPolicy`, by name or class.
@@ -209,9 +209,11 @@ class BehaviorCloning(BaseAlgorithm):
         hooks.on_training_start(locals(), globals())
         with show_progress(disable=not progress_bar) as bar:
             task = bar.add_task("clone, epochs", total=self.n_epochs, note="")
-            for _ in range(self.n_epochs):
+            while self._epoch < self._last_epoch:
+                hooks.on_rollout_start()
                 going_on = self._train_epoch(train, hooks)
                 bar.advance(task)
+                hooks.on_rollout_end()
                 if validation is not None:
                     self._validate(validation)
                 if self._epoch % log_interval == 0 or not going_on:
@@ -225,6 +227,7 @@ class BehaviorCloning(BaseAlgorithm):
         if reset:
             self.num_timesteps = self._epoch = 0
         self._num_timesteps_at_start = self.num_timesteps
+        self._last_epoch = self._epoch + self.n_epochs
         self._current_progress_remaining = 1.0
         size = min(self.batch_size, len(train))
         self._total_timesteps = self.num_timesteps + self.n_epochs * (len(train) // size) * size
