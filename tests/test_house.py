@@ -34,7 +34,7 @@ FLOORS = (
     {"objectives", "probing"},
     {"parity", "pretraining"},
     {"integrations"},
-    {"benchmark", "cli", "demo", "__main__", "pretrainrl"},
+    {"benchmark", "cli", "demo", "finetuning", "__main__", "pretrainrl"},
 )
 FACADE = "pretrainrl"  # takes names and dataset ids, so its functions reach every floor, when they are called
 LONGEST_MODULE, LONGEST_EXAMPLE = 350, 120

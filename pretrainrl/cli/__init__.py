@@ -10,6 +10,7 @@ from pretrainrl.cli import cache, datasets, encoders, import_
 from pretrainrl.cli.atari_pb import convert, parity
 from pretrainrl.cli.collect import collect
 from pretrainrl.cli.demo import demo
+from pretrainrl.cli.finetune import finetune
 from pretrainrl.cli.pretrain import pretrain
 from pretrainrl.cli.probe import probe
 from pretrainrl.errors import PretrainRLError
@@ -31,6 +32,7 @@ app.add_typer(datasets.app, name="datasets")
 app.add_typer(cache.app, name="cache")
 app.command("pretrain")(pretrain)
 app.command("probe")(probe)
+app.command("finetune")(finetune)
 app.command("parity")(parity)
 app.command("convert")(convert)
 

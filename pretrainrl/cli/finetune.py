@@ -1,0 +1,82 @@
+"""`finetune`: an agent that learns a game on a frozen encoder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+console = Console()
+
+
+def finetune(
+    algorithm: Annotated[str, typer.Argument(help="rainbow, qrdqn, ppo or bc.")],
+    game: Annotated[str, typer.Option(help="In any spelling: pong, ms_pacman, MsPacman.")],
+    encoder: Annotated[str, typer.Option(help="Name, run folder or card file.")],
+    features: Annotated[
+        str, typer.Option(help="flat, pooled or map, encoded once; or pixels, encoded at every update.")
+    ] = "map",
+    weights: Annotated[str | None, typer.Option(help="Of the encoder, instead of the card's, as for make_encoder.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="bc: Minari id of what is imitated.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Of all games together; default 50,000. Not of bc.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="bc: passes over the dataset; default 100.")] = None,
+    n_envs: Annotated[int, typer.Option(min=1, help="Games played at the same time.")] = 8,
+    seed: Annotated[int, typer.Option(min=0, help="Of the agent and the games.")] = 0,
+    eval_freq: Annotated[
+        int | None, typer.Option(min=1, help="Steps between evaluations, default 10,000; of bc epochs, 10.")
+    ] = None,
+    eval_episodes: Annotated[int, typer.Option(min=1, help="Whole games in an evaluation.")] = 10,
+    checkpoint_every: Annotated[
+        int | None, typer.Option(min=1, help="Steps between checkpoints, which cut games, default 25,000; of bc epochs, 10.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of runs; default runs/finetune/<encoder>-<features>.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that was interrupted.")] = False,
+) -> None:
+    """Let ALGORITHM learn a game on a frozen encoder, and write files that Stable-Baselines3's zoo plots."""
+    from pretrainrl.cards import find_card
+    from pretrainrl.games import find_game
+
+    find_game(game)  # before the imports, which take seconds
+    find_card(encoder)
+
+    from pretrainrl.finetuning import finetune
+
+    folder = finetune(
+        algorithm,
+        game,
+        encoder,
+        features=features,
+        weights=weights,
+        dataset=dataset,
+        steps=steps,
+        epochs=epochs,
+        n_envs=n_envs,
+        seed=seed,
+        eval_freq=eval_freq,
+        eval_episodes=eval_episodes,
+        checkpoint_every=checkpoint_every,
+        out=out,
+        device=device,
+        resume=resume,
+    )
+    _show(folder)
+
+
+def _show(folder: Path) -> None:
+    """Say what the agent scored at last, what was best, and where the files are."""
+    import numpy as np
+
+    with np.load(folder / "evaluations.npz") as saved:
+        results, timesteps = saved["results"], saved["timesteps"]
+    last, means = results[-1], results.mean(axis=1)
+    best = int(means.argmax())
+    console.print(
+        f"score {last.mean():.1f} ± {last.std():.1f} in {len(last)} games after {timesteps[-1]:,} steps; "
+        f"best {means[best]:.1f} after {timesteps[best]:,}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    console.print(f"agent, scores and settings in [bold]{folder}[/]", highlight=False, soft_wrap=True)

@@ -1,0 +1,159 @@
+"""What a run is: all that its result depends on, checked before anything is made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from pydantic import Field
+
+from pretrainrl.cards import Card, Scalar, find_card
+from pretrainrl.errors import InputError, UnknownNameError
+from pretrainrl.games import find_game
+
+ALGORITHMS = ("rainbow", "qrdqn", "ppo", "bc")
+FEATURES = ("flat", "pooled", "map", "pixels")
+STEPS, EPOCHS = 50_000, 100  # the study's
+_NOT_COMPARED = {"versions"}  # an update need not end a long run
+
+
+class Config(Card):
+    """What was asked for.
+
+    Attributes:
+        algorithm: one of `ALGORITHMS`.
+        game: Gymnasium's id.
+        encoder: name.
+        features: `flat`, `pooled` or `map`, which are what the agent observes; `pixels` where the encoder is in the agent.
+        dataset: Minari id, of `bc` only.
+        length: steps of all games together; of `bc`, epochs.
+        n_envs: games played at the same time.
+        seed: of the agent and the games.
+        eval_freq: steps, or epochs, between two evaluations.
+        eval_episodes: whole games in each.
+        checkpoint_every: steps, or epochs, between two checkpoints.
+    """
+
+    algorithm: str
+    game: str
+    encoder: str
+    features: str
+    dataset: str | None = None
+    length: int
+    n_envs: int
+    seed: int
+    eval_freq: int
+    eval_episodes: int
+    checkpoint_every: int
+
+    @property
+    def cloning(self) -> bool:
+        """Whether the agent learns from a dataset, not from playing."""
+        return self.algorithm == "bc"
+
+    @classmethod
+    def of(
+        cls,
+        algorithm: str,
+        game: str,
+        encoder: str | Path,
+        *,
+        dataset: str | None,
+        features: str,
+        steps: int | None,
+        epochs: int | None,
+        n_envs: int,
+        seed: int,
+        eval_freq: int | None,
+        eval_episodes: int,
+        checkpoint_every: int | None,
+    ) -> Config:
+        """Check the arguments of `finetune`, and fill in defaults.
+
+        Raises:
+            UnknownNameError: for an algorithm, game, encoder or kind of features that does not exist.
+            InputError: for a number out of range, or an argument that is not the algorithm's.
+            CardError: when the encoder's card cannot be read.
+        """
+        _check_known("algorithm", algorithm, ALGORITHMS)
+        _check_known("kind of features", features, FEATURES)
+        cloning = algorithm == "bc"
+        if cloning:
+            _check_absent("bc learns for a number of epochs", steps=steps)
+            if dataset is None:
+                raise InputError("bc learns from a dataset; give the id of a Minari dataset of the game")
+        else:
+            _check_absent(f"{algorithm} learns by playing", dataset=dataset, epochs=epochs)
+        # Games are cut at checkpoints: half of the study's steps is longer than most games, even in eight together.
+        defaults = (EPOCHS, 10, 10) if cloning else (STEPS, 10_000, 25_000)
+        given = (epochs if cloning else steps, eval_freq, checkpoint_every)
+        length, freq, every = (default if value is None else value for value, default in zip(given, defaults, strict=True))
+        _check_at_least(1, n_envs=n_envs, eval_freq=freq, eval_episodes=eval_episodes, checkpoint_every=every)
+        _check_at_least(1, **{"epochs" if cloning else "steps": length})
+        _check_at_least(0, seed=seed)
+        return cls(
+            algorithm=algorithm,
+            game=find_game(game).env_id,
+            encoder=find_card(encoder).name,
+            features=features,
+            dataset=dataset,
+            length=length,
+            n_envs=n_envs,
+            seed=seed,
+            eval_freq=freq,
+            eval_episodes=eval_episodes,
+            checkpoint_every=every,
+        )
+
+
+class Record(Card):
+    """All that the result depends on, as kept in the folder's `config.toml`.
+
+    Attributes:
+        run: what was asked for.
+        dataset_fingerprint: of the dataset's content.
+        encoder_sha256: of the encoder's weights.
+        encoder_dtype: that it computes in.
+        settings: arguments of the algorithm; those that are no numbers or words, as Python writes them.
+        versions: of the packages that had a part in it.
+    """
+
+    run: Config
+    dataset_fingerprint: str | None = None
+    encoder_sha256: str
+    encoder_dtype: str
+    settings: dict[str, Scalar] = Field(default={})
+    versions: dict[str, str] = Field(default={})
+
+    def require_same(self, other: Record) -> None:
+        """Check that a run with `other` may be gone on with as this one.
+
+        Raises:
+            InputError: naming everything that differs.
+        """
+        mine, theirs = self._flat(), other._flat()
+        keys = [key for key in {**mine, **theirs} if mine.get(key) != theirs.get(key)]
+        if keys:
+            differing = "; ".join(f"{key} was {theirs.get(key)} and is now {mine.get(key)}" for key in keys)
+            raise InputError(f"cannot go on with a run of other settings: {differing}; choose another folder with --out")
+
+    def _flat(self) -> dict[str, object]:
+        table = self.model_dump(mode="json", exclude=_NOT_COMPARED)
+        return {**table.pop("run"), **table.pop("settings"), **table}
+
+
+def _check_known(kind: str, name: str, known: Iterable[str]) -> None:
+    if name not in known:
+        raise UnknownNameError.of(kind, name, known)
+
+
+def _check_absent(why: str, **arguments: object) -> None:
+    for name, value in arguments.items():
+        if value is not None:
+            raise InputError(f"{why}: {name} is not for it, got {value}")
+
+
+def _check_at_least(low: int, **numbers: int) -> None:
+    for name, value in numbers.items():
+        if value < low:
+            raise InputError(f"{name} must be at least {low}, got {value}")

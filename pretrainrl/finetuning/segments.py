@@ -1,0 +1,147 @@
+"""Learning in segments, so that a run that was killed goes on as if it had not been."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
+
+from pretrainrl.finetuning.config import Config
+from pretrainrl.finetuning.evaluation import ALE_SEEDS, evaluate
+from pretrainrl.finetuning.folder import BEST, RunFolder
+from pretrainrl.integrations.sb3.learners import load_state, save_state, seed_all
+from pretrainrl.pretraining.interrupt import InterruptedRunError
+
+_PURPOSES = {"games": 2, "evaluation": 3}  # 1 is the agent's
+
+Bar = Callable[[int, str], None]
+
+
+class CutGames(VecEnvWrapper):
+    """Truncates the games under way after every so many steps; who steps them then resets them.
+
+    ALE's games cannot be restored in the middle, so a segment of learning begins with new ones.
+
+    Args:
+        venv: the games.
+        every: steps of each.
+    """
+
+    def __init__(self, venv: VecEnv, every: int) -> None:
+        super().__init__(venv)
+        self._every, self._age = every, 0
+
+    def reset(self) -> Any:
+        """Begin new games."""
+        self._age = 0
+        return self.venv.reset()
+
+    def step_wait(self) -> tuple[Any, NDArray[np.float32], NDArray[np.bool_], list[dict[str, Any]]]:
+        """Collect the step's results; in a segment's last one all games end."""
+        observations, rewards, dones, infos = self.venv.step_wait()
+        self._age += 1
+        if self._age == self._every:
+            for env in np.flatnonzero(~dones).tolist():
+                infos[env].update({"terminal_observation": observations[env], "TimeLimit.truncated": True})
+            dones = np.ones_like(dones)
+        return observations, rewards, dones, infos
+
+
+class Segments(BaseCallback):
+    """Evaluates and saves an agent between its rollouts, or epochs, where all of its state is at rest.
+
+    At a segment's start all random numbers and games are made anew, from the seed and the segment's number, also in a run that
+    nothing interrupts. So what is saved there is parameters, optimizer, counters and replay buffer alone.
+
+    Args:
+        config: of the run.
+        folder: of the run.
+        state: folder of the state to begin with; None at the beginning.
+        every: steps of all games, or epochs, in a segment.
+        games: to evaluate in.
+        bar: called with the position, and a remark, after every step.
+        stop: asks to stop.
+    """
+
+    def __init__(
+        self, config: Config, folder: RunFolder, state: Path | None, every: int, games: VecEnv, bar: Bar, stop: Event
+    ) -> None:
+        super().__init__()
+        self._config, self._folder, self._state, self._every = config, folder, state, every
+        self._games, self._bar, self._stop = games, bar, stop
+        self._segment, self._saved, self._evaluated = -1, 0, 0
+        self._remark = ""
+
+    @property
+    def _position(self) -> int:
+        """Steps of all games, or epochs, so far."""
+        return int(self.model._epoch if self._config.cloning else self.model.num_timesteps)  # type: ignore[attr-defined]
+
+    def _on_training_start(self) -> None:
+        if self._state is not None:
+            load_state(self.model, self._state)
+        self._saved = self._evaluated = self._position
+
+    def _on_rollout_start(self) -> None:
+        position, freq = self._position, self._config.eval_freq
+        if position // freq > self._evaluated // freq:
+            self._evaluate()
+        if position // self._every > self._segment:
+            if self._segment >= 0:
+                self._save()
+            self._segment = position // self._every
+            self._begin()
+
+    def _on_step(self) -> bool:
+        for info in self.locals.get("infos", ()):
+            if "episode" in info:
+                self._folder.games.add(info["episode"]["r"], info["episode"]["l"])
+        self._tick(self._remark)
+        return True
+
+    def _on_training_end(self) -> None:
+        if self._position > self._saved:  # the last evaluation can take long
+            self._save()
+        self._evaluate()
+
+    def _begin(self) -> None:
+        """Seed everything and begin new games."""
+        seed_all(self.model, self._config.seed, self._segment)
+        if self._config.cloning:
+            return
+        env: Any = self.training_env
+        env.seed(self._number("games", self._segment) % (ALE_SEEDS - env.num_envs))
+        agent: Any = self.model
+        agent._last_obs = env.reset()
+        agent._last_episode_starts = np.ones(env.num_envs, np.bool_)
+
+    def _save(self) -> None:
+        self._folder.save_checkpoint(self._position, partial(save_state, self.model))
+        self._saved = self._position
+
+    def _evaluate(self) -> None:
+        """Play whole games, write what they scored, and keep the agent if it is the best so far."""
+        count, position = self._config.eval_episodes, self._position
+        playing = partial(self._tick, f"playing {count} games")
+        scores, lengths = evaluate(self.model, self._games, count, self._number("evaluation", position), playing)
+        if self._folder.evaluations.add(self.model.num_timesteps, scores, lengths):
+            self._folder.save_agent(self.model, self._folder.path / BEST)
+        self._evaluated = position
+        self._remark = f"{np.mean(scores):.1f} points in the last {count} games"
+
+    def _number(self, purpose: str, index: int) -> int:
+        """A random number that the seed, a purpose and an index decide, in 0..2**31 - 1."""
+        words = np.random.SeedSequence([self._config.seed, index, _PURPOSES[purpose]]).generate_state(1)
+        return int(words[0]) % 2**31
+
+    def _tick(self, remark: str) -> None:
+        self._bar(self._position, remark)
+        if self._stop.is_set():
+            raise InterruptedRunError(f"interrupted; what was learnt up to {self._saved:,} of {self._config.length:,} is kept")

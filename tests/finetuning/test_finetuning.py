@@ -1,0 +1,280 @@
+"""Fine-tuning of real games at toy size: what it leaves, that a killed run goes on as if nothing had been, what it refuses."""
+
+from __future__ import annotations
+
+import csv
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sb3_contrib import QRDQN
+from stable_baselines3 import PPO
+from stable_baselines3.common.monitor import load_results
+
+from pretrainrl.errors import DatasetError, InputError, UnknownNameError, WeightsError
+from pretrainrl.finetuning import agents, finetune
+from pretrainrl.finetuning.config import Record
+from pretrainrl.finetuning.folder import RunFolder
+from pretrainrl.finetuning.segments import Segments
+from pretrainrl.integrations.minari import collect_dataset
+from pretrainrl.integrations.sb3 import BehaviorCloning, Rainbow, observation_store
+
+DATASET = "pretrainrl/atari/pong-random-v0"
+ARGUMENTS: dict[str, dict[str, Any]] = {
+    "rainbow": {"steps": 90, "n_envs": 2, "checkpoint_every": 40, "eval_freq": 30},
+    "qrdqn": {"steps": 90, "n_envs": 2, "checkpoint_every": 40, "eval_freq": 30},
+    "ppo": {"steps": 384, "n_envs": 1, "checkpoint_every": 1, "eval_freq": 200},
+    "bc": {"epochs": 4, "n_envs": 2, "checkpoint_every": 2, "eval_freq": 1, "dataset": DATASET},
+}
+CLASSES = {"rainbow": Rainbow, "qrdqn": QRDQN, "ppo": PPO, "bc": BehaviorCloning}
+# Steps of the environment, or updates, after which a run is killed: within a later segment than the first.
+KILLED_AT = {"rainbow": 31, "qrdqn": 31, "ppo": 200, "bc": 4}
+
+
+@pytest.fixture(autouse=True)
+def _short_games(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agents, "MAX_EPISODE_STEPS", 15)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _dataset(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MINARI_DATASETS_PATH", str(tmp_path_factory.mktemp("finetuning")))
+        collect_dataset("pong", steps=256, num_envs=2)
+        collect_dataset("breakout", steps=64, num_envs=2)
+        yield
+
+
+def run(algorithm: str, out: Path, **changes: Any) -> Path:
+    arguments = {"features": "pooled", "eval_episodes": 3, "progress": False, **ARGUMENTS[algorithm], **changes}
+    return finetune(algorithm, "pong", "random.nature", out=out, **arguments)
+
+
+def learnt(folder: Path, file: str = "ALE-Pong-v5.zip") -> dict[str, Any]:
+    """Parameters and optimizer of a saved agent."""
+    found = {}
+    with zipfile.ZipFile(folder / file) as archive:
+        for name in ("policy.pth", "policy.optimizer.pth"):
+            with archive.open(name) as part:
+                found[name] = torch.load(part, weights_only=True)
+    return found
+
+
+def same(one: Any, other: Any) -> bool:
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(same, one, other))
+    return bool(one == other)
+
+
+def evaluations(folder: Path) -> dict[str, np.ndarray]:
+    with np.load(folder / "evaluations.npz") as saved:
+        return dict(saved)
+
+
+def games(folder: Path) -> list[tuple[str, str]]:
+    """Score and length of each."""
+    lines = (folder / "0.monitor.csv").read_text().splitlines()
+    return [(row["r"], row["l"]) for row in csv.DictReader(lines[1:])]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Folders of runs that nothing has interrupted."""
+    out = tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(agents, "MAX_EPISODE_STEPS", 15)
+        return {algorithm: run(algorithm, out) for algorithm in ARGUMENTS}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("algorithm", ARGUMENTS)
+def test_killed_and_resumed(algorithm: str, whole: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The agent, its optimizer and all scores are those of a run that was not interrupted, bit for bit."""
+    step, calls = Segments._on_step, [0]
+
+    def dying(self: Segments) -> bool:
+        calls[0] += 1
+        if calls[0] == KILLED_AT[algorithm]:
+            raise MemoryError
+        return step(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Segments, "_on_step", dying)
+        with pytest.raises(MemoryError):
+            run(algorithm, tmp_path)
+    folder = tmp_path / algorithm / "ALE-Pong-v5_1"
+    assert len(list((folder / "checkpoints").iterdir())) == 1
+    with pytest.raises(InputError, match="is not empty; go on with that run by --resume"):
+        run(algorithm, tmp_path)
+    assert run(algorithm, tmp_path, resume=True) == folder
+    assert same(learnt(folder), learnt(whole[algorithm]))
+    assert same(learnt(folder, "best_model.zip"), learnt(whole[algorithm], "best_model.zip"))
+    found, expected = evaluations(folder), evaluations(whole[algorithm])
+    assert found.keys() == expected.keys()
+    assert all(np.array_equal(found[key], expected[key]) for key in expected)
+    if algorithm != "bc":
+        assert games(folder) == games(whole[algorithm])
+    assert not (folder / "checkpoints").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("algorithm", ARGUMENTS)
+def test_files(algorithm: str, whole: dict[str, Path]) -> None:
+    folder, arguments = whole[algorithm], ARGUMENTS[algorithm]
+    names = {"ALE-Pong-v5.zip", "best_model.zip", "config.toml", "evaluations.npz"}
+    assert {path.name for path in folder.iterdir()} == names | ({"0.monitor.csv"} if algorithm != "bc" else set())
+    scores = evaluations(folder)
+    assert set(scores) == {"timesteps", "results", "ep_lengths"}  # those of EvalCallback
+    assert scores["results"].shape == scores["ep_lengths"].shape == (len(scores["timesteps"]), 3)
+    assert (scores["ep_lengths"] == 15).all()
+    record = Record.read(folder / "config.toml")
+    assert record.run.seed == 0 and record.run.n_envs == arguments["n_envs"] and len(record.encoder_sha256) == 64
+    assert "torch" in record.versions and record.settings["learning_rate"]
+    loaded = CLASSES[algorithm].load(folder / "ALE-Pong-v5")
+    assert loaded.action_space.n == 6 and loaded.num_timesteps == scores["timesteps"][-1]
+
+
+@pytest.mark.slow
+def test_timesteps(whole: dict[str, Path]) -> None:
+    """Evaluations come when they are due, after whole rollouts, and at the end."""
+    found = {algorithm: evaluations(folder)["timesteps"].tolist() for algorithm, folder in whole.items()}
+    assert found == {"rainbow": [30, 60, 90], "qrdqn": [30, 60, 90], "ppo": [256, 384], "bc": [256, 512, 768, 1024]}
+
+
+@pytest.mark.slow
+def test_monitor_has_whole_games_only(whole: dict[str, Path]) -> None:
+    folder = whole["rainbow"]
+    lines = (folder / "0.monitor.csv").read_text().splitlines()
+    assert json.loads(lines[0].removeprefix("#"))["env_id"] == "ALE/Pong-v5"
+    # Segments of 20 steps of each game, the last of 5, in which games last 15.
+    assert [length for _, length in games(folder)] == ["15"] * 4
+    times = [float(row["t"]) for row in csv.DictReader(lines[1:])]
+    assert times == sorted(times)
+    pytest.importorskip("pandas")
+    frame = load_results(str(folder))
+    assert frame["l"].tolist() == [15] * 4 and {"r", "t"} < set(frame.columns)
+
+
+@pytest.mark.slow
+def test_schedules_are_those_of_the_whole_run(whole: dict[str, Path]) -> None:
+    """In the end nothing is left of what falls during learning, however many segments there were."""
+    rainbow, ppo, clone = (CLASSES[name].load(whole[name] / "ALE-Pong-v5") for name in ("rainbow", "ppo", "bc"))
+    assert rainbow._current_progress_remaining == ppo._current_progress_remaining == clone._current_progress_remaining == 0
+    assert rainbow.exploration_rate == pytest.approx(0.01)
+    assert learnt(whole["ppo"])["policy.optimizer.pth"]["param_groups"][0]["lr"] == 0
+    assert learnt(whole["bc"])["policy.optimizer.pth"]["param_groups"][0]["lr"] == pytest.approx(1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("algorithm", ["rainbow", "ppo", "bc"])
+def test_learning_does_not_notice_evaluations(algorithm: str, whole: dict[str, Path], tmp_path: Path) -> None:
+    seldom = run(algorithm, tmp_path, eval_freq=1000, eval_episodes=1)
+    assert len(evaluations(seldom)["timesteps"]) == 1
+    assert same(learnt(seldom), learnt(whole[algorithm]))
+
+
+@pytest.mark.slow
+def test_a_finished_run_is_left_alone(whole: dict[str, Path]) -> None:
+    folder = whole["bc"]
+    times = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    assert run("bc", folder.parent.parent, resume=True) == folder
+    assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == times
+
+
+@pytest.mark.slow
+def test_seeds_have_folders_of_their_own(whole: dict[str, Path]) -> None:
+    other = run("bc", whole["bc"].parent.parent, seed=1)
+    assert other.name == "ALE-Pong-v5_2"
+    assert not same(learnt(other), learnt(whole["bc"]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("algorithm", "features"), [("bc", "map"), ("bc", "pixels"), ("rainbow", "pixels"), ("qrdqn", "flat"), ("ppo", "pixels")]
+)
+def test_features(algorithm: str, features: str, tmp_path: Path) -> None:
+    size = {"bc": {"epochs": 1}, "ppo": {"steps": 128, "eval_freq": 1000}}.get(algorithm, {"steps": 32, "eval_freq": 1000})
+    folder = run(algorithm, tmp_path, features=features, eval_episodes=1, **size)
+    agent: Any = CLASSES[algorithm].load(folder / "ALE-Pong-v5")
+    assert agent.observation_space.shape == {"map": (64, 7, 7), "pixels": (4, 84, 84), "flat": (3136,)}[features]
+    if algorithm in ("rainbow", "bc"):
+        assert agent.augment is (features == "pixels")
+    if features == "pixels":
+        assert agent.policy_kwargs["features_extractor_kwargs"]["neck"] == "spatial_mlp"
+
+
+BAD: dict[str, tuple[type[Exception], str, dict[str, Any]]] = {
+    "algorithm": (UnknownNameError, r"unknown algorithm 'rainbo'; did you mean 'rainbow'", {"algorithm": "rainbo"}),
+    "game": (UnknownNameError, r"unknown game 'pongg'; did you mean 'pong'", {"game": "pongg"}),
+    "encoder": (UnknownNameError, r"unknown encoder 'siamae'; did you mean 'siammae", {"encoder": "siamae"}),
+    "features": (UnknownNameError, r"unknown kind of features 'maps'; did you mean 'map'", {"features": "maps"}),
+    "no dataset": (InputError, r"bc learns from a dataset; give the id", {"algorithm": "bc", "dataset": None}),
+    "dataset": (InputError, r"rainbow learns by playing: dataset is not for it", {"dataset": DATASET}),
+    "epochs": (InputError, r"ppo learns by playing: epochs is not for it, got 3", {"algorithm": "ppo", "epochs": 3}),
+    "steps": (InputError, r"bc learns for a number of epochs: steps is not for it", {"algorithm": "bc", "steps": 3}),
+    "no such dataset": (DatasetError, r"pong-random-v7", {"algorithm": "bc", "dataset": DATASET.replace("v0", "v7")}),
+    "other game": (
+        InputError,
+        r"the environment is pong, but pretrainrl/atari/breakout-random-v0 is of breakout",
+        {"algorithm": "bc", "dataset": DATASET.replace("pong", "breakout")},
+    ),
+    "n_envs": (InputError, r"n_envs must be at least 1, got 0", {"n_envs": 0}),
+    "seed": (InputError, r"seed must be at least 0, got -1", {"seed": -1}),
+    "checkpoint_every": (InputError, r"checkpoint_every must be at least 1, got 0", {"checkpoint_every": 0}),
+    "weights": (WeightsError, r"absent\.safetensors", {"weights": "absent.safetensors"}),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_leaves_nothing(case: str, tmp_path: Path) -> None:
+    error, match, changes = BAD[case]
+    algorithm = changes.get("algorithm", "rainbow")
+    arguments = {"game": "pong", "encoder": "random.nature", **ARGUMENTS.get(algorithm, {}), **changes}
+    with pytest.raises(error, match=match):
+        finetune(**{"algorithm": algorithm, **arguments}, out=tmp_path / "out", progress=False)
+    assert not (tmp_path / "out").exists()
+
+
+def test_too_large_a_buffer_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(observation_store, "free_memory", lambda: 2**20)
+    with pytest.raises(InputError, match=r"needs 0\.\d+ GiB of memory"):
+        run("rainbow", tmp_path / "out", steps=50_000)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_other_runs_are_not_gone_on_with(whole: dict[str, Path], tmp_path: Path) -> None:
+    out = whole["bc"].parent.parent
+    with pytest.raises(InputError, match=r"of other settings: length was 4 and is now 5; n_epochs was 4 and is now 5; choose"):
+        run("bc", out, epochs=5, resume=True)
+    with pytest.raises(InputError, match=r"encoder was random\.nature and is now random\.impala; encoder_sha256 was"):
+        finetune("bc", "pong", "random.impala", out=out, resume=True, features="pooled", eval_episodes=3, **ARGUMENTS["bc"])
+    (tmp_path / "bc" / "ALE-Pong-v5_1").mkdir(parents=True)
+    (tmp_path / "bc" / "ALE-Pong-v5_1" / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match="holds no run to go on with"):
+        run("bc", tmp_path, resume=True)
+
+
+@pytest.mark.slow
+def test_damaged_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*arguments: Any) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "drop_checkpoints", failing)
+        with pytest.raises(MemoryError):
+            run("bc", tmp_path)
+    folder = tmp_path / "bc" / "ALE-Pong-v5_1"
+    (folder / "ALE-Pong-v5.zip").unlink()
+    (state,) = folder.glob("checkpoints/*/agent.pt")
+    state.write_bytes(b"damaged")
+    with pytest.raises(InputError, match="is damaged"):
+        run("bc", tmp_path, resume=True)
