@@ -16,6 +16,7 @@ from stable_baselines3.common.buffers import (
     ReplayBuffer,
     RolloutBuffer,
 )
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from stable_baselines3.common.vec_env import unwrap_vec_wrapper as unwrap
@@ -145,7 +146,9 @@ def check_encoder_source(arguments: dict[str, Any]) -> None:
     if encoder not in ENCODERS.names("*"):
         raise UnknownNameError.of("encoder", encoder, ENCODERS.names("*"))
     if weights not in (None, "random") and not str(weights).startswith("hf://"):
-        raise InputError(f"its encoder's weights are the file {weights}, which others do not have; upload it, and name hf://...")
+        raise InputError(
+            f"its encoder's weights are the file {weights}, which others do not have; upload it, and name hf://..."
+        )
 
 
 def _arguments(agent: BaseAlgorithm, policy: str) -> dict[str, Any]:
@@ -161,10 +164,14 @@ def _arguments(agent: BaseAlgorithm, policy: str) -> dict[str, Any]:
 
 def _replay(agent: BaseAlgorithm) -> dict[str, Any]:
     """Arguments of the replay buffer, but those that the algorithm gives it."""
-    if not hasattr(agent, "replay_buffer_class"):
+    if not isinstance(agent, OffPolicyAlgorithm):
         return {}
     chosen = agent.replay_buffer_class in _CHOSEN_BUFFERS
-    kwargs = {key: value for key, value in agent.replay_buffer_kwargs.items() if not chosen or key not in ("n_steps", "gamma", "alpha")}
+    kwargs = {
+        key: value
+        for key, value in agent.replay_buffer_kwargs.items()
+        if not chosen or key not in ("n_steps", "gamma", "alpha")
+    }
     return {"replay_buffer_class": None if chosen else agent.replay_buffer_class, "replay_buffer_kwargs": kwargs}
 
 

@@ -112,7 +112,7 @@ def _build(
     games = _wrapped(algorithm, env)
     _check_environment(description, games)
     try:
-        return algorithm(policies[description.policy], games, **{**arguments, **given}, device=device)  # type: ignore[arg-type]
+        return algorithm(policies[description.policy], games, **{**arguments, **given}, device=device)
     except PretrainRLError:
         raise
     except (AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:

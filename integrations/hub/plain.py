@@ -80,7 +80,9 @@ def from_plain(plain: Any) -> Any:
             return _CLASSES[name]
         case {"$tuple": list(items), **others} if not others:
             return tuple(from_plain(item) for item in items)
-        case {"$linear": [float() | int() as start, float() | int() as end, float() | int() as fraction], **others} if not others:
+        case {"$linear": [float() | int() as start, float() | int() as end, float() | int() as fraction], **others} if (
+            not others
+        ):
             return LinearSchedule(start, end, fraction)
     if any(key.startswith("$") for key in plain):
         raise CardError(f"{plain!r} stands for nothing that is known here")

@@ -98,7 +98,9 @@ def _write_description(agent: BaseAlgorithm, env_id: str, folder: Path, name: st
     try:
         table = describe(agent)
     except PretrainRLError as error:
-        raise type(error)(f"the agent cannot be described without pickle: {error}; zip_only=True pushes it as a zip") from error
+        raise type(error)(
+            f"the agent cannot be described without pickle: {error}; zip_only=True pushes it as a zip"
+        ) from error
     file = folder / f"{name}.safetensors"
     save_file({key: tensor.detach().cpu().contiguous() for key, tensor in tensors_of(agent.policy).items()}, file)
     table |= {"env_id": env_id, "weights": {"file": file.name, "sha256": file_sha256(file)}}

@@ -11,7 +11,7 @@ SelfPlayer = TypeVar("SelfPlayer", bound="RainbowPlayer")
 
 
 class RainbowPlayer(Rainbow):
-    """Rainbow that plays and does not learn, so it needs no replay buffer; the zoo sees to that for the algorithms it knows."""
+    """Rainbow that plays and does not learn, with next to no replay buffer; the zoo does this for the algorithms it knows."""
 
     @classmethod
     def load(cls: type[SelfPlayer], path: Any, env: Any = None, **arguments: Any) -> SelfPlayer:  # type: ignore[override]

@@ -64,7 +64,7 @@ class EncoderPolicy(BasePolicy):
     ) -> None:
         if taken := arguments.keys() & {"features_extractor_class", "features_extractor_kwargs"}:
             raise InputError(f"{type(self).__name__} makes its extractor from encoder=, neck=, ...; leave out {sorted(taken)}")
-        own = {
+        own: dict[str, Any] = {
             "encoder": encoder,
             "neck": neck,
             "features_dim": features_dim,
@@ -95,8 +95,8 @@ class EncoderPolicy(BasePolicy):
         here, saved = (bytes(each.tolist()).hex() for each in (self.get_extra_state(), state.cpu()))
         if here != saved:
             raise WeightsError(
-                f"encoder {self.encoder_arguments['encoder']!r} has sha256 {here[:12]}... here, but what was saved with it was "
-                f"made with {saved[:12]}...; give it the same weights"
+                f"encoder {self.encoder_arguments['encoder']!r} has sha256 {here[:12]}... here, but what was saved with it "
+                f"was made with {saved[:12]}...; give it the same weights"
             )
 
     def _get_constructor_parameters(self) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from huggingface_hub.errors import EntryNotFoundError, RevisionNotFoundError
+from huggingface_hub.errors import EntryNotFoundError
 
 
 class Repository(NamedTuple):
@@ -75,9 +75,8 @@ class FakeHub:
         commit_message: str | None = None,
         delete_patterns: str | None = None,
     ) -> Commit:
-        for path in list((self.store / repo_id).rglob("*")):
-            if delete_patterns and path.is_file() and fnmatch(path.relative_to(self.store / repo_id).as_posix(), delete_patterns):
-                path.unlink()
+        for path in list((self.store / repo_id).glob(delete_patterns or "nothing")):
+            path.unlink()
         shutil.copytree(folder_path, self.store / repo_id / path_in_repo, dirs_exist_ok=True)
         commit = Commit(f"{len(self.commits):040x}")
         self.commits[commit.oid] = self.files() if repo_type == "model" else {}
@@ -100,7 +99,7 @@ class FakeHub:
         **_: Any,
     ) -> str:
         if revision not in (None, *self.commits):
-            raise RevisionNotFoundError(f"no {revision} in {repo_id}")
+            raise ConnectionError(f"no {revision} in {repo_id}")
         content = (self.files() if revision is None else self.commits[revision]).get(f"{repo_id}/{filename}")
         if content is None:
             raise EntryNotFoundError(f"{filename} is not in {repo_id}")
