@@ -25,11 +25,18 @@ TOY_PYTHON = {
     r"\bsteps=\d+": "steps=2",
     r"\bbuffer_size=[\d_]+": "buffer_size=256",
     r"\bn_eval_episodes=\d+": "n_eval_episodes=2",
+    r"\beval_episodes=\d+": "eval_episodes=1, steps=32",
     r"\bmax_episode_steps=\d+": "max_episode_steps=16",
     r"\bn_epochs=\d+": "n_epochs=2",
     r"\*\*BehaviorCloning\.atari_pb\(\)\)": '**{**BehaviorCloning.atari_pb(), "n_epochs": 1})',
 }
-TOY_OPTIONS = {"collect": ["--steps", "128", "--num-envs", "2"], "pretrain": ["--steps", "2"]}
+TOY_OPTIONS = {
+    "collect": ["--steps", "128", "--num-envs", "2"],
+    "pretrain": ["--steps", "2"],
+    "finetune": ["--n-envs", "2", "--eval-episodes", "1"],
+    "finetune rainbow": ["--steps", "32"],
+    "finetune bc": ["--epochs", "1"],
+}
 NOT_HERE = ("demo", "import", "datasets upload", "datasets download")  # too long; needs the user's own files or account
 
 
@@ -64,7 +71,8 @@ def run_python(code: str, where: str, namespace: dict[str, Any]) -> None:
 
 def run_command_line(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
     words = shlex.split(line, comments=True)
-    monkeypatch.setattr("sys.argv", [*words, *TOY_OPTIONS.get(words[1], [])])
+    toy = [option for count in (2, 3) for option in TOY_OPTIONS.get(" ".join(words[1:count]), [])]
+    monkeypatch.setattr("sys.argv", [*words, *toy])
     try:
         cli.main()
     except SystemExit as end:
