@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import typer
+from fake_hub import FakeHub
 
 from pretrainrl import cli
 from pretrainrl.integrations.minari import collect_dataset, dataset_id
@@ -84,6 +85,7 @@ def run_command_line(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_page_works(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "datasets"))
+    FakeHub.install(tmp_path, monkeypatch)
     for file in ("siammae.pth", "spr.pth", "spr.npz"):  # the study's, which the reader has
         shutil.copy(ROOT / "tests" / "parity" / "data" / file, tmp_path)
     text = page.read_text(encoding="utf-8")
