@@ -63,7 +63,7 @@ class Experiment:
 
 
 class SmallCNN(BaseFeaturesExtractor):
-    """Network of data-efficient Rainbow (van Hasselt et al., 2019, https://arxiv.org/abs/1906.05243): a sixth of the usual work."""
+    """Network of data-efficient Rainbow (van Hasselt et al., 2019, https://arxiv.org/abs/1906.05243)."""
 
     def __init__(self, observation_space: Space[Any], features_dim: int = 256) -> None:
         super().__init__(observation_space, features_dim)
@@ -181,9 +181,9 @@ def _features() -> dict[str, Agent]:
 GAMES = {"roadrunner": "Road Runner", "mspacman": "Ms. Pac-Man", "krull": "Krull"}
 
 EXPERIMENTS = {
-    "cartpole": Experiment("CartPole-v1", cartpole, _components(), steps=30_000, evaluate_every=2_560, n_envs=1),
+    "cartpole": Experiment("CartPole-v1", cartpole, _components(), steps=20_480, evaluate_every=2_560, n_envs=1),
     **{
-        game: Experiment(GAMES[game], partial(atari, game), _atari_agents(), steps=20_000, evaluate_every=4_000)
+        game: Experiment(GAMES[game], partial(atari, game), _atari_agents(), steps=12_000, evaluate_every=3_000)
         for game in ("roadrunner", "mspacman")
     },
     **{

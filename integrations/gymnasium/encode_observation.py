@@ -62,7 +62,7 @@ class EncodeObservation(
         )
         RecordConstructorArgs.__init__(self, **self._encode.arguments)
         gymnasium.ObservationWrapper.__init__(self, env)
-        self.observation_space = self._encode.space
+        self.observation_space = self._encode.space  # type: ignore[assignment]  # an array's exact type is not known
 
     @property
     def encoder(self) -> Encoder:

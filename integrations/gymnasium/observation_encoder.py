@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from gymnasium.spaces import Box, Space
+from gymnasium.spaces import Space
 from numpy.typing import DTypeLike, NDArray
 from torch import Tensor
 
@@ -16,6 +16,7 @@ from pretrainrl.device import resolve_device
 from pretrainrl.encoders import Encoder
 from pretrainrl.encoders.observation import check_observation
 from pretrainrl.errors import InputError
+from pretrainrl.integrations.gymnasium.feature_space import FeatureSpace
 from pretrainrl.integrations.gymnasium.frame_space import is_channel_last
 from pretrainrl.integrations.gymnasium.shared_encoder import SharedEncoder
 
@@ -37,7 +38,7 @@ class ObservationEncoder:
         output_dtype: of the features returned. float16 saturates at its largest finite value.
 
     Attributes:
-        space: Box of one observation's features, unbounded, of `output_dtype`.
+        space: of one observation's features, of `output_dtype`.
         arguments: those of the constructor but the space, as JSON has them.
 
     Raises:
@@ -71,7 +72,7 @@ class ObservationEncoder:
         self._shared = SharedEncoder(encoder, weights=weights, features=None if features == "map" else features, dtype=dtype)
         self._channel_last = is_channel_last(frame_space, self.encoder.observation_space.shape)
         shape = self.encoder.feature_map_shape if features == "map" else (self.encoder.features_dim,)
-        self.space = Box(-np.inf, np.inf, shape, np.dtype(output_dtype).type)
+        self.space = FeatureSpace(shape, output_dtype, self.encoder.name, self.encoder.sha256)
 
     @property
     def encoder(self) -> Encoder:

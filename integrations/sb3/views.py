@@ -7,34 +7,31 @@ from typing import Any
 
 import numpy as np
 import torch
-from gymnasium.spaces import Box, Space
+from gymnasium.spaces import Space
 from numpy.typing import NDArray
 from torch import Tensor
 
 from pretrainrl.data.augment import augment
 from pretrainrl.errors import InputError
+from pretrainrl.integrations.gymnasium.feature_space import FeatureSpace
 from pretrainrl.integrations.gymnasium.observation_encoder import ObservationEncoder
 
 
-class FeatureViews(Box):
+class FeatureViews(FeatureSpace):
     """Space of an observation's features seen in several ways, (1 + k, *features): first plain, then k times augmented.
 
     A type of its own, so that nothing else of that shape is taken for views.
     """
 
-    def __init__(self, view: Box, augmented: int) -> None:
-        assert view.dtype is not None
-        super().__init__(-np.inf, np.inf, (1 + augmented, *view.shape), view.dtype.type)
-
-    def __repr__(self) -> str:
-        return f"FeatureViews({self.shape}, {self.dtype})"
+    def __init__(self, view: FeatureSpace, augmented: int) -> None:
+        super().__init__((1 + augmented, *view.shape), view.dtype, view.encoder, view.sha256)
 
 
 def one_view(space: Space[Any]) -> Space[Any]:
     """Space of what an agent reads at a time: of one view, or the space itself where there are none."""
     if not isinstance(space, FeatureViews):
         return space
-    return Box(space.low[0], space.high[0], dtype=space.low.dtype.type)
+    return FeatureSpace(space.shape[1:], space.dtype, space.encoder, space.sha256)
 
 
 def plain_view(observations: Any, space: Space[Any]) -> Any:

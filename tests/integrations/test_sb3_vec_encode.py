@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from pretrainrl.device import has_native_bf16
 from pretrainrl.encoders import Encoder
 from pretrainrl.errors import InputError, UnknownNameError
 from pretrainrl.integrations.gymnasium import EncodeObservation
-from pretrainrl.integrations.sb3 import AtariVecEnv, VecEncodeObservation, policy_kwargs
+from pretrainrl.integrations.sb3 import AtariVecEnv, Rainbow, VecEncodeObservation, policy_kwargs
 
 ENCODER = "random.nature"
 
@@ -253,3 +254,18 @@ def test_bad_arguments_are_refused() -> None:
         VecEncodeObservation(random_frames(), ENCODER, features="maps")
     with pytest.raises(InputError, match="unknown dtype"):
         VecEncodeObservation(random_frames(), ENCODER, dtype="fp8x")
+
+
+@pytest.mark.parametrize("algorithm", [Rainbow, DQN, PPO], ids=lambda algorithm: algorithm.__name__)
+def test_agents_play_on_the_features_they_learned_from_alone(algorithm: Any, tmp_path: Path) -> None:
+    def env(encoder: str) -> VecEncodeObservation:
+        return VecEncodeObservation(random_frames(), encoder, features="pooled", device="cpu")
+
+    agent = algorithm("MlpPolicy", env("siammae"), device="cpu", **({} if algorithm is PPO else {"buffer_size": 100}))
+    agent.save(tmp_path / "agent")
+    assert algorithm.load(tmp_path / "agent", env=env("siammae")).observation_space == env("siammae").observation_space
+    differ = r"spaces do not match: FeatureSpace\(\(32,\), float16, siammae.*!= FeatureSpace\(\(32,\), float16, curl"
+    with pytest.raises(ValueError, match=differ):
+        algorithm.load(tmp_path / "agent", env=env("curl"))
+    anonymous = Box(-np.inf, np.inf, (32,), np.float16)
+    assert env("siammae").observation_space != anonymous, "whose features these are nobody knows"

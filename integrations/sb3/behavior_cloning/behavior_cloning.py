@@ -15,8 +15,8 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedul
 from stable_baselines3.common.utils import configure_logger
 from torch import Tensor, nn
 
-from pretrainrl.errors import InputError, WeightsError
-from pretrainrl.integrations.sb3.behavior_cloning.demonstrations import Demonstrations, frozen_encoder, open_demonstrations
+from pretrainrl.errors import InputError
+from pretrainrl.integrations.sb3.behavior_cloning.demonstrations import Demonstrations, open_demonstrations
 from pretrainrl.integrations.sb3.behavior_cloning.policies import BehaviorCloningPolicy, CnnPolicy, MlpPolicy
 from pretrainrl.integrations.sb3.behavior_cloning.schedule import WarmupCosine
 from pretrainrl.integrations.sb3.behavior_cloning.transfer import initialise
@@ -56,12 +56,9 @@ class BehaviorCloning(BaseAlgorithm):
         seed: of all random numbers.
         device: `auto` takes an accelerator if there is one.
 
-    Attributes:
-        encoder: `name` and `sha256` of the frozen encoder that the last `learn` saw through; None before, or without one.
-
     Raises:
         InputError: for spaces or arguments that do not fit.
-        WeightsError: on loading, where the encoder is not the one learnt with.
+        ValueError: on loading for features of another encoder than those learnt from.
     """
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {"MlpPolicy": MlpPolicy, "CnnPolicy": CnnPolicy}
@@ -104,7 +101,6 @@ class BehaviorCloning(BaseAlgorithm):
         self.weight_decay = weight_decay
         self.augment = augment
         self.validation_fraction = validation_fraction
-        self.encoder: dict[str, str] | None = None
         self._epoch = 0
         self._order_seed = int(torch.randint(2**31, ())) if seed is None else seed
         if _init_setup_model:
@@ -143,7 +139,6 @@ class BehaviorCloning(BaseAlgorithm):
             kwargs.setdefault("optimizer_kwargs", {"weight_decay": self.weight_decay})
         policy = self.policy_class(self.observation_space, self.action_space, self.lr_schedule, **kwargs)
         self.policy = policy.to(self.device)  # type: ignore[assignment]  # its class was chosen among ours
-        self._check_encoder()
 
     def _check_arguments(self) -> None:
         if not isinstance(self.action_space, spaces.Discrete) or self.action_space.start != 0:
@@ -153,26 +148,15 @@ class BehaviorCloning(BaseAlgorithm):
         if not 0 <= self.validation_fraction < 1:
             raise InputError(f"validation_fraction must be in [0, 1), got {self.validation_fraction}")
 
-    def _check_encoder(self) -> None:
-        """Check that what was learnt with an encoder is used with it."""
-        source = frozen_encoder(self)
-        if self.encoder and source and source[0].sha256 != self.encoder["sha256"]:
-            raise WeightsError(
-                f"the clone has learnt with the encoder {self.encoder['name']!r} of sha256 {self.encoder['sha256'][:12]}..., "
-                f"not {source[0].name!r} of {source[0].sha256[:12]}...; give it the same one"
-            )
-
     def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
         """Set the environment, of any number of copies.
 
         Raises:
-            WeightsError: when its encoder is not the one learnt with.
-            ValueError: when its spaces are others.
+            ValueError: when its spaces are others, such as features of another encoder.
         """
         wrapped = self._wrap_env(env, self.verbose)
         self.n_envs = wrapped.num_envs
         super().set_env(wrapped, force_reset)
-        self._check_encoder()
 
     def learn(  # type: ignore[override]  # other algorithms learn from steps of an environment
         self: SelfBehaviorCloning,
@@ -203,8 +187,6 @@ class BehaviorCloning(BaseAlgorithm):
             dataset = open_dataset(dataset)
         shown = open_demonstrations(self, dataset, pixels=self.augment, progress=progress_bar)
         train, validation = shown.split(self.validation_fraction, self._order_seed)
-        source = frozen_encoder(self)
-        self.encoder = {"name": source[0].name, "sha256": source[0].sha256} if source else None
         hooks = self._begin(train, callback, tb_log_name, reset_num_timesteps)
         hooks.on_training_start(locals(), globals())
         with show_progress(disable=not progress_bar) as bar:

@@ -53,7 +53,7 @@ def draw_noise(layers: Sequence[NoisyLinear], rows: int = 1) -> None:
         return
     widths = [width for layer in layers for width in (layer.in_features, layer.out_features)]
     normal = torch.randn(rows, sum(widths), device=layers[0].weight.device)
-    parts = (normal.sign() * normal.abs().sqrt()).split(widths, dim=1)  # the paper's f(x) = sign(x) sqrt(|x|)
+    parts = torch.split(normal.sign() * normal.abs().sqrt(), widths, dim=1)  # the paper's f(x) = sign(x) sqrt(|x|)
     for layer, inputs, outputs in zip(layers, parts[::2], parts[1::2], strict=True):
         layer.noise = inputs, outputs
 
