@@ -17,7 +17,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 
 from pretrainrl.encoders import make_backbone
-from pretrainrl.integrations.sb3 import policy_kwargs
+from pretrainrl.integrations.sb3 import Rainbow, policy_kwargs
 
 CHANNEL_FIRST = Box(0, 255, (4, 84, 84), np.uint8)
 CHANNEL_LAST = Box(0, 255, (84, 84, 4), np.uint8)
@@ -51,6 +51,7 @@ ON_POLICY = {"n_steps": 4}
 ALGORITHMS: dict[str, tuple[type[BaseAlgorithm], str, bool, dict[str, Any]]] = {
     "DQN": (DQN, "CnnPolicy", False, Q_LEARNING),
     "QRDQN": (QRDQN, "CnnPolicy", False, Q_LEARNING),
+    "Rainbow": (Rainbow, "CnnPolicy", False, Q_LEARNING),
     "PPO": (PPO, "CnnPolicy", False, {**ON_POLICY, "batch_size": 4, "n_epochs": 1}),
     "A2C": (A2C, "CnnPolicy", True, ON_POLICY),
     "TRPO": (TRPO, "CnnPolicy", False, {**ON_POLICY, "batch_size": 4, "n_critic_updates": 2, "cg_max_steps": 2}),
