@@ -25,9 +25,11 @@ class OneGameSpatialMLP(SpatialMLP):
 
     def forward(self, feature_map: Tensor, games: Tensor | None = None) -> Tensor:
         """Map (B, C, H, W) to latents (B, features_dim), which are not negative; `games` is not needed."""
-        if games is None:
-            games = torch.zeros(len(feature_map), dtype=torch.long, device=feature_map.device)
-        return super().forward(feature_map, games)
+        places = feature_map.flatten(2)
+        # The weights of one game are multiplied and averaged in one go, without the large products in between.
+        pooled = torch.linalg.vecdot(places, self.embedding.weight.view(places.shape[1:])) / places.shape[2]
+        latent: Tensor = self.mlp(self.norm(pooled))
+        return latent
 
 
 def mlp_neck(in_features: int, features_dim: int) -> nn.Sequential:

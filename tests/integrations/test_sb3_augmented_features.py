@@ -27,8 +27,10 @@ from pretrainrl.integrations.sb3 import (
     VecEncodeObservation,
     neck_policy_kwargs,
 )
+from pretrainrl.integrations.sb3.necks import OneGameSpatialMLP
 from pretrainrl.integrations.sb3.rainbow.augmentation import augment_preprocessed, augment_stored, can_augment
 from pretrainrl.integrations.sb3.views import FeatureViews, one_view, random_view
+from pretrainrl.networks.necks import SpatialMLP
 
 ENCODER = "random.nature"
 SMALL: dict[str, Any] = {
@@ -309,3 +311,17 @@ def test_maps_within_a_dictionary_are_shifted() -> None:
     obs = {"map": torch.randn(50, *MAP.shape), "ram": torch.randn(50, 64)}
     changed = augment_preprocessed(augment_stored(obs, space), space)
     assert can_augment(space) and changed["ram"] is obs["ram"] and not torch.equal(changed["map"], obs["map"])
+
+
+# --- the neck
+
+
+def test_the_neck_for_one_game_is_the_studys() -> None:
+    torch.manual_seed(0)
+    neck = OneGameSpatialMLP((3, 4, 5), 8)
+    maps = torch.randn(6, 3, 4, 5)
+    outputs, expected = neck(maps), SpatialMLP.forward(neck, maps, torch.zeros(6, dtype=torch.long))
+    torch.testing.assert_close(outputs, expected)
+    gradients = [torch.autograd.grad(each.square().sum(), list(neck.parameters())) for each in (outputs, expected)]
+    torch.testing.assert_close(*gradients)
+    torch.testing.assert_close(neck(maps.to(memory_format=torch.channels_last)), outputs)
