@@ -8,11 +8,20 @@ from pretrainrl.errors import InputError
 
 
 def resolve_device(device: str | torch.device) -> torch.device:
-    """Turn `auto` into the accelerator if there is one, and `cuda` into the current CUDA device."""
+    """Turn `auto` into the accelerator if there is one, and `cuda` into the current CUDA device.
+
+    Raises:
+        InputError: for a device that does not exist.
+    """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    resolved = torch.device(device)
-    if str(resolved) == "cuda" and torch.cuda.is_available():
+    try:
+        resolved = torch.device(device)
+    except RuntimeError as error:
+        raise InputError(f"unknown device {device!r}; expected 'auto', 'cpu' or 'cuda'") from error
+    if resolved.type == "cuda" and not torch.cuda.is_available():
+        raise InputError("there is no CUDA device here; take the device 'auto' or 'cpu'")
+    if str(resolved) == "cuda":
         return torch.device("cuda", torch.cuda.current_device())
     return resolved
 

@@ -99,6 +99,7 @@ def finetune(
     folder.check(record)
     if not folder.finished:
         _Run(record, sight, folder, arguments, progress=progress).run(shown)
+    folder.drop_checkpoints()
     return folder.path
 
 
@@ -155,4 +156,3 @@ class _Run:
         finally:
             folder.games.close()
         folder.save_agent(agent, folder.agent)
-        folder.drop_checkpoints()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import pickle
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,13 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.monitor import load_results
 
 from pretrainrl.errors import DatasetError, InputError, UnknownNameError, WeightsError
-from pretrainrl.finetuning import agents, finetune
+from pretrainrl.finetuning import agents, finetune, segments
 from pretrainrl.finetuning.config import Record
 from pretrainrl.finetuning.folder import RunFolder
 from pretrainrl.finetuning.segments import Segments
 from pretrainrl.integrations.minari import collect_dataset
 from pretrainrl.integrations.sb3 import BehaviorCloning, Rainbow, observation_store
+from pretrainrl.integrations.sb3.behavior_cloning.schedule import WarmupCosine
 
 DATASET = "pretrainrl/atari/pong-random-v0"
 ARGUMENTS: dict[str, dict[str, Any]] = {
@@ -164,13 +166,40 @@ def test_monitor_has_whole_games_only(whole: dict[str, Path]) -> None:
 
 
 @pytest.mark.slow
+def test_the_zoo_reads_them(whole: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own commands find the runs, and the scores in them."""
+    pytest.importorskip("rl_zoo3")
+    import matplotlib
+
+    matplotlib.use("agg")
+    from rl_zoo3.plots.all_plots import all_plots
+    from rl_zoo3.plots.plot_train import plot_train
+
+    out = str(whole["rainbow"].parent.parent)
+    algorithms = sorted(ARGUMENTS)
+    arguments = ["-a", *algorithms, "-e", "ALE-Pong-v5", "-f", out, "-l", "random", "-o", str(tmp_path / "scores")]
+    monkeypatch.setattr("sys.argv", ["all_plots", *arguments, "--no-display"])
+    all_plots()
+    found = pickle.loads((tmp_path / "scores.pkl").read_bytes())["ALE-Pong-v5"]
+    for algorithm in algorithms:
+        curve, scores = found[f"{algorithm.upper()}-random"], evaluations(whole[algorithm])
+        assert curve["timesteps"].tolist() == scores["timesteps"].tolist()
+        assert curve["mean"] == pytest.approx(scores["results"].mean(axis=1))
+    monkeypatch.setattr("sys.argv", ["plot_train", "-a", "rainbow", "-e", "ALE-Pong-v5", "-f", out, "-w", "2"])
+    plot_train()
+    (line,) = matplotlib.pyplot.gcf().axes[0].lines
+    assert line.get_xdata().tolist() == [30, 45, 60]  # after so many steps of each game, the second of four and on
+    matplotlib.pyplot.close("all")
+
+
+@pytest.mark.slow
 def test_schedules_are_those_of_the_whole_run(whole: dict[str, Path]) -> None:
     """In the end nothing is left of what falls during learning, however many segments there were."""
     rainbow, ppo, clone = (CLASSES[name].load(whole[name] / "ALE-Pong-v5") for name in ("rainbow", "ppo", "bc"))
     assert rainbow._current_progress_remaining == ppo._current_progress_remaining == clone._current_progress_remaining == 0
     assert rainbow.exploration_rate == pytest.approx(0.01)
     assert learnt(whole["ppo"])["policy.optimizer.pth"]["param_groups"][0]["lr"] == 0
-    assert learnt(whole["bc"])["policy.optimizer.pth"]["param_groups"][0]["lr"] == pytest.approx(1e-4)
+    assert learnt(whole["bc"])["policy.optimizer.pth"]["param_groups"][0]["lr"] == WarmupCosine(1e-3)(1 / 4)
 
 
 @pytest.mark.slow
@@ -229,6 +258,7 @@ BAD: dict[str, tuple[type[Exception], str, dict[str, Any]]] = {
     "n_envs": (InputError, r"n_envs must be at least 1, got 0", {"n_envs": 0}),
     "seed": (InputError, r"seed must be at least 0, got -1", {"seed": -1}),
     "checkpoint_every": (InputError, r"checkpoint_every must be at least 1, got 0", {"checkpoint_every": 0}),
+    "device": (InputError, r"unknown device 'gpu'; expected 'auto', 'cpu' or 'cuda'", {"device": "gpu"}),
     "weights": (WeightsError, r"absent\.safetensors", {"weights": "absent.safetensors"}),
 }
 
@@ -248,6 +278,28 @@ def test_too_large_a_buffer_leaves_nothing(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(InputError, match=r"needs 0\.\d+ GiB of memory"):
         run("rainbow", tmp_path / "out", steps=50_000)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_killed_in_the_last_evaluation(whole: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is learnt again."""
+    evaluate, times = segments.evaluate, []
+
+    def dying(*arguments: Any) -> Any:
+        times.append(arguments)
+        if len(times) == 4:
+            raise MemoryError
+        return evaluate(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(segments, "evaluate", dying)
+        with pytest.raises(MemoryError):
+            run("bc", tmp_path)
+    monkeypatch.setattr(Segments, "_on_step", lambda self: pytest.fail("it has learnt all"))
+    folder = run("bc", tmp_path, resume=True)
+    assert same(learnt(folder), learnt(whole["bc"]))
+    found, expected = evaluations(folder), evaluations(whole["bc"])
+    assert all(np.array_equal(found[key], expected[key]) for key in expected)
 
 
 @pytest.mark.slow

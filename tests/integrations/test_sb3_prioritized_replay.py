@@ -198,6 +198,28 @@ def test_serves_agents_and_survives_saving(agent: Any, tmp_path: Path) -> None:
     env.close()
 
 
+@pytest.mark.parametrize("kind", sorted(SPACES))
+@pytest.mark.parametrize("steps", [3, 30])
+def test_kept_without_pickle(kind: str, steps: int, tmp_path: Path) -> None:
+    """What was loaded goes on as what was saved: the same draws, weights and priorities, before and after the ring is full."""
+    sizes, log = (kind, 9, 2, 2), experience(kind, 2, steps + 12, 0.2, 0)
+    buffer = filled(log[:steps], *sizes)
+    buffer.update_priorities(np.arange(2), np.array([5.0, 0.3]))
+    buffer.save(tmp_path / "replay.npz")
+    other = empty(*sizes)
+    other.load(tmp_path / "replay.npz")
+    for step in log[steps:]:
+        drawn = []
+        for each in (buffer, other):
+            np.random.seed(0)
+            drawn.append(each.sample(16))
+            each.update_priorities(drawn[-1].indices, np.linspace(0.1, 4, 16))
+            each.add(*step.arguments())
+        for one, two in zip(*drawn, strict=True):
+            pairs = [(one[key], two[key]) for key in one] if isinstance(one, dict) else [(one, two)]
+            assert all(np.array_equal(a, b) for a, b in pairs)
+
+
 def test_an_eighth_of_the_memory() -> None:
     buffer = PrioritizedReplayBuffer(1000, Box(0, 255, (4, 84, 84), np.uint8), Discrete(4), "cpu", 4)
     assert buffer.bytes_per_transition() * 100_000 / 1e9 == pytest.approx(0.71, abs=0.01)
