@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import Annotated, Any
 
+from gymnasium.spaces import Space
 from pydantic import Field
 from sb3_contrib import QRDQN
 from stable_baselines3 import A2C, DQN, PPO
@@ -18,11 +19,10 @@ from stable_baselines3.common.buffers import (
 )
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.vec_env import VecEnv, VecNormalize
-from stable_baselines3.common.vec_env import unwrap_vec_wrapper as unwrap
 
 from pretrainrl.cards import ENCODERS, Card
 from pretrainrl.errors import InputError, UnknownNameError
+from pretrainrl.integrations.gymnasium.feature_space import FeatureSpace
 from pretrainrl.integrations.hub.plain import to_plain
 from pretrainrl.integrations.rl_zoo import policies
 from pretrainrl.integrations.sb3 import (
@@ -30,13 +30,12 @@ from pretrainrl.integrations.sb3 import (
     PretrainedExtractor,
     PrioritizedReplayBuffer,
     Rainbow,
-    VecEncodeObservation,
 )
 
 ALGORITHMS: dict[str, type[BaseAlgorithm]] = {"a2c": A2C, "dqn": DQN, "ppo": PPO, "qrdqn": QRDQN, "rainbow": Rainbow}
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
-_ELSEWHERE = {"policy", "env", "device", "policy_kwargs", "replay_buffer_class", "replay_buffer_kwargs"}
+_MADE = {"policy_kwargs", "replay_buffer_class", "replay_buffer_kwargs"}  # from what the agent has
 _OF_THE_RUN = {"tensorboard_log", "verbose", "seed", "stats_window_size", "_init_setup_model"}
 _IN_THE_POLICY = {"use_rms_prop", "rms_prop_eps"}  # A2C's, which it puts into policy_kwargs
 _CHOSEN_BUFFERS = (  # by the algorithm itself, from its other arguments
@@ -53,7 +52,7 @@ class Weights(Card):
 
 
 class ObservedEncoder(Card):
-    """The encoder of the `VecEncodeObservation` that the agent learned behind."""
+    """The encoder whose features the agent observes."""
 
     name: str
     sha256: Digest
@@ -81,8 +80,9 @@ def describe(agent: BaseAlgorithm) -> dict[str, Any]:
     """Return what `Description` says of the agent; the environment's id and the weights are the caller's to add.
 
     Raises:
-        InputError: when the agent is of another algorithm or has an argument that only a pickle can hold, when nobody else
-            could find its encoder, or when it does not know its environment.
+        InputError: when the agent is of another algorithm, has an argument that only a pickle can hold or normalised
+            observations, or when nobody else could find its encoder.
+        UnknownNameError: when its encoder is not registered.
     """
     name = next((name for name, algorithm in ALGORITHMS.items() if type(agent) is algorithm), None)
     if name is None:
@@ -90,6 +90,9 @@ def describe(agent: BaseAlgorithm) -> dict[str, Any]:
     policy = next((alias for alias, cls in policy_classes(type(agent)).items() if type(agent.policy) is cls), None)
     if policy is None:
         raise InputError(f"its policy is a {type(agent.policy).__name__}, a class that only a pickle can name")
+    normalize = agent.get_vec_normalize_env()
+    if normalize is not None and normalize.norm_obs:
+        raise InputError("its observations are normalised by VecNormalize, whose statistics are not a part of it")
     rate = getattr(agent, "exploration_rate", None)
     return {
         "algorithm": name,
@@ -97,7 +100,7 @@ def describe(agent: BaseAlgorithm) -> dict[str, Any]:
         "observation_space": str(agent.observation_space),
         "action_space": str(agent.action_space),
         "arguments": _arguments(agent, policy),
-        "observed_encoder": observed_encoder(agent.get_env()),
+        "observed_encoder": observed_encoder(agent.observation_space),
         "num_timesteps": agent.num_timesteps,
         "exploration_rate": None if rate is None else float(rate),
     }
@@ -110,19 +113,14 @@ def policy_classes(algorithm: type[BaseAlgorithm]) -> dict[str, type[BasePolicy]
     return {**algorithm.policy_aliases, **{cls.__name__: cls for cls in encoder_policies if issubclass(cls, base)}}
 
 
-def observed_encoder(env: VecEnv | None) -> dict[str, str] | None:
-    """Name and digest of the encoder in front of the agent, if there is one.
+def observed_encoder(space: Space[Any]) -> dict[str, str] | None:
+    """Name and digest of the encoder whose features are observed, if they are."""
+    return {"name": space.encoder, "sha256": space.sha256} if isinstance(space, FeatureSpace) else None
 
-    Raises:
-        InputError: without an environment, and for one whose observations are normalised.
-    """
-    if env is None:
-        raise InputError("it has no environment to tell what it observes; give it one with set_env")
-    normalize = unwrap(env, VecNormalize)
-    if normalize is not None and normalize.norm_obs:
-        raise InputError("its observations are normalised by VecNormalize, whose statistics are not a part of it")
-    wrapper = unwrap(env, VecEncodeObservation)
-    return None if wrapper is None else {"name": wrapper.encoder.name, "sha256": wrapper.encoder.sha256}
+
+def argument_names(algorithm: type[BaseAlgorithm]) -> set[str]:
+    """Arguments of the algorithm's constructor that make the agent what it is, rather than where and how it runs."""
+    return inspect.signature(algorithm.__init__).parameters.keys() - {"self", "policy", "env", "device"} - _OF_THE_RUN
 
 
 def encoder_arguments(policy: str, policy_kwargs: dict[str, Any]) -> dict[str, Any] | None:
@@ -152,7 +150,7 @@ def check_encoder_source(arguments: dict[str, Any]) -> None:
 
 
 def _arguments(agent: BaseAlgorithm, policy: str) -> dict[str, Any]:
-    names = inspect.signature(type(agent).__init__).parameters.keys() - {"self"} - _ELSEWHERE - _OF_THE_RUN - _IN_THE_POLICY
+    names = argument_names(type(agent)) - _MADE - _IN_THE_POLICY
     arguments = {name: getattr(agent, name) for name in sorted(names)}
     if arguments.get("rollout_buffer_class") in _CHOSEN_BUFFERS:
         arguments["rollout_buffer_class"] = None

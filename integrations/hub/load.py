@@ -15,6 +15,7 @@ from pretrainrl.errors import CardError, InputError, PretrainRLError, UnknownNam
 from pretrainrl.integrations.hub.description import (
     ALGORITHMS,
     Description,
+    argument_names,
     check_encoder_source,
     encoder_arguments,
     observed_encoder,
@@ -77,6 +78,8 @@ def _fetch(repo_id: str, file: str, revision: str | None, token: str | None) -> 
     try:
         return Path(hub.HfApi(token=token).hf_hub_download(repo_id, file, repo_type="model", revision=revision))
     except errors.EntryNotFoundError as error:
+        if isinstance(error, errors.LocalEntryNotFoundError):
+            raise WeightsError(f"{repo_id} cannot be reached, and {file} was not fetched before") from error
         if file != DESCRIPTION:
             raise WeightsError(f"{repo_id} has no {file}, which its {DESCRIPTION} names; push the agent again") from error
         raise InputError(
@@ -107,6 +110,8 @@ def _build(
     policies = policy_classes(algorithm)
     if description.policy not in policies:
         raise UnknownNameError.of(f"policy of {description.algorithm}", description.policy, policies)
+    if others := description.arguments.keys() - argument_names(algorithm):
+        raise CardError(f"{where} has arguments that are not {algorithm.__name__}'s: {', '.join(sorted(others))}")
     arguments = from_plain(description.arguments)
     _check_arguments(description, arguments, where)
     games = _wrapped(algorithm, env)
@@ -115,7 +120,7 @@ def _build(
         return algorithm(policies[description.policy], games, **{**arguments, **given}, device=device)
     except PretrainRLError:
         raise
-    except (AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AssertionError, AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise InputError(f"{where} and {given or 'no further arguments'} are no {algorithm.__name__}: {error}") from error
 
 
@@ -145,9 +150,9 @@ def _check_environment(description: Description, env: VecEnv) -> None:
     Raises:
         InputError: when it does not, naming both.
     """
-    here, there = observed_encoder(env), description.observed_encoder
+    here, there = observed_encoder(env.observation_space), description.observed_encoder
     if there is not None and (here is None or here["sha256"] != there.sha256):
-        given = "frames" if here is None else f"{here['name']!r} with sha256 {here['sha256'][:12]}..."
+        given = "no features" if here is None else f"{here['name']!r} with sha256 {here['sha256'][:12]}..."
         raise InputError(
             f"the agent observes features of encoder {there.name!r} with sha256 {there.sha256[:12]}..., but the environment "
             f"gives {given}; wrap it in VecEncodeObservation(env, {there.name!r}, ...)"

@@ -38,7 +38,7 @@ def push_to_hub(
     a page with the metadata that the hub's leaderboards read.
 
     Args:
-        agent: of A2C, DQN, PPO, QR-DQN or Rainbow, with its environment.
+        agent: of A2C, DQN, PPO, QR-DQN or Rainbow.
         repo_id: `<organisation>/<name>`, or the organisation alone for the name `<algo>-<env>`.
         env_id: Gymnasium's id of the environment.
         mean_reward: mean return of evaluated episodes, as `evaluate_policy` returns it.

@@ -2,7 +2,6 @@
 
 import json
 import pickle
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from safetensors.torch import load_file
 from sb3_agents import same, small, weights
 from stable_baselines3.common.utils import LinearSchedule
 
-from pretrainrl.errors import InputError, WeightsError
+from pretrainrl.errors import InputError, MissingExtraError, WeightsError
 from pretrainrl.integrations.hub import agent_name, load_from_hub, push_to_hub
 from pretrainrl.integrations.hub.plain import from_plain, to_plain
 from pretrainrl.integrations.sb3 import Rainbow
@@ -159,16 +158,8 @@ def test_values_that_json_does_not_have(value: Any) -> None:
         to_plain(value, "value")
 
 
-def test_without_the_hubs_client() -> None:
-    script = """
-import sys
-sys.modules["huggingface_hub"] = None
-from pretrainrl.errors import MissingExtraError
-from pretrainrl.integrations.hub import load_from_hub
-try:
-    load_from_hub("someone/agent", "CartPole-v1")
-except MissingExtraError as error:
-    print(error)
-"""
-    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert 'pip install "pretrainrl[hub]"' in run.stdout, run.stderr
+def test_without_the_hubs_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    for call in (lambda: load_from_hub(CARTPOLE, cartpole()), lambda: push_to_hub(rainbow(), "someone", "CartPole-v1")):
+        with pytest.raises(MissingExtraError, match=r'huggingface_hub is not installed; run: pip install "pretrainrl\[hub\]"'):
+            call()

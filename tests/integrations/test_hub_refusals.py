@@ -3,11 +3,13 @@
 import zipfile
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
 from fake_hub import FakeHub
 from hub_agents import AGENTS, BY_NAME, CARTPOLE, OFF, PONG, cartpole, description, maps, pixels, rainbow, rewrite
+from huggingface_hub.errors import LocalEntryNotFoundError
 from sb3_agents import CHANNEL_FIRST, RandomFrames, other_weights, small
 from stable_baselines3 import DQN, SAC
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -50,8 +52,6 @@ class OwnPolicy(DQNEncoderPolicy):
 def refused(tmp_path: Path) -> dict[str, tuple[BaseAlgorithm, str]]:
     continuous = DummyVecEnv([lambda: RandomFrames(CHANNEL_FIRST, continuous=True)])
     local = small(weights=other_weights(tmp_path))
-    without = rainbow()
-    without.env = None
     return {
         "algorithm": (
             SAC("CnnPolicy", continuous, policy_kwargs=small(), **OFF),
@@ -60,12 +60,11 @@ def refused(tmp_path: Path) -> dict[str, tuple[BaseAlgorithm, str]]:
         "policy": (DQN(OwnPolicy, pixels(), policy_kwargs=BY_NAME, **OFF), "its policy is a OwnPolicy"),
         "class": (rainbow(policy_kwargs={"activation_fn": torch.nn.Hardtanh}), r"policy_kwargs\['activation_fn'\] is <class"),
         "file": (Rainbow("CnnPolicy", pixels(), policy_kwargs=local, **OFF), "others do not have; upload it"),
-        "environment": (without, "no environment .* set_env"),
         "statistics": (rainbow(VecNormalize(cartpole())), "normalised by VecNormalize"),
     }
 
 
-@pytest.mark.parametrize("why", ["algorithm", "policy", "class", "file", "environment", "statistics"])
+@pytest.mark.parametrize("why", ["algorithm", "policy", "class", "file", "statistics"])
 def test_what_cannot_be_described(hub: FakeHub, tmp_path: Path, why: str) -> None:
     agent, message = refused(tmp_path)[why]
     with pytest.raises(InputError, match=message):
@@ -82,7 +81,7 @@ def test_bad_names_and_scores(hub: FakeHub) -> None:
 
 
 def test_a_push_that_fails(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub, "upload_folder", lambda **_: (_ for _ in ()).throw(ConnectionError("the line is dead")))
+    monkeypatch.setattr(hub, "upload_folder", Mock(side_effect=ConnectionError("the line is dead")))
     with pytest.raises(WeightsError, match=f"was not pushed to {CARTPOLE} .*the line is dead"):
         push_to_hub(rainbow(), "someone", "CartPole-v1")
 
@@ -107,6 +106,16 @@ def test_damaged_and_missing_files(hub: FakeHub) -> None:
         load_from_hub("someone", cartpole())
 
 
+def test_without_a_connection(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    for error, message in (
+        (LocalEntryNotFoundError("no network"), r"cannot be reached, and agent\.json was not fetched before"),
+        (ConnectionError("the line is dead"), r"agent\.json was not fetched from .*the line is dead"),
+    ):
+        monkeypatch.setattr(hub, "hf_hub_download", Mock(side_effect=error))
+        with pytest.raises(WeightsError, match=message):
+            load_from_hub(CARTPOLE, cartpole())
+
+
 def test_weights_of_another_shape(hub: FakeHub) -> None:
     push_to_hub(rainbow(policy_kwargs={"net_arch": [8]}), "someone", "CartPole-v1")
     table = description(hub)
@@ -125,7 +134,9 @@ WRONG: dict[str, tuple[dict[str, Any], type[PretrainRLError], str]] = {
         "stands for nothing that is known here",
     ),
     "no arguments": ({"arguments": {}}, CardError, "no policy_kwargs"),
-    "argument": ({"arguments": {"policy_kwargs": {}, "gama": 1}}, InputError, "are no Rainbow: .*gama"),
+    "argument": ({"arguments": {"policy_kwargs": {}, "gama": 1}}, CardError, "that are not Rainbow's: gama"),
+    "path": ({"arguments": {"policy_kwargs": {}, "tensorboard_log": "/tmp"}}, CardError, "not Rainbow's: tensorboard_log"),
+    "value": ({"arguments": {"policy_kwargs": {}, "gamma": "x"}}, InputError, "are no Rainbow: "),
     "missing": ({"weights": {"file": "a.safetensors"}}, CardError, r"weights\.sha256"),
     "file": ({"weights": {"file": "../a.safetensors", "sha256": "0" * 64}}, CardError, r"weights\.file"),
     "unnamed encoder": (
@@ -172,7 +183,7 @@ def test_another_encoder_of_that_name(hub: FakeHub, kind: str) -> None:
 def test_environments_that_do_not_fit(hub: FakeHub, tmp_path: Path) -> None:
     push_to_hub(AGENTS["rainbow, maps"][1](maps()), "someone/maps", PONG)
     with pytest.raises(
-        InputError, match=r"features of encoder 'random\.nature' .* gives frames; wrap it in VecEncodeObservation"
+        InputError, match=r"features of encoder 'random\.nature' .* gives no features; wrap it in VecEncodeObservation"
     ):
         load_from_hub("someone/maps", pixels())
     with pytest.raises(InputError, match=r"features of encoder 'random\.nature' .* gives 'random\.nature' with sha256"):

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,9 +15,11 @@ from sb3_contrib import QRDQN
 from stable_baselines3 import DQN
 from stable_baselines3.common.monitor import load_results
 
+from pretrainrl import make_encoder
 from pretrainrl.errors import UnknownNameError
+from pretrainrl.integrations.hub.description import describe
 from pretrainrl.integrations.rl_zoo import policies
-from pretrainrl.integrations.rl_zoo.scripts import with_settings
+from pretrainrl.integrations.rl_zoo.scripts import run, with_settings
 from pretrainrl.integrations.rl_zoo.settings import frozen
 from pretrainrl.integrations.sb3 import NeckExtractor, Rainbow
 from pretrainrl.integrations.sb3.rainbow import CnnPolicy
@@ -45,18 +48,7 @@ atari:
   buffer_size: 60
   learning_starts: 20
 """
-WRAPPED = """
-atari:
-  policy: MlpPolicy
-  env_wrapper: stable_baselines3.common.atari_wrappers.AtariWrapper
-  vec_env_wrapper:
-    - stable_baselines3.common.vec_env.VecFrameStack: {n_stack: 4}
-    - pretrainrl.integrations.sb3.VecEncodeObservation: {encoder: random.nature, features: map}
-  n_timesteps: 40
-  buffer_size: 60
-  learning_starts: 20
-"""
-STRING, MAPPING = "\"dict(encoder='random.nature', features_dim=16)\"", "{encoder: random.nature, neck: spatial_mlp}"
+IN_DOCS = re.findall(r"```yaml\n(.*?)```", (Path(__file__).parents[2] / "docs" / "rl-zoo.md").read_text(), re.DOTALL)
 
 
 def words(options: dict[str, Any]) -> list[str]:
@@ -90,9 +82,9 @@ def python(script: str, folder: Path, *arguments: str) -> str:
 def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which the zoo has trained and played."""
     folder = tmp_path_factory.mktemp("zoo")
-    for name, text in (("string", STRING), ("mapping", MAPPING)):
-        (folder / f"{name}.yml").write_text(YAML.format(policy_kwargs=text))
-    (folder / "wrapped.yml").write_text(WRAPPED)
+    string = YAML.format(policy_kwargs="\"dict(encoder='random.nature', features_dim=16)\"")
+    for name, text in zip(("string", "inside", "in_front"), (string, *IN_DOCS), strict=True):
+        (folder / f"{name}.yml").write_text(text)
     small = ["learning_starts:20", "buffer_size:60"]
     search = [*words({"n_trials": 1, "n_evaluations": 1}), "-optimize", "--no-optim-plots"]
     commands = [
@@ -100,7 +92,8 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
         enjoy("CartPole-v1", 100),
         [*train("rainbow", OURS, "CartPole-v1", logs="search", n=200), *search],
         train("rainbow", OURS, params=[*small, "policy_kwargs:{'net_arch':[8]}"]),
-        *(train("dqn", conf_file=f"{name}.yml", logs=name) for name in ("string", "mapping", "wrapped")),
+        *(train("dqn", conf_file=f"{name}.yml", logs=name, params=small) for name in ("string", "inside")),
+        train("qrdqn", conf_file="in_front.yml", logs="in_front", params=small),
         train("rainbow", OURS, conf_file=f"{OURS}.frozen_rainbow", params=small),
         enjoy(),
         *(train(algo, conf_file=f"{OURS}.frozen_{algo}", params=small) for algo in ("dqn", "qrdqn")),
@@ -151,12 +144,14 @@ def test_rainbow_on_atari_is_the_zoos_atari(here: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("logs", "neck", "width"), [("string", "mlp", 16), ("mapping", "spatial_mlp", 512)])
-def test_yaml_names_an_encoder(here: Path, logs: str, neck: str, width: int) -> None:
+@pytest.mark.parametrize(
+    ("logs", "encoder", "neck", "width"), [("string", "random.nature", "mlp", 16), ("inside", "siammae", "spatial_mlp", 512)]
+)
+def test_yaml_names_an_encoder(here: Path, logs: str, encoder: str, neck: str, width: int) -> None:
     path = run_of(here, logs, "dqn") / f"{PONG}.zip"
     agent = DQN.load(path, device="cpu")
     assert type(agent.policy) is policies.DQNEncoderPolicy
-    assert agent.policy.encoder_arguments["encoder"] == "random.nature"
+    assert agent.policy.encoder_arguments["encoder"] == encoder
     assert (agent.policy.encoder_arguments["neck"], agent.q_net.features_extractor.features_dim) == (neck, width)
     assert agent.policy.net_arch == []
     assert len(np.load(path.with_name("evaluations.npz"))["timesteps"]) == 2
@@ -164,8 +159,10 @@ def test_yaml_names_an_encoder(here: Path, logs: str, neck: str, width: int) -> 
 
 @pytest.mark.slow
 def test_yaml_wraps_in_an_encoder(here: Path) -> None:
-    agent = DQN.load(run_of(here, "wrapped", "dqn") / f"{PONG}.zip", device="cpu")
-    assert agent.observation_space.shape == (64, 7, 7)
+    agent = QRDQN.load(run_of(here, "in_front", "qrdqn") / f"{PONG}.zip", device="cpu")
+    assert agent.observation_space.encoder == make_encoder("siammae").name
+    assert isinstance(agent.quantile_net.features_extractor, NeckExtractor)
+    assert describe(agent)["observed_encoder"]["sha256"] == make_encoder("siammae").sha256, "it can be pushed to the hub"
 
 
 @pytest.mark.slow
@@ -233,19 +230,12 @@ def test_bad_input_is_one_line(tmp_path: Path) -> None:
     assert result.stderr.splitlines()[-1].startswith("error: unknown encoder 'siamme'; did you mean 'siammae'"), result.stderr
 
 
-def test_without_the_zoo(tmp_path: Path) -> None:
-    script = """
-import sys
-sys.modules["rl_zoo3"] = None
-from pretrainrl.integrations.rl_zoo.scripts import run
-try:
-    run("train")
-except SystemExit as end:
-    print(end.code)
-"""
-    result = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)
-    assert result.stdout == "2\n", result.stderr
-    assert 'pip install "pretrainrl[zoo]"' in result.stderr
+def test_without_the_zoo(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setitem(sys.modules, "rl_zoo3", None)
+    with pytest.raises(SystemExit) as end:
+        run("train")
+    assert end.value.code == 2
+    assert capsys.readouterr().err == 'error: rl_zoo3 is not installed; run: pip install "pretrainrl[zoo]"\n'
 
 
 def test_settings_name_their_algorithm() -> None:
