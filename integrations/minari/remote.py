@@ -19,7 +19,7 @@ from pretrainrl.integrations.minari.check import check_dataset
 from pretrainrl.integrations.minari.ids import check_id, datasets_root
 from pretrainrl.integrations.minari.publishing import create_namespaces, exists_error, move
 from pretrainrl.optional import require
-from pretrainrl.paths import writable_folder
+from pretrainrl.paths import environment_variables, writable_folder
 from pretrainrl.scratch import scratch_folder
 from pretrainrl.weights import file_sha256
 
@@ -47,7 +47,7 @@ def upload_dataset(name: str, *, remote: str | None = None, token: str | None = 
     summary = check_dataset(name)
     folder = datasets_root() / name
     create_namespaces(namespace)
-    with _environment(MINARI_REMOTE=remote), _hub_errors(f"{name} was not uploaded to {remote}"):
+    with environment_variables(MINARI_REMOTE=remote), _hub_errors(f"{name} was not uploaded to {remote}"):
         if name in minari.list_remote_datasets(prefix=name):
             raise DatasetError(f"{name} is in {remote} already, and what is published stays as it is; take another version")
         try:
@@ -91,7 +91,7 @@ def download_dataset(name: str, *, remote: str | None = None) -> minari.MinariDa
     writable_folder(root)
     with scratch_folder(root, ".download-") as scratch:
         with (
-            _environment(MINARI_REMOTE=remote, MINARI_DATASETS_PATH=str(scratch)),
+            environment_variables(MINARI_REMOTE=remote, MINARI_DATASETS_PATH=str(scratch)),
             _hub_errors(f"{name} was not downloaded from {remote}"),
         ):
             there = list(get_cloud_storage().list_datasets(prefix=namespace))
@@ -132,21 +132,6 @@ def _verify(folder: Path) -> None:
         digest, _, name = line.partition("  ")
         if not (folder / name).is_file() or file_sha256(folder / name) != digest:
             raise DatasetError(f"{name} is not what was uploaded; try again")
-
-
-@contextmanager
-def _environment(**values: str) -> Iterator[None]:
-    """Set environment variables for a while: Minari's only way to a remote that works with namespaces."""
-    before = {key: os.environ.get(key) for key in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for key, value in before.items():
-            if value is None:
-                del os.environ[key]
-            else:
-                os.environ[key] = value
 
 
 @contextmanager

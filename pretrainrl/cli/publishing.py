@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from pretrainrl.errors import DatasetError
+from pretrainrl.paths import environment_variables
 
 
 def is_done(name: str, key: str, settings: Mapping[str, Any], resume: bool) -> bool:
@@ -32,16 +32,6 @@ def is_done(name: str, key: str, settings: Mapping[str, Any], resume: bool) -> b
     return True
 
 
-@contextmanager
-def root_of_datasets(out: Path | None) -> Iterator[None]:
-    """Make `out` the root of Minari's datasets for a while."""
-    before = os.environ.get("MINARI_DATASETS_PATH")
-    if out is not None:
-        os.environ["MINARI_DATASETS_PATH"] = str(out)
-    try:
-        yield
-    finally:
-        if before is not None:
-            os.environ["MINARI_DATASETS_PATH"] = before
-        elif out is not None:
-            del os.environ["MINARI_DATASETS_PATH"]
+def root_of_datasets(out: Path | None) -> AbstractContextManager[None]:
+    """Make `out` the root of Minari's datasets for a while, if it is given."""
+    return nullcontext() if out is None else environment_variables(MINARI_DATASETS_PATH=str(out))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import platform
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -15,17 +14,15 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torchvision.io import decode_image, encode_png
+from torchvision.io import decode_image
 
 from pretrainrl.cards import OBJECTIVES, EncoderCard
 from pretrainrl.data.sampler import WindowSampler
 from pretrainrl.demo.agent import QRDQN_SETTINGS, Agent
 from pretrainrl.demo.curves import Chart, Line, line_chart, smooth
 from pretrainrl.demo.steps import OBJECTIVE, RAW_FRAME_BYTES, Collected, loss_curve
-from pretrainrl.games import find_game
 from pretrainrl.integrations.minari import cache_datasets
-from pretrainrl.optional import require
-from pretrainrl.paths import atomic_path
+from pretrainrl.pages import data_uri, write_html
 from pretrainrl.pretraining.loop import FIGURE_WINDOWS
 from pretrainrl.registry import import_target
 
@@ -57,19 +54,8 @@ class Measured:
 
 def write_page(out: Path, measured: Measured) -> Path:
     """Write `out/index.html` from what was measured and from the run folder `out/encoder`."""
-    jinja2 = require("jinja2", "plot")
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(number=_number, duration=_duration, title=_title, quoted=json.dumps, zip=zip)
-    page = environment.get_template("template.html").render(_context(out, measured))
-    with atomic_path(out / "index.html") as temporary:
-        temporary.write_text(page, encoding="utf-8")
-    return out / "index.html"
+    filters: dict[str, Callable[..., Any]] = {"number": _number, "duration": _duration, "quoted": json.dumps, "zip": zip}
+    return write_html(out / "index.html", Path(__file__).with_name("template.html"), _context(out, measured), **filters)
 
 
 def _context(out: Path, measured: Measured) -> dict[str, Any]:
@@ -111,7 +97,7 @@ def _pictures(folder: Path, datasets: Sequence[str], seed: int) -> list[dict[str
     games = WindowSampler(cache, window, FIGURE_WINDOWS, seed=seed).batch(0).games.tolist()  # as the loop drew them
     tiles = _tiles(decode_image(str(folder / "figures" / "reconstruction.png")))
     rows = [
-        {"game": cache.games[game], "images": [_data_uri(tile) for tile in tiles[3 * number : 3 * number + 3]]}
+        {"game": cache.games[game], "images": [data_uri(tile) for tile in tiles[3 * number : 3 * number + 3]]}
         for number, game in enumerate(games)
     ]
     return [row for game in cache.games for row in [row for row in rows if row["game"] == game][:SHOWN_PER_GAME]]
@@ -122,11 +108,6 @@ def _tiles(figure: Tensor) -> list[Tensor]:
     _, height, width = figure.shape
     places = [(y, x) for y in range(PADDING, height, TILE + PADDING) for x in range(PADDING, width, TILE + PADDING)]
     return [figure[:1, y : y + TILE, x : x + TILE] for y, x in places]
-
-
-def _data_uri(image: Tensor) -> str:
-    png = bytes(encode_png(image.contiguous()).numpy())
-    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 
 def _learning_chart(measured: Measured) -> Chart:
@@ -164,11 +145,6 @@ def _verdict(measured: Measured) -> str:
         f"The agent on {ahead} features is ahead by {abs(pretrained - untrained):.1f} points a game. With one run of each, "
         "that is an observation and not a result."
     )
-
-
-def _title(slug: str) -> str:
-    """`mspacman` -> `Ms Pacman`."""
-    return find_game(slug).rom.replace("_", " ").title()
 
 
 def _number(value: float, digits: int = 0) -> str:

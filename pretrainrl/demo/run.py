@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from threading import Event
 from typing import TypeVar
@@ -19,7 +17,7 @@ from pretrainrl.demo.steps import ENCODER, FAST, FULL, Collected, Size, collect,
 from pretrainrl.errors import CardError, InputError
 from pretrainrl.games import find_game
 from pretrainrl.optional import require
-from pretrainrl.paths import writable_folder
+from pretrainrl.paths import environment_variables, writable_folder
 from pretrainrl.pretraining.interrupt import InterruptedRunError, stop_requests
 from pretrainrl.progress import progress_bar
 
@@ -61,7 +59,8 @@ def run_demo(games: Sequence[str], out: Path, *, fast: bool = False, seed: int =
     out = out.expanduser().resolve()
     settings = Settings(games=(slugs[0], slugs[1]), fast=fast, seed=seed)
     _open(out, settings, resume)
-    with _own_folders(out), stop_requests() as stop:
+    own = environment_variables(MINARI_DATASETS_PATH=str(out / "datasets"), PRETRAINRL_HOME=str(out / "cache"))
+    with own, stop_requests() as stop:
         try:
             return _Demo(out, settings, stop).run()
         except (InterruptedRunError, KeyboardInterrupt) as error:
@@ -142,19 +141,3 @@ def _open(out: Path, settings: Settings, resume: bool) -> None:
         return
     writable_folder(out)
     settings.write(path)
-
-
-@contextmanager
-def _own_folders(out: Path) -> Iterator[None]:
-    """Keep datasets and caches under `out` for a while, and leave the user's own alone."""
-    own = {"MINARI_DATASETS_PATH": str(out / "datasets"), "PRETRAINRL_HOME": str(out / "cache")}
-    before = {name: os.environ.get(name) for name in own}
-    os.environ.update(own)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value

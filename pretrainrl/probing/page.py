@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import math
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -12,12 +11,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchvision.io import encode_png
 
 from pretrainrl.data.episode import FRAME_SHAPE
-from pretrainrl.games import find_game
-from pretrainrl.optional import require
-from pretrainrl.paths import atomic_path
+from pretrainrl.pages import data_uri, write_html
 from pretrainrl.probing.measure import Probe
 from pretrainrl.probing.report import rows
 
@@ -42,19 +38,7 @@ def write_page(out: Path, probes: Sequence[Probe], pictures: Tensor | None, note
         MissingExtraError: when the extra `plot` is not installed.
         InputError: when the folder cannot be written to.
     """
-    jinja2 = require("jinja2", "plot")
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(title=_title)
-    page = environment.get_template("template.html").render(_context(probes, pictures, note))
-    with atomic_path(out / "index.html") as temporary:
-        temporary.write_text(page, encoding="utf-8")
-    return out / "index.html"
+    return write_html(out / "index.html", Path(__file__).with_name("template.html"), _context(probes, pictures, note))
 
 
 def _context(probes: Sequence[Probe], pictures: Tensor | None, note: str) -> dict[str, Any]:
@@ -78,7 +62,7 @@ def _context(probes: Sequence[Probe], pictures: Tensor | None, note: str) -> dic
         "side": SIDE,
         "clouds": [(probe, style, _points(probe)) for probe, style in styled],
         "energy": _energy(probes),
-        "pictures": [] if pictures is None else [list(map(_data_uri, row.mul(255).byte().unsqueeze(1))) for row in pictures],
+        "pictures": [] if pictures is None else [list(map(data_uri, row.mul(255).byte().unsqueeze(1))) for row in pictures],
         "note": note,
         "version": version("pretrainrl"),
     }
@@ -121,7 +105,7 @@ def _energy(probes: Sequence[Probe]) -> list[dict[str, Any]]:
     return [
         {
             "game": first.games[number // each].game,
-            "images": [_data_uri(frame[None]), *(_data_uri(images[number]) for images in glowing)],
+            "images": [data_uri(frame[None]), *(data_uri(images[number]) for images in glowing)],
         }
         for number, frame in enumerate(first.views.frames)
     ]
@@ -134,14 +118,3 @@ def _glow(frames: Tensor, energy: Tensor) -> Tensor:
     level = F.interpolate(level[:, None], FRAME_SHAPE, mode="bilinear", align_corners=False)
     grey, colour = frames[:, None] / 255 * 0.6, torch.tensor(GLOW)[:, None, None]
     return ((grey + (1 - grey) * level * colour * 0.9).clamp(0, 1) * 255).byte()
-
-
-def _data_uri(image: Tensor) -> str:
-    """A (1 or 3, 84, 84) uint8 image."""
-    png = bytes(encode_png(image.contiguous()).numpy())
-    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
-
-
-def _title(slug: str) -> str:
-    """`mspacman` -> `Ms Pacman`."""
-    return find_game(slug).rom.replace("_", " ").title()
