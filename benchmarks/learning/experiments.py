@@ -87,7 +87,6 @@ def atari(game: str, n_envs: int, seed: int, evaluate: bool) -> VecEnv:
         game,
         n_envs,
         seed=seed,
-        action_repeat_probability=0.0,
         terminal_on_life_loss=not evaluate,
         clip_reward=not evaluate,
         max_episode_steps=5_000 if evaluate else 27_000,  # a greedy beginner may do nothing for ever
@@ -157,15 +156,11 @@ def _components() -> dict[str, Agent]:
 def _features() -> dict[str, Agent]:
     """Rainbow as the study sets it, on frames that are augmented and encoded in every update, and on features kept in replay.
 
-    But half an update a step rather than two, because encoding in every update takes so long, and what little learning needs.
+    But there is one update for four steps rather than two a step, because encoding in every update takes so long; hence the
+    settings for short learning.
     """
     encoder = "siammae"
-    study: Settings = {
-        **Rainbow.atari_pb(9_000, 8),
-        "gradient_steps": 4,
-        "learning_starts": 1_000,
-        "exploration_fraction": 0.3,
-    }
+    study: Settings = {**Rainbow.atari_pb(8_000, 8), **SHORT, **QUANTILES, "gradient_steps": 2, "tau": 0.02}
     frames: Settings = {**study, "policy_kwargs": policy_kwargs(encoder, neck="spatial_mlp", dtype="auto")}
     maps: Settings = {**study, "buffer_size": 10_000, "policy_kwargs": neck_policy_kwargs()}
     encode = partial(VecEncodeObservation, encoder=encoder)
@@ -178,16 +173,16 @@ def _features() -> dict[str, Agent]:
     }
 
 
-GAMES = {"roadrunner": "Road Runner", "mspacman": "Ms. Pac-Man", "krull": "Krull"}
+GAMES = {"freeway": "Freeway", "mspacman": "Ms. Pac-Man", "krull": "Krull"}
 
 EXPERIMENTS = {
     "cartpole": Experiment("CartPole-v1", cartpole, _components(), steps=20_480, evaluate_every=2_560, n_envs=1),
     **{
         game: Experiment(GAMES[game], partial(atari, game), _atari_agents(), steps=12_000, evaluate_every=3_000)
-        for game in ("roadrunner", "mspacman")
+        for game in ("freeway", "mspacman")
     },
     **{
-        f"features_{game}": Experiment(title, partial(atari, game), _features(), steps=9_000, evaluate_every=3_000)
+        f"features_{game}": Experiment(title, partial(atari, game), _features(), 8_000, evaluate_every=8_000, episodes=20)
         for game, title in GAMES.items()
     },
 }
