@@ -24,13 +24,8 @@ from pretrainrl.cards import ENCODERS, Card
 from pretrainrl.errors import InputError, UnknownNameError
 from pretrainrl.integrations.gymnasium.feature_space import FeatureSpace
 from pretrainrl.integrations.hub.plain import to_plain
-from pretrainrl.integrations.rl_zoo import policies
-from pretrainrl.integrations.sb3 import (
-    CompactReplayBuffer,
-    PretrainedExtractor,
-    PrioritizedReplayBuffer,
-    Rainbow,
-)
+from pretrainrl.integrations.rl_zoo.policies import ENCODER_POLICIES, EncoderPolicy
+from pretrainrl.integrations.sb3 import CompactReplayBuffer, PretrainedExtractor, PrioritizedReplayBuffer, Rainbow
 
 ALGORITHMS: dict[str, type[BaseAlgorithm]] = {"a2c": A2C, "dqn": DQN, "ppo": PPO, "qrdqn": QRDQN, "rainbow": Rainbow}
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -108,9 +103,8 @@ def describe(agent: BaseAlgorithm) -> dict[str, Any]:
 
 def policy_classes(algorithm: type[BaseAlgorithm]) -> dict[str, type[BasePolicy]]:
     """Policies by the names that descriptions use: Stable-Baselines3's own, and those that take an encoder's name."""
-    encoder_policies = policies.EncoderPolicy.__subclasses__()
     base = algorithm.policy_aliases["MlpPolicy"]
-    return {**algorithm.policy_aliases, **{cls.__name__: cls for cls in encoder_policies if issubclass(cls, base)}}
+    return {**algorithm.policy_aliases, **{name: cls for name, cls in ENCODER_POLICIES.items() if issubclass(cls, base)}}
 
 
 def observed_encoder(space: Space[Any]) -> dict[str, str] | None:
@@ -125,7 +119,7 @@ def argument_names(algorithm: type[BaseAlgorithm]) -> set[str]:
 
 def encoder_arguments(policy: str, policy_kwargs: dict[str, Any]) -> dict[str, Any] | None:
     """Where the agent's own encoder is named: in the policy's or the extractor's arguments, if it has one."""
-    if policy.endswith("EncoderPolicy"):
+    if policy in ENCODER_POLICIES:
         return policy_kwargs if policy_kwargs.get("encoder") is not None else None
     if policy_kwargs.get("features_extractor_class") is PretrainedExtractor:
         arguments: dict[str, Any] = policy_kwargs.get("features_extractor_kwargs", {})
@@ -134,7 +128,7 @@ def encoder_arguments(policy: str, policy_kwargs: dict[str, Any]) -> dict[str, A
 
 
 def check_encoder_source(arguments: dict[str, Any]) -> None:
-    """Check that an encoder is one that everybody finds, so that no file of this machine is read or named.
+    """Check that an encoder is one that everybody finds: no path of this machine is given away or, from a stranger, read.
 
     Raises:
         InputError: for weights that are a file.
@@ -180,7 +174,7 @@ def _policy_kwargs(agent: BaseAlgorithm, policy: str) -> dict[str, Any]:
     if extractor is None:
         return kwargs
     encoder = extractor.encoder_on(agent.device)
-    if isinstance(agent.policy, policies.EncoderPolicy):
+    if isinstance(agent.policy, EncoderPolicy):
         kwargs["sha256"] = encoder.sha256
     else:
         given = kwargs.get("features_extractor_kwargs", {})

@@ -119,3 +119,8 @@ class ActorCriticEncoderPolicy(EncoderPolicy, ActorCriticPolicy):
 
 class RainbowEncoderPolicy(EncoderPolicy, RainbowPolicy):
     """`EncoderPolicy` for Rainbow."""
+
+
+ENCODER_POLICIES: dict[str, type[EncoderPolicy]] = {
+    cls.__name__: cls for cls in (ActorCriticEncoderPolicy, DQNEncoderPolicy, QRDQNEncoderPolicy, RainbowEncoderPolicy)
+}

@@ -14,12 +14,11 @@ from sb3_agents import CHANNEL_FIRST, RandomFrames, other_weights, small
 from stable_baselines3 import DQN, SAC
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+from stable_baselines3.dqn.policies import DQNPolicy
 
 from pretrainrl.errors import CardError, InputError, PretrainRLError, UnknownNameError, WeightsError
 from pretrainrl.integrations.hub import load_from_hub, push_to_hub
-from pretrainrl.integrations.rl_zoo.policies import (
-    DQNEncoderPolicy,
-)
+from pretrainrl.integrations.rl_zoo.policies import EncoderPolicy
 from pretrainrl.integrations.sb3 import Rainbow
 
 
@@ -45,7 +44,7 @@ def test_what_takes_a_pickle_is_refused_unless_asked_for(hub: FakeHub) -> None:
         load_from_hub(CARTPOLE, cartpole())
 
 
-class OwnPolicy(DQNEncoderPolicy):
+class OwnPolicy(EncoderPolicy, DQNPolicy):
     """A class that nobody else has."""
 
 
