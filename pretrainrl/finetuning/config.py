@@ -88,9 +88,10 @@ class Config(Card):
         defaults = (EPOCHS, 10, 10) if cloning else (STEPS, 10_000, 25_000)
         given = (epochs if cloning else steps, eval_freq, checkpoint_every)
         length, freq, every = (default if value is None else value for value, default in zip(given, defaults, strict=True))
-        _check_at_least(1, n_envs=n_envs, eval_freq=freq, eval_episodes=eval_episodes, checkpoint_every=every)
-        _check_at_least(1, **{"epochs" if cloning else "steps": length})
-        _check_at_least(0, seed=seed)
+        _check_positive(n_envs=n_envs, eval_freq=freq, eval_episodes=eval_episodes, checkpoint_every=every)
+        _check_positive(**{"epochs" if cloning else "steps": length})
+        if not 0 <= seed < 2**32:
+            raise InputError(f"seed must be at least 0 and below 2**32, got {seed}")
         return cls(
             algorithm=algorithm,
             game=find_game(game).env_id,
@@ -153,7 +154,7 @@ def _check_absent(why: str, **arguments: object) -> None:
             raise InputError(f"{why}: {name} is not for it, got {value}")
 
 
-def _check_at_least(low: int, **numbers: int) -> None:
+def _check_positive(**numbers: int) -> None:
     for name, value in numbers.items():
-        if value < low:
-            raise InputError(f"{name} must be at least {low}, got {value}")
+        if value < 1:
+            raise InputError(f"{name} must be at least 1, got {value}")
