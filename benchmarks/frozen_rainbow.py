@@ -105,7 +105,7 @@ def main() -> None:
     agents = {"naive": make_naive(args.game), "map": make_ours(args.game, "map"), "pooled": make_ours(args.game, "pooled")}
     for agent in agents.values():
         agent.learn(WARM_UP)
-        agent.learn(2, reset_num_timesteps=False)
+        agent.learn(1, reset_num_timesteps=False)
     steps = {"naive": args.naive_steps, "map": args.steps, "pooled": args.steps}
     turns = [{name: steps_per_second(agent, steps[name]) for name, agent in agents.items()} for _ in range(args.turns)]
     speeds = {name: statistics.median(turn[name] for turn in turns) for name in agents}
