@@ -51,6 +51,7 @@ class Experiment:
         evaluate_every: as many steps.
         episodes: of an evaluation.
         n_envs: stepped together.
+        deterministic: whether agents are evaluated without exploration. RL Zoo does not do so on Atari.
     """
 
     title: str
@@ -60,6 +61,7 @@ class Experiment:
     evaluate_every: int
     episodes: int = 10
     n_envs: int = 8
+    deterministic: bool = False
 
 
 class SmallCNN(BaseFeaturesExtractor):
@@ -96,7 +98,7 @@ def atari(game: str, n_envs: int, seed: int, evaluate: bool) -> VecEnv:
 
 # Learning within thousands of updates: quickly, and with quantiles, with which Rainbow learned sooner than with fixed atoms.
 SHORT: Settings = {
-    "learning_rate": 3e-4,
+    "learning_rate": 2e-4,
     "learning_starts": 1_000,
     "batch_size": 32,
     "train_freq": 1,
@@ -113,7 +115,7 @@ def _atari_agents() -> dict[str, Agent]:
     replay: Settings = {**SHORT, "buffer_size": 50_000}
     # One step of the target for the four updates after each step of the environments.
     others: Settings = {**replay, "replay_buffer_class": CompactReplayBuffer, "tau": 1 - 0.98**4, "target_update_interval": 8}
-    rainbow: Settings = {**replay, **QUANTILES, "tau": 0.02, "policy_kwargs": network}
+    rainbow: Settings = {**replay, **QUANTILES, "n_steps": 5, "tau": 0.02, "policy_kwargs": network}
     return {
         "rainbow": Agent(Rainbow, "CnnPolicy", rainbow),
         "qrdqn": Agent(QRDQN, "CnnPolicy", {**others, "policy_kwargs": {**network, "n_quantiles": 51}}),
@@ -168,17 +170,16 @@ def _features() -> dict[str, Agent]:
         "map": Agent(Rainbow, "MlpPolicy", {**maps, "augment": False}, partial(encode, features="map")),
         "map_shifted": Agent(Rainbow, "MlpPolicy", maps, partial(encode, features="map")),
         "map_views": Agent(Rainbow, "MlpPolicy", maps, partial(encode, features="map", views=2)),
-        "pooled": Agent(Rainbow, "MlpPolicy", {**maps, "augment": False}, partial(encode, features="pooled")),
     }
 
 
-GAMES = {"freeway": "Freeway", "mspacman": "Ms. Pac-Man", "krull": "Krull"}
+GAMES = {"upndown": "Up'n Down", "assault": "Assault", "mspacman": "Ms. Pac-Man"}
 
 EXPERIMENTS = {
-    "cartpole": Experiment("CartPole-v1", cartpole, _components(), steps=20_480, evaluate_every=2_560, n_envs=1),
+    "cartpole": Experiment("CartPole-v1", cartpole, _components(), 15_360, evaluate_every=2_560, n_envs=1, deterministic=True),
     **{
-        game: Experiment(GAMES[game], partial(atari, game), _atari_agents(), steps=12_000, evaluate_every=3_000)
-        for game in ("freeway", "mspacman")
+        game: Experiment(GAMES[game], partial(atari, game), _atari_agents(), steps=20_000, evaluate_every=4_000)
+        for game in ("upndown", "assault")
     },
     **{
         f"features_{game}": Experiment(title, partial(atari, game), _features(), 8_000, evaluate_every=8_000, episodes=20)

@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "learning"
-STEPS = ("step", "score")
 
 
 def parse() -> argparse.Namespace:
@@ -43,7 +42,10 @@ def learn(experiment: str, agent: str, seed: int, out: Path, steps: int | None) 
     from stable_baselines3.common.callbacks import EvalCallback
     from stable_baselines3.common.utils import set_random_seed
 
+    from pretrainrl.heap import keep_freed_memory
+
     torch.set_num_threads(1)
+    keep_freed_memory()
     task, final = EXPERIMENTS[experiment], folder_of(out, experiment, agent, seed)
     chosen = task.agents[agent]
     set_random_seed(seed)
@@ -56,6 +58,7 @@ def learn(experiment: str, agent: str, seed: int, out: Path, steps: int | None) 
         n_eval_episodes=task.episodes,
         eval_freq=task.evaluate_every // task.n_envs,
         log_path=str(unfinished),
+        deterministic=task.deterministic,
         verbose=0,
     )
     chosen.algorithm(chosen.policy, env, seed=seed, device="cpu", **chosen.settings).learn(

@@ -20,6 +20,7 @@ from pretrainrl.data.windows import Batch
 from pretrainrl.device import resolve_device
 from pretrainrl.encoders import make_backbone
 from pretrainrl.errors import InputError
+from pretrainrl.heap import keep_freed_memory
 from pretrainrl.objectives import Objective, make_objective
 from pretrainrl.pretraining.config import Config
 from pretrainrl.pretraining.export import code_commit, export_card
@@ -66,6 +67,7 @@ def run(
     folder = RunFolder(out, config, resume=resume)
     if folder.finished:
         return out
+    keep_freed_memory()
     commit = code_commit()  # of what runs now: a clone may have moved on by the end
     fabric = _launch(config, device)
     cache = open_cache()
