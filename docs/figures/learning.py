@@ -18,8 +18,8 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 OUT = Path(__file__).resolve().parent.parent / "learning"
-CURVES = {"cartpole": "CartPole-v1", "roadrunner": "Road Runner", "mspacman": "Ms. Pac-Man"}
-FEATURES = {"roadrunner": "Road Runner", "mspacman": "Ms. Pac-Man", "krull": "Krull"}
+CURVES = {"cartpole": "CartPole-v1", "upndown": "Up'n Down", "assault": "Assault"}
+FEATURES = {"upndown": "Up'n Down", "assault": "Assault", "mspacman": "Ms. Pac-Man"}
 NAMES = {
     "rainbow": "Rainbow",
     "qrdqn": "QR-DQN",
@@ -30,11 +30,10 @@ NAMES = {
     "without_noisy": "without noise (ε-greedy)",
     "without_n_steps": "without n-step returns",
     "without_distributional": "without distributions",
-    "frames": "frames, shifted and of varying intensity",
+    "frames": "frames, augmented and encoded in every update",
     "map": "feature maps",
-    "map_shifted": "feature maps, shifted by a cell",
-    "map_views": "feature maps, two augmented views",
-    "pooled": "pooled features",
+    "map_shifted": "feature maps, shifted by up to a cell",
+    "map_views": "feature maps of two augmented views",
 }
 COLOURS = {"rainbow": "#4f5fc4", "qrdqn": "#b36b00", "dqn": "#6b7280"}
 
@@ -122,7 +121,7 @@ def all_tables() -> dict[str, str]:
         if agent not in ("qrdqn", "dqn")
     ]
     kept = {game: read(f"features_{game}") for game in FEATURES}
-    features = [[NAMES[agent], *(cell(kept[game][agent][1][:, -1]) for game in FEATURES)] for agent in kept["roadrunner"]]
+    features = [[NAMES[agent], *(cell(kept[game][agent][1][:, -1]) for game in FEATURES)] for agent in kept["upndown"]]
     return {
         "curves.md": table(["after learning", *CURVES.values()], final),
         "ablation.md": table(["CartPole-v1", "while learning", "after learning"], ablation),
