@@ -96,7 +96,7 @@ def atari(game: str, n_envs: int, seed: int, evaluate: bool) -> VecEnv:
     )
 
 
-# Learning within thousands of updates: quickly, and with quantiles, with which Rainbow learned sooner than with fixed atoms.
+# For learning within thousands of updates.
 SHORT: Settings = {
     "learning_rate": 2e-4,
     "learning_starts": 1_000,
@@ -106,6 +106,7 @@ SHORT: Settings = {
     "exploration_fraction": 0.3,
     "exploration_final_eps": 0.01,
 }
+# As QR-DQN, so that the rest is compared.
 QUANTILES: Settings = {"distributional": "quantile", "n_quantiles": 51}
 
 
