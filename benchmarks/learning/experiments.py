@@ -83,15 +83,15 @@ def cartpole(n_envs: int, seed: int, evaluate: bool) -> VecEnv:
     return make_vec_env("CartPole-v1", n_envs, seed=seed)
 
 
-def atari(game: str, n_envs: int, seed: int, evaluate: bool) -> VecEnv:
-    """One game; evaluations count whole games, without clipping."""
+def atari(game: str, n_envs: int, seed: int, evaluate: bool, longest: int = 5_000) -> VecEnv:
+    """One game; evaluations count whole games of at most `longest` steps, without clipping."""
     return AtariVecEnv(
         game,
         n_envs,
         seed=seed,
         terminal_on_life_loss=not evaluate,
         clip_reward=not evaluate,
-        max_episode_steps=5_000 if evaluate else 27_000,  # a greedy beginner may do nothing for ever
+        max_episode_steps=longest if evaluate else 27_000,  # a greedy beginner may do nothing for ever
         num_threads=1,
     )
 
@@ -162,7 +162,7 @@ def _features() -> dict[str, Agent]:
     settings for short learning.
     """
     encoder = "siammae"
-    study: Settings = {**Rainbow.atari_pb(8_000, 8), **SHORT, **QUANTILES, "gradient_steps": 2, "tau": 0.02}
+    study: Settings = {**Rainbow.atari_pb(6_000, 8), **SHORT, **QUANTILES, "gradient_steps": 2, "tau": 0.02}
     frames: Settings = {**study, "policy_kwargs": policy_kwargs(encoder, neck="spatial_mlp", dtype="auto")}
     maps: Settings = {**study, "buffer_size": 10_000, "policy_kwargs": neck_policy_kwargs()}
     encode = partial(VecEncodeObservation, encoder=encoder)
@@ -178,12 +178,10 @@ GAMES = {"upndown": "Up'n Down", "assault": "Assault", "mspacman": "Ms. Pac-Man"
 
 EXPERIMENTS = {
     "cartpole": Experiment("CartPole-v1", cartpole, _components(), 15_360, evaluate_every=2_560, n_envs=1, deterministic=True),
+    "upndown": Experiment(GAMES["upndown"], partial(atari, "upndown"), _atari_agents(), 20_000, evaluate_every=4_000),
+    "assault": Experiment(GAMES["assault"], partial(atari, "assault"), _atari_agents(), 12_000, evaluate_every=3_000),
     **{
-        game: Experiment(GAMES[game], partial(atari, game), _atari_agents(), steps=20_000, evaluate_every=4_000)
-        for game in ("upndown", "assault")
-    },
-    **{
-        f"features_{game}": Experiment(title, partial(atari, game), _features(), 8_000, evaluate_every=8_000, episodes=20)
+        f"features_{game}": Experiment(title, partial(atari, game, longest=2_000), _features(), 6_000, evaluate_every=6_000)
         for game, title in GAMES.items()
     },
 }

@@ -69,6 +69,17 @@ def test_a_trainable_encoder_is_not_shared(monkeypatch: pytest.MonkeyPatch) -> N
     assert not same(weights(agent.q_net.features_extractor.encoder), before)
 
 
+def test_a_loaded_optimizer_has_its_parameters_layout(tmp_path: Path) -> None:
+    """Fused Adam on a CPU pairs values by their place in memory."""
+    agent = Rainbow("CnnPolicy", RandomFrames(CHANNEL_FIRST), policy_kwargs=small(trainable=True), **SMALL).learn(24)
+    assert agent.policy.optimizer.defaults["fused"]
+    agent.save(tmp_path / "agent")
+    loaded = Rainbow.load(tmp_path / "agent", env=RandomFrames(CHANNEL_FIRST), device="cpu")
+    for made in (agent, loaded):
+        for parameter, state in made.policy.optimizer.state.items():
+            assert state["exp_avg"].stride() == state["exp_avg_sq"].stride() == parameter.stride()
+
+
 # --- features that were encoded beforehand
 
 
