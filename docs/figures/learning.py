@@ -19,6 +19,7 @@ import matplotlib.pyplot as plt
 
 OUT = Path(__file__).resolve().parent.parent / "learning"
 CURVES = {"cartpole": "CartPole-v1", "upndown": "Up'n Down", "assault": "Assault"}
+RANDOM = {"cartpole": 22.0, "upndown": 533.4, "assault": 222.4, "mspacman": 307.3}  # scores of random play
 FEATURES = {"upndown": "Up'n Down", "assault": "Assault", "mspacman": "Ms. Pac-Man"}
 NAMES = {
     "rainbow": "Rainbow",
@@ -72,6 +73,7 @@ def draw_curves() -> None:
             low, high = interval(values)
             panel.plot(steps, values.mean(axis=0), color=colour, label=NAMES[agent], linewidth=2)
             panel.fill_between(steps, low, high, color=colour, alpha=0.18, linewidth=0)
+        panel.axhline(RANDOM[experiment], color="black", linewidth=1, linestyle=":", label="random play")
         panel.set_title(title)
         panel.set_xlabel("steps")
         panel.set_ylim(bottom=0)
@@ -114,6 +116,7 @@ def all_tables() -> dict[str, str]:
     """Every table by the name of its file."""
     last = {name: {agent: values[:, -1] for agent, (_, values) in read(name).items()} for name in CURVES}
     final = [[NAMES[agent], *(cell(last[name][agent]) for name in CURVES)] for agent in COLOURS]
+    final.append(["random play", *(f"{RANDOM[name]:.0f}" for name in CURVES)])
     learning = {agent: values.mean(axis=1) for agent, (_, values) in read("cartpole").items()}
     ablation = [
         [NAMES[agent], cell(values), cell(last["cartpole"][agent])]
@@ -122,6 +125,7 @@ def all_tables() -> dict[str, str]:
     ]
     kept = {game: read(f"features_{game}") for game in FEATURES}
     features = [[NAMES[agent], *(cell(kept[game][agent][1][:, -1]) for game in FEATURES)] for agent in kept["upndown"]]
+    features.append(["random play", *(f"{RANDOM[game]:.0f}" for game in FEATURES)])
     return {
         "curves.md": table(["after learning", *CURVES.values()], final),
         "ablation.md": table(["CartPole-v1", "while learning", "after learning"], ablation),
