@@ -92,6 +92,7 @@ def _run_in_processes(
 
     with ProcessPoolExecutor(min(jobs, len(names)), context, _prepare, (messages, stop_all)) as pool:
         running: dict[Future[str], str] = {pool.submit(_call, work, name): name for name in names}
+        pool.submit(int)  # lets the pool look at its processes once more: it may have missed the last, and then its death too
         while running:
             done, _ = wait(running, timeout=_SECONDS, return_when=FIRST_COMPLETED)
             drain()
