@@ -8,13 +8,13 @@ made. Heads, game and settings are the same; the two take turns.
 from __future__ import annotations
 
 import statistics
-import time
 import warnings
 
 import torch
 from gymnasium.spaces import Space
 from sb3_contrib import QRDQN
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from support.agents import steps_per_second
 from support.report import parser, report
 from torch import Tensor
 
@@ -36,12 +36,6 @@ class NaiveExtractor(BaseFeaturesExtractor):
         with torch.no_grad():
             features: Tensor = self.backbone(observations).mean((2, 3))
         return features
-
-
-def steps_per_second(agent: QRDQN, steps: int) -> float:
-    start = time.perf_counter()
-    agent.learn(steps, reset_num_timesteps=False)
-    return steps / (time.perf_counter() - start)
 
 
 def main() -> None:

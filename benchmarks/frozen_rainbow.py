@@ -9,7 +9,6 @@ through the same neck, or from their averages. The game and the schedule are the
 from __future__ import annotations
 
 import statistics
-import time
 import warnings
 from typing import Any
 
@@ -17,8 +16,8 @@ import torch
 import torch.nn.functional as F
 from gymnasium.spaces import Space
 from stable_baselines3 import DQN
-from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from support.agents import steps_per_second
 from support.report import parser, report
 from torch import Tensor
 
@@ -85,12 +84,6 @@ def make_ours(game: str, features: Any) -> Rainbow:
     env = VecEncodeObservation(AtariVecEnv(game, 1), ENCODER, features=features)
     settings = {**Rainbow.atari_pb(), "buffer_size": 1000, "learning_starts": WARM_UP, "augment": False}
     return Rainbow("MlpPolicy", env, policy_kwargs=neck_policy_kwargs(), seed=0, **settings)
-
-
-def steps_per_second(agent: OffPolicyAlgorithm, steps: int) -> float:
-    start = time.perf_counter()
-    agent.learn(steps, reset_num_timesteps=False)
-    return steps / (time.perf_counter() - start)
 
 
 def main() -> None:

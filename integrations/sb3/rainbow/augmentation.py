@@ -39,7 +39,7 @@ def augment_stored(obs: PyTorchObs, space: Space) -> Any:
     def change(each: Tensor, of: Space) -> Tensor:
         return random_shift(each) if is_image_space(of) else each
 
-    return _map(change, obs, space)
+    return map_entries(change, obs, space)
 
 
 def augment_preprocessed(obs: PyTorchObs, space: Space) -> Any:
@@ -50,10 +50,10 @@ def augment_preprocessed(obs: PyTorchObs, space: Space) -> Any:
             return intensity(each)
         return random_shift(each, pad=1) if is_feature_map(of) else each
 
-    return _map(change, obs, space)
+    return map_entries(change, obs, space)
 
 
-def _map(change: Callable[[Tensor, Space], Tensor], obs: PyTorchObs, space: Space) -> Any:
+def map_entries(change: Callable[[Tensor, Space], Tensor], obs: PyTorchObs, space: Space) -> Any:
     """Apply a function to observations, and to each entry of a dictionary of them."""
     if isinstance(obs, dict):
         assert isinstance(space, spaces.Dict)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from pretrainrl.errors import InputError, UnknownNameError
 from pretrainrl.integrations.sb3.extractor import PretrainedExtractor
-from pretrainrl.integrations.sb3.rainbow.augmentation import augment_preprocessed, augment_stored
+from pretrainrl.integrations.sb3.rainbow.augmentation import augment_preprocessed, augment_stored, map_entries
 from pretrainrl.integrations.sb3.rainbow.heads import ActionHead, NoisyLinear, draw_noise
 from pretrainrl.integrations.sb3.rainbow.values import Distributional, make_values
 from pretrainrl.integrations.sb3.views import one_view, plain_view
@@ -286,9 +286,10 @@ def _batch_size(obs: PyTorchObs) -> int:
 
 def _preprocess(obs: PyTorchObs, space: spaces.Space[Any], normalize_images: bool) -> Any:
     """What `preprocess_obs` returns; images are divided in place, as making a second large tensor costs far more than that."""
-    if isinstance(obs, dict):
-        assert isinstance(space, spaces.Dict)
-        return {key: _preprocess(value, space[key], normalize_images) for key, value in obs.items()}
-    if normalize_images and is_image_space(space):
-        return obs.float().div_(255)
-    return preprocess_obs(obs, space, normalize_images=normalize_images)
+
+    def preprocess(each: Tensor, of: spaces.Space[Any]) -> Any:
+        if normalize_images and is_image_space(of):
+            return each.float().div_(255)
+        return preprocess_obs(each, of, normalize_images=normalize_images)
+
+    return map_entries(preprocess, obs, space)
