@@ -54,13 +54,21 @@ def locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
             except BlockingIOError:
                 yield False
                 return
-            if not path.exists() or not os.path.samestat(path.stat(), os.fstat(file.fileno())):
+            if not _is_at(path, file.fileno()):
                 continue  # its last holder has removed it, and another may have made a new one
             try:
                 yield True
             finally:
                 path.unlink(missing_ok=True)
             return
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    """Whether an open file is the one at `path`, which others may remove at any moment."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
 
 
 def write_cache(episodes: Iterable[Episode], partial: Path, codec: Codec, datasets: Sequence[str]) -> None:

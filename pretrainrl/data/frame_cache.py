@@ -95,7 +95,7 @@ class FrameCache:
         if codec not in ("raw", "lz4"):
             raise InputError(f"a frame cache is 'raw' or 'lz4', not {codec!r}")
         if folder.exists():
-            with suppress(_Gone):
+            with suppress(_Missing):  # perhaps it is being removed: whoever holds the lock can tell
                 return cls.open(folder)
         writable_folder(folder.parent)
         with locked(lock_file(folder)):
@@ -119,8 +119,8 @@ class FrameCache:
             cache = cls._read(folder, manifest)
         except FileNotFoundError as error:
             if not folder.exists():
-                raise _Gone(f"there is no frame cache at {folder}") from error
-            raise damaged(folder, f"{Path(error.filename).name} is missing") from error
+                raise _Missing(f"there is no frame cache at {folder}") from error
+            raise _Missing(str(damaged(folder, f"{Path(error.filename).name} is missing"))) from error
         except Damaged as error:
             raise damaged(folder, str(error)) from error
         except (KeyError, TypeError, ValueError) as error:
@@ -153,8 +153,8 @@ class FrameCache:
         return cls(folder, tuple(manifest["games"]), frames, **steps, **tensors)
 
 
-class _Gone(DatasetError):
-    """There is no cache, or it was removed while it was being opened."""
+class _Missing(DatasetError):
+    """There is no cache, or not all of it."""
 
 
 def _checked(path: Path, dtype: str, shape: tuple[int, ...], files: dict[str, dict[str, int]]) -> npt.NDArray[Any]:
