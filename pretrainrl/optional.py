@@ -12,9 +12,9 @@ def require(module: str, extra: str) -> ModuleType:
     """Import `module`, which the extra `extra` installs.
 
     Raises:
-        MissingExtraError: when it is not installed.
+        MissingExtraError: when it, or something that it imports, is not installed.
     """
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        raise MissingExtraError(f'{module} is not installed; run: pip install "pretrainrl[{extra}]"') from error
+        raise MissingExtraError(f'{error.name or module} is not installed; run: pip install "pretrainrl[{extra}]"') from error

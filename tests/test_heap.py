@@ -15,7 +15,7 @@ if sys.argv[1] == "keep":
 for _ in range(2):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(5):
-        np.ones(2**23)  # 64 MiB, 16,384 pages
+        np.ones(2**23)  # 64 MiB, 16,384 pages or 32 huge ones
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
@@ -26,4 +26,4 @@ def test_no_page_is_asked_for_twice() -> None:
         mode: int(subprocess.run([sys.executable, "-c", SCRIPT, mode], capture_output=True, text=True, check=True).stdout)
         for mode in ("keep", "give back")
     }
-    assert faults["keep"] < 100 and faults["give back"] > 1_000
+    assert faults["keep"] < 100 < 5 * 32 <= faults["give back"]
