@@ -13,5 +13,5 @@ def test_what_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     (tmp_path / "installed_half.py").write_text("import not_installed_at_all")
     monkeypatch.syspath_prepend(tmp_path)
     for module in ("not_installed_at_all", "installed_half"):
-        with pytest.raises(MissingExtraError, match=r'not_installed_at_all is not installed; run: pip install "pretrainrl\[zoo\]"'):
+        with pytest.raises(MissingExtraError, match=r"not_installed_at_all is not installed; run: .*\[zoo\]"):
             require(module, "zoo")
