@@ -9,6 +9,7 @@ import sys
 # second is free.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 _LARGE = 2**30
+_LARGEST_OF_OLD = 2**25  # what GNU's before 2.35 takes as the first number
 
 
 def keep_freed_memory() -> None:
@@ -22,5 +23,5 @@ def keep_freed_memory() -> None:
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        mallopt(_MMAP_THRESHOLD, _LARGE)
+        mallopt(_MMAP_THRESHOLD, _LARGE) or mallopt(_MMAP_THRESHOLD, _LARGEST_OF_OLD)
         mallopt(_TRIM_THRESHOLD, _LARGE)

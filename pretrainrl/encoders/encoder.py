@@ -9,6 +9,7 @@ import torch
 from gymnasium.spaces import Box
 from torch import Tensor, nn
 
+from pretrainrl.encoders.frozen import freeze
 from pretrainrl.encoders.observation import check_observation, check_range
 from pretrainrl.errors import InputError
 
@@ -56,7 +57,9 @@ class Encoder(nn.Module):
         self.sha256 = sha256
         self.features = features or card.features
         self.trainable = trainable
-        self.backbone = backbone.to(dtype).to(memory_format=torch.channels_last).requires_grad_(trainable)
+        self.backbone = backbone.to(dtype).to(memory_format=torch.channels_last)
+        if not trainable:
+            freeze(self.backbone)
         self._range_checked = False
         self.train(trainable)
 

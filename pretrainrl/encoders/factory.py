@@ -15,6 +15,7 @@ from pretrainrl.cards import BACKBONES, EncoderCard, Weights, find_card
 from pretrainrl.device import resolve_device
 from pretrainrl.encoders.encoder import Encoder
 from pretrainrl.errors import CardError, InputError, WeightsError
+from pretrainrl.heap import keep_freed_memory
 from pretrainrl.registry import import_target
 from pretrainrl.weights import ATARI_PB, ATARI_PB_URL, file_sha256, locate, misfits, read_tensors
 
@@ -54,6 +55,8 @@ def make_encoder(
 ) -> Encoder:
     """Make an encoder by name: frozen, in eval mode, its weights verified. Leaves the random state as it was.
 
+    On a CPU it also lets the process keep memory that tensors free (`pretrainrl.heap.keep_freed_memory`).
+
     Args:
         name: a registered name, a run folder of `pretrain`, or a card file.
         weights: instead of the card's: a path, `hf://<org>/<repo>/<file>@<revision>`, `atari-pb:<path>` for a checkpoint
@@ -79,8 +82,10 @@ def make_encoder(
     if stored is not None:
         load_tensors(backbone, stored.tensors, stored.where)
     sha256 = tensors_sha256(backbone.state_dict()) if stored is None else stored.sha256
-    encoder = Encoder(backbone, card, sha256, dtype=dtype, features=features, trainable=trainable)
-    return encoder.to(resolve_device(device))
+    encoder = Encoder(backbone, card, sha256, dtype=dtype, features=features, trainable=trainable).to(resolve_device(device))
+    if encoder.device.type == "cpu":
+        keep_freed_memory()
+    return encoder
 
 
 @cache

@@ -10,6 +10,7 @@ from torch import nn
 
 from pretrainrl.cards import OBJECTIVES
 from pretrainrl.encoders import Encoder, make_backbone
+from pretrainrl.encoders.frozen import thaw
 from pretrainrl.errors import UnknownNameError
 from pretrainrl.objectives.objective import Objective
 from pretrainrl.registry import import_target
@@ -50,5 +51,7 @@ def _backbone(encoder: nn.Module | Encoder | str) -> nn.Module:
     if isinstance(encoder, str):
         return make_backbone(encoder)
     if isinstance(encoder, Encoder):
-        return copy.deepcopy(encoder.backbone).float().requires_grad_(True).train()
+        backbone = copy.deepcopy(encoder.backbone).float().train()
+        thaw(backbone)
+        return backbone
     return encoder
