@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from pretrainrl.errors import InputError
 
@@ -42,22 +45,52 @@ def writable_folder(folder: Path) -> Path:
     return folder
 
 
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def no_room(error: BaseException | None) -> str | None:
+    """Say that a disk, a quota or the allowed size of a file was used up, where that is what is behind `error`."""
+    while error is not None:
+        # Rust's errors, as those of safetensors, are text.
+        found = re.search(r"\(os error (\d+)\)", str(error))
+        number = error.errno if isinstance(error, OSError) else int(found[1]) if found else None
+        if number in _NO_ROOM:
+            return os.strerror(number)
+        error = error.__cause__ or error.__context__
+    return None
+
+
 @contextmanager
 def atomic_path(target: Path) -> Iterator[Path]:
     """Yield a temporary path beside `target`; it becomes `target` on success and vanishes on any failure.
 
     Works for files and for folders: create either at the path yielded. An existing file is replaced.
+
+    Raises:
+        InputError: when the folder cannot be written to, or has no room.
     """
     writable_folder(target.parent)
     temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         yield temporary
         temporary.replace(target)
+    except Exception as error:
+        if reason := no_room(error):
+            raise InputError(f"cannot write {target}: {reason}; what was there before is unchanged") from error
+        raise
     finally:
         if temporary.is_dir():
             shutil.rmtree(temporary, ignore_errors=True)
         else:
             temporary.unlink(missing_ok=True)
+
+
+def save_with_torch(content: dict[str, Any], path: Path) -> None:
+    """Call `torch.save` so that `no_room` finds why it failed: given a path, it hides that the disk is full."""
+    import torch
+
+    with path.open("wb") as file:
+        torch.save(content, file)
 
 
 @contextmanager

@@ -158,13 +158,13 @@ def _components() -> dict[str, Agent]:
 def _features() -> dict[str, Agent]:
     """Rainbow as the study sets it, on frames that are augmented and encoded in every update, and on features kept in replay.
 
-    But there is one update for four steps rather than two a step, because encoding in every update takes so long; hence the
+    But there is one update for two steps rather than two a step, because encoding in every update takes so long; hence the
     settings for short learning.
     """
     encoder = "siammae"
-    study: Settings = {**Rainbow.atari_pb(6_000, 8), **SHORT, **QUANTILES, "gradient_steps": 2, "tau": 0.02}
+    study: Settings = {**Rainbow.atari_pb(12_000, 8), **SHORT, **QUANTILES, "tau": 0.02}
     frames: Settings = {**study, "policy_kwargs": policy_kwargs(encoder, neck="spatial_mlp", dtype="auto")}
-    maps: Settings = {**study, "buffer_size": 10_000, "policy_kwargs": neck_policy_kwargs()}
+    maps: Settings = {**study, "buffer_size": 12_000, "policy_kwargs": neck_policy_kwargs()}
     encode = partial(VecEncodeObservation, encoder=encoder)
     return {
         "frames": Agent(Rainbow, "CnnPolicy", frames),
@@ -181,7 +181,7 @@ EXPERIMENTS = {
     "upndown": Experiment(GAMES["upndown"], partial(atari, "upndown"), _atari_agents(), 20_000, evaluate_every=4_000),
     "assault": Experiment(GAMES["assault"], partial(atari, "assault"), _atari_agents(), 12_000, evaluate_every=3_000),
     **{
-        f"features_{game}": Experiment(title, partial(atari, game, longest=2_000), _features(), 6_000, evaluate_every=6_000)
+        f"features_{game}": Experiment(title, partial(atari, game, longest=2_000), _features(), 12_000, evaluate_every=6_000)
         for game, title in GAMES.items()
     },
 }

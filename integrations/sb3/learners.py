@@ -16,6 +16,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from pretrainrl.errors import InputError
 from pretrainrl.integrations.sb3.frame_replay import FrameReplayBuffer
+from pretrainrl.paths import save_with_torch
 
 LEARNERS = ("ppo", "qrdqn")
 ROLLOUT = 128  # steps of every game between PPO's updates
@@ -87,7 +88,7 @@ def seed_all(agent: BaseAlgorithm, seed: int, segment: int) -> None:
 def save_state(agent: BaseAlgorithm, folder: Path) -> None:
     """Write to `folder` all that the agent's learning depends on, but for random numbers; nothing is pickled."""
     counters = {name: getattr(agent, name) for name in _COUNTERS if hasattr(agent, name)}
-    torch.save({"parameters": agent.get_parameters(), "counters": counters}, folder / _STATE)
+    save_with_torch({"parameters": agent.get_parameters(), "counters": counters}, folder / _STATE)
     replay = getattr(agent, "replay_buffer", None)
     if replay is not None:
         replay.save(folder / _REPLAY)

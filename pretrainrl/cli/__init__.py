@@ -14,6 +14,7 @@ from pretrainrl.cli.finetune import finetune
 from pretrainrl.cli.pretrain import pretrain
 from pretrainrl.cli.probe import probe
 from pretrainrl.errors import PretrainRLError
+from pretrainrl.paths import no_room
 
 app = typer.Typer(
     name="pretrainrl",
@@ -38,17 +39,21 @@ app.command("convert")(convert)
 
 
 def main() -> None:
-    """Run the command line; bad input prints one line and exits with 2, typer handles wrong usage likewise."""
+    """Run the command line; bad input or a full disk prints one line and exits with 2, typer handles wrong usage likewise."""
     try:
         app()
     except PretrainRLError as error:
-        from rich.console import Console
+        _fail(str(error))
+    except OSError as error:
+        reason = no_room(error)
+        if reason is None:
+            raise
+        _fail(f"cannot write {error.filename or 'to the disk'}: {reason}")
 
-        Console(stderr=True).print(f"[bold red]error:[/] {_escape(str(error))}", soft_wrap=True, highlight=False)
-        sys.exit(2)
 
-
-def _escape(text: str) -> str:
+def _fail(message: str) -> None:
+    from rich.console import Console
     from rich.markup import escape
 
-    return escape(text)
+    Console(stderr=True).print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True, highlight=False)
+    sys.exit(2)

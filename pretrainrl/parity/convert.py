@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
 from safetensors.torch import save_file
 
 from pretrainrl.cards import OBJECTIVES, EncoderCard, Golden, Weights
@@ -14,7 +13,7 @@ from pretrainrl.encoders.factory import load_tensors
 from pretrainrl.encoders.golden import golden_values
 from pretrainrl.errors import InputError
 from pretrainrl.parity.checkpoint import ALIASES, objective_name
-from pretrainrl.paths import atomic_path, writable_folder
+from pretrainrl.paths import atomic_path, save_with_torch, writable_folder
 from pretrainrl.weights import file_sha256
 
 WEIGHTS = "encoder.safetensors"
@@ -89,4 +88,4 @@ def export_checkpoint(encoder: str, out: Path) -> None:
         raise InputError(f"{out} exists; choose another name or delete it first")
     writable_folder(out.parent)
     with atomic_path(out) as temporary:
-        torch.save({"backbone": checkpoint_tensors(made.backbone.state_dict()), "epoch": 0, "step": 0}, temporary)
+        save_with_torch({"backbone": checkpoint_tensors(made.backbone.state_dict()), "epoch": 0, "step": 0}, temporary)

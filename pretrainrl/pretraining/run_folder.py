@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from pretrainrl.cards import EncoderCard
 from pretrainrl.errors import CardError, InputError
-from pretrainrl.paths import atomic_path, writable_folder
+from pretrainrl.paths import atomic_path, save_with_torch, writable_folder
 from pretrainrl.pretraining.config import Config
 
 CONFIG = "config.toml"
@@ -65,7 +65,7 @@ class RunFolder:
     def save_checkpoint(self, step: int, state: dict[str, Any]) -> None:
         """Write the checkpoint that stands before `step`, and drop all but the newest two."""
         with atomic_path(self.path / "checkpoints" / f"step_{step:08d}.pt") as temporary:
-            torch.save({"step": step, **state}, temporary)
+            save_with_torch({"step": step, **state}, temporary)
         for old in self._checkpoints()[:-KEEP]:
             old.unlink()
 
