@@ -60,8 +60,7 @@ class FrozenConv2d(nn.Conv2d):
             and self.padding_mode == "zeros"
             and not isinstance(self.padding, str)
             and input.is_contiguous(memory_format=torch.channels_last)
-            and not torch.is_grad_enabled()
-            and not torch.compiler.is_compiling()
+            and _runs_eagerly()
         )
 
     def __getstate__(self) -> dict[str, Any]:
@@ -77,13 +76,18 @@ class FrozenReLU(nn.ReLU):
 
     def forward(self, input: Tensor) -> Tensor:
         """Replace what is negative by 0."""
-        if input.dtype != torch.bfloat16 or input.device.type != "cpu" or torch.is_grad_enabled():
+        if input.dtype != torch.bfloat16 or input.device.type != "cpu" or not _runs_eagerly():
             return super().forward(input)
         bits = input.view(torch.int16)
         return (bits.clamp_min_(0) if self.inplace else bits.clamp_min(0)).view(torch.bfloat16)
 
 
 _KINDS: dict[type[nn.Module], type[nn.Module]] = {nn.Conv2d: FrozenConv2d, nn.ReLU: FrozenReLU}
+
+
+def _runs_eagerly() -> bool:
+    """Whether neither a gradient may be asked for nor a compiler is looking."""
+    return not torch.is_grad_enabled() and not torch.compiler.is_compiling()
 
 
 @cache
