@@ -109,7 +109,7 @@ class Encoder(nn.Module):
         obs = torch.as_tensor(obs, device=self.device if isinstance(obs, np.ndarray) else None)
         check_observation(obs, self.card.observation.shape)
         if obs.dtype == torch.uint8:
-            obs = obs.float().div_(255)
+            obs = obs.to(self.dtype).div_(255)  # bfloat16 has all of 0..255
         elif obs.device.type == "cpu" or not self._range_checked:
             check_range(obs)
             self._range_checked = True
