@@ -45,7 +45,8 @@ class FrozenConv2d(nn.Conv2d):
             return super().forward(input)
         geometry = self.padding, self.stride, self.dilation, self.groups
         kept = self._packed
-        state = self.weight._version, self.weight.data_ptr()
+        # Weights made in inference mode count no changes.
+        state = 0 if self.weight.is_inference() else self.weight._version, self.weight.data_ptr()
         if kept is None or kept[0] != state:
             packed = torch.ops.mkldnn._reorder_convolution_weight(self.weight, *geometry, input.shape)
             kept = self._packed = state, packed

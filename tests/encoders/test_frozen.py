@@ -107,6 +107,17 @@ def test_gradients_still_flow_through():
     assert image.grad is not None and image.grad.any()
 
 
+@pytest.mark.parametrize("made_there", [False, True])
+def test_inference_mode(made_there):
+    with torch.inference_mode(made_there):
+        layers = nn.Sequential(nn.Conv2d(4, 8, 3), nn.ReLU()).to(torch.bfloat16).to(memory_format=torch.channels_last)
+        expected = layers(random(2, 4, 9, 9, dtype=torch.bfloat16)).detach()
+        freeze(layers)
+    for mode in (torch.inference_mode, torch.no_grad, torch.inference_mode):
+        with mode():
+            assert torch.equal(layers(random(2, 4, 9, 9, dtype=torch.bfloat16)), expected)
+
+
 @torch.no_grad()
 def test_copies_and_pickles():
     layers = nn.Sequential(nn.Conv2d(4, 8, 3), nn.ReLU()).to(memory_format=torch.channels_last)
