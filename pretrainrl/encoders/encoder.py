@@ -9,7 +9,7 @@ import torch
 from gymnasium.spaces import Box
 from torch import Tensor, nn
 
-from pretrainrl.encoders.frozen import freeze
+from pretrainrl.encoders.frozen import freeze, thaw
 from pretrainrl.encoders.observation import check_observation, check_range
 from pretrainrl.errors import InputError
 
@@ -58,7 +58,9 @@ class Encoder(nn.Module):
         self.features = features or card.features
         self.trainable = trainable
         self.backbone = backbone.to(dtype).to(memory_format=torch.channels_last)
-        if not trainable:
+        if trainable:
+            thaw(self.backbone)
+        else:
             freeze(self.backbone)
         self._range_checked = False
         self.train(trainable)

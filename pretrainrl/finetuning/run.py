@@ -14,7 +14,6 @@ from pretrainrl.finetuning.config import Config, Record
 from pretrainrl.finetuning.folder import RunFolder
 from pretrainrl.finetuning.segments import CutGames, Segments
 from pretrainrl.finetuning.settings import rollout_steps, settings, versions, written
-from pretrainrl.heap import keep_freed_memory
 from pretrainrl.integrations.minari import AtariDataset, open_dataset
 from pretrainrl.integrations.sb3.behavior_cloning.demonstrations import open_demonstrations
 from pretrainrl.pretraining.interrupt import InterruptedRunError, stop_requests
@@ -113,7 +112,6 @@ class _Run:
 
     def run(self, dataset: AtariDataset | None) -> None:
         """Learn, evaluate, and write the agent; nothing is written before all that it needs is there."""
-        keep_freed_memory()
         playing = min(self.config.n_envs, self.config.eval_episodes)
         whole = self.sight.games(self.config.game, playing, seed=self.config.seed, terminal_on_life_loss=False)
         try:

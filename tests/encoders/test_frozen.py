@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import pretrainrl
-from pretrainrl.encoders import make_backbone
+from pretrainrl.encoders import Encoder, make_backbone
 from pretrainrl.encoders.frozen import FrozenConv2d, FrozenReLU, freeze, thaw
 from pretrainrl.objectives import make_objective
 
@@ -134,6 +134,8 @@ def test_what_is_trained_further_is_thawed():
     backbone = make_objective("bc", encoder=encoder, num_games=1).backbone
     assert {type(layer) for layer in backbone.modules() if isinstance(layer, nn.Conv2d)} == {nn.Conv2d}
     assert all(parameter.requires_grad for parameter in backbone.parameters())
+    again = Encoder(encoder.backbone, encoder.card, encoder.sha256, trainable=True)
+    assert all(parameter.requires_grad for parameter in again.parameters())
     layers = nn.Sequential(nn.Conv2d(4, 8, 3), nn.ReLU())
     before = copy.deepcopy(layers)
     freeze(layers)
