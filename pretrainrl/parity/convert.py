@@ -13,7 +13,7 @@ from pretrainrl.encoders.factory import load_tensors
 from pretrainrl.encoders.golden import golden_values
 from pretrainrl.errors import InputError
 from pretrainrl.parity.checkpoint import ALIASES, objective_name
-from pretrainrl.paths import atomic_path, save_with_torch, writable_folder
+from pretrainrl.paths import atomic_path, save_with_torch
 from pretrainrl.weights import file_sha256
 
 WEIGHTS = "encoder.safetensors"
@@ -41,7 +41,6 @@ def import_checkpoint(checkpoint: Path, out: Path, objective: str | None = None)
     known = OBJECTIVES.get(name)
     backbone = make_backbone("resnet50", width=width)
     load_tensors(backbone, tensors, str(checkpoint))
-    writable_folder(out.parent)
     with atomic_path(out) as temporary:
         temporary.mkdir()
         save_file({key: tensor.float().contiguous() for key, tensor in tensors.items()}, temporary / WEIGHTS)
@@ -86,6 +85,5 @@ def export_checkpoint(encoder: str, out: Path) -> None:
         raise InputError(f"the study's code knows ResNet-50 only, and {made.card.name} is made of {made.card.backbone!r}")
     if out.exists():
         raise InputError(f"{out} exists; choose another name or delete it first")
-    writable_folder(out.parent)
     with atomic_path(out) as temporary:
         save_with_torch({"backbone": checkpoint_tensors(made.backbone.state_dict()), "epoch": 0, "step": 0}, temporary)

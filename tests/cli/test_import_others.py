@@ -1,12 +1,10 @@
 """`pretrainrl import atari-pb`, `rl-unplugged` and `minari`: what they have in common, and what is left when they stop."""
 
 import os
-import resource
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +15,7 @@ from atari_pb_data import write_files
 from dqn_shards import log_of, numbered
 from episode_records import write_episodes
 from native_sets import make_native
+from quota import quota
 
 from pretrainrl.cli import main
 from pretrainrl.data.atari_pb_files import GAMES
@@ -182,17 +181,6 @@ def test_crash_leaves_nothing(case: Case, monkeypatch: pytest.MonkeyPatch) -> No
     with pytest.raises(ZeroDivisionError):
         call(monkeypatch, *case.arguments)
     assert made() == []
-
-
-@contextmanager
-def quota(size: int) -> Iterator[None]:
-    """Let no file grow larger: as a full disk, but without filling one."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_full_disk(case: Case, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,7 +1,6 @@
 """The frame cache: what goes in comes out, whatever happens to the files is noticed."""
 
 import json
-import resource
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from quota import quota
 
 from pretrainrl.data.cache_files import Codec
 from pretrainrl.data.episode import Episode
@@ -99,14 +99,8 @@ def test_unwritable_folder(tmp_path: Path) -> None:
 
 
 def test_full_disk(tmp_path: Path) -> None:
-    """A quota on the size of files, as a full disk but without filling one."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))
-    try:
-        with pytest.raises(InputError, match="cannot write the frame cache"):
-            FrameCache.build([make_episode(20)], tmp_path / "cache")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    with quota(50_000), pytest.raises(InputError, match="cannot write the frame cache"):
+        FrameCache.build([make_episode(20)], tmp_path / "cache")
     assert list(tmp_path.iterdir()) == []
 
 
