@@ -66,7 +66,7 @@ def test_a_run_is_made_once(tmp_path):
 
 @pytest.mark.heavy
 def test_rainbow_learns_a_game(tmp_path):
-    """The stated score: half as much again as random play's 533 within 20,000 steps, minutes of one core."""
+    """The stated score, and more with this seed: four times random play's 533 within 20,000 steps, minutes of one core."""
     subprocess.run([sys.executable, str(RUN), "upndown", "--one", "rainbow", "0", "--out", str(tmp_path)], check=True)
     with np.load(tmp_path / "upndown" / "rainbow" / "0" / "evaluations.npz") as kept:
-        assert kept["results"][-1].mean() > 1.5 * 533
+        assert kept["results"][-1].mean() > 4 * 533
