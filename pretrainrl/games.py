@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from pretrainrl.errors import UnknownNameError
 
@@ -28,7 +29,7 @@ class Game:
         """MD5 of the ROM image that ale-py ships, as 32 hex digits."""
         import hashlib
 
-        return hashlib.md5(self._rom_path().read_bytes()).hexdigest()
+        return hashlib.md5(self.rom_path.read_bytes()).hexdigest()
 
     @property
     def minimal_actions(self) -> tuple[int, ...]:
@@ -36,14 +37,24 @@ class Game:
 
         Datasets count actions in this order.
         """
+        return tuple(int(action.value) for action in self._action_set())
+
+    @property
+    def action_meanings(self) -> list[str]:
+        """Names of the minimal actions in the same order, e.g. `["NOOP", "FIRE", "RIGHT", ...]`."""
+        return [action.name for action in self._action_set()]
+
+    def _action_set(self) -> Any:
         import ale_py
 
         ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)  # no banner on the terminal
         ale = ale_py.ALEInterface()
-        ale.loadROM(self._rom_path())
-        return tuple(int(action.value) for action in ale.getMinimalActionSet())
+        ale.loadROM(self.rom_path)
+        return ale.getMinimalActionSet()
 
-    def _rom_path(self) -> Path:
+    @property
+    def rom_path(self) -> Path:
+        """File of the ROM image that ale-py ships."""
         from ale_py import roms
 
         path = roms.get_rom_path(self.rom)

@@ -14,7 +14,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 from pretrainrl.data.episode import Episode
 from pretrainrl.errors import InputError, UnknownNameError
-from pretrainrl.integrations.sb3.atari_vec_env import AtariVecEnv
+from pretrainrl.integrations.sb3.atari_vec_env import AtariVecEnv, RecordedAtariVecEnv
 from pretrainrl.integrations.sb3.experience_log import ExperienceLog
 from pretrainrl.integrations.sb3.learners import (
     LEARNERS,
@@ -130,7 +130,7 @@ def log_agent(
     """
     if segment_steps % ROLLOUT:
         raise InputError(f"segment_steps must be a multiple of {ROLLOUT}, not {segment_steps}")
-    games = AtariVecEnv(game, num_envs, clip_reward=False, action_repeat_probability=sticky_actions, num_threads=_threads())
+    games = RecordedAtariVecEnv(game, num_envs, clip_reward=False, action_repeat_probability=sticky_actions)
     log = ExperienceLog(games, steps=steps, segment_steps=segment_steps, seed=seed, keep_every=keep_every, progress=progress)
     try:
         segments, begun, state = store.latest() or (0, 0, None)
@@ -191,9 +191,3 @@ def _play(agent: BaseAlgorithm, log: ExperienceLog, store: Store, seed: int) -> 
 
 def _nothing(folder: Path) -> None:
     """Save no state: an agent that only plays has none, nor is one needed after the last segment."""
-
-
-def _threads() -> int:
-    import torch
-
-    return torch.get_num_threads()

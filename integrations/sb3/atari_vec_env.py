@@ -17,6 +17,7 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices
 
+from pretrainrl.data.emulator import AtariGames
 from pretrainrl.errors import InputError
 from pretrainrl.games import find_game
 
@@ -88,7 +89,7 @@ class AtariVecEnv(VecEnv):
         self.terminal_on_life_loss = terminal_on_life_loss
         self.clip_reward = clip_reward
         # The raw score and the moment a life is lost are needed here, so ALE must not clip, nor end episodes itself.
-        self._games = AtariVectorEnv(
+        self._games: Any = AtariVectorEnv(
             self.game.rom,
             n_envs,
             num_threads=num_threads,
@@ -233,6 +234,51 @@ class AtariVecEnv(VecEnv):
     def env_is_wrapped(self, wrapper_class: type[gymnasium.Wrapper], indices: VecEnvIndices = None) -> list[bool]:
         """True for `Monitor`, whose work is done here: SB3 then trusts `info["episode"]` more than `done`."""
         return [wrapper_class is Monitor for _ in self._get_indices(indices)]
+
+
+class RecordedAtariVecEnv(AtariVecEnv):
+    """An `AtariVecEnv` whose games are played by `AtariGames`, so that no-ops and sticky actions can be recorded.
+
+    It gives the same frames for the same play, in one thread, and draws its chance from NumPy's generators.
+
+    Args:
+        game: Any spelling of the game.
+        n_envs: Number of copies.
+        seed: Seed of copy 0; copy i gets `seed + i`. By default one is drawn from NumPy's global generator.
+        terminal_on_life_loss: Whether a lost life is `done`.
+        clip_reward: Whether rewards are replaced by their sign.
+        action_repeat_probability: Probability of a sticky action at each raw frame, in [0, 1].
+
+    Attributes:
+        games: The games, whose `noops` and `delays` are those of the last step.
+    """
+
+    games: AtariGames
+
+    def __init__(
+        self,
+        game: str,
+        n_envs: int = 8,
+        *,
+        seed: int | None = None,
+        terminal_on_life_loss: bool = True,
+        clip_reward: bool = True,
+        action_repeat_probability: float = 0.25,
+    ) -> None:
+        super().__init__(
+            game,
+            n_envs,
+            seed=seed,
+            terminal_on_life_loss=terminal_on_life_loss,
+            clip_reward=clip_reward,
+            action_repeat_probability=action_repeat_probability,
+        )
+        self._games.close()
+        self._games = self.games = AtariGames(self.game, n_envs, sticky_actions=action_repeat_probability)
+
+    def get_action_meanings(self) -> list[str]:
+        """Names of the actions."""
+        return self.game.action_meanings
 
 
 def _check_at_least(low: int, **values: int) -> None:

@@ -12,7 +12,7 @@ from stable_baselines3.common.vec_env import VecEnvWrapper
 from pretrainrl.data.episode import Episode
 from pretrainrl.data.recorder import EpisodeRecorder
 from pretrainrl.errors import InputError
-from pretrainrl.integrations.sb3.atari_vec_env import AtariVecEnv
+from pretrainrl.integrations.sb3.atari_vec_env import RecordedAtariVecEnv
 
 _SEEDS = 2**31 - 1  # ALE takes non-negative 32-bit seeds
 
@@ -44,7 +44,7 @@ class ExperienceLog(VecEnvWrapper):
 
     def __init__(
         self,
-        venv: AtariVecEnv,
+        venv: RecordedAtariVecEnv,
         *,
         steps: int,
         segment_steps: int,
@@ -60,7 +60,7 @@ class ExperienceLog(VecEnvWrapper):
         if venv.clip_reward:
             raise InputError("the log needs raw scores; make the environment with clip_reward=False")
         super().__init__(venv)
-        self._game = venv.game.slug
+        self._game, self._games = venv.game.slug, venv.games
         self.steps, self.segment_steps, self.games_seed, self.keep_every = steps, segment_steps, seed, keep_every
         self._progress = progress
         self.episodes: list[Episode] = []
@@ -121,12 +121,15 @@ class ExperienceLog(VecEnvWrapper):
     def _begin(self, env: int, observations: NDArray[np.uint8], steps_before: int) -> None:
         kept = self._begun % self.keep_every == 0
         self._begun += 1
-        self._recorders[env].start(observations[env, -1], kept=kept, segment=self.segment, steps_before=steps_before)
+        noops = int(self._games.noops[env])
+        self._recorders[env].start(
+            observations[env, -1], noops=noops, kept=kept, segment=self.segment, steps_before=steps_before
+        )
 
     def _log(self, env: int, observations: NDArray[np.uint8], reward: float, info: dict[str, Any]) -> None:
         recorder = self._recorders[env]
         over, time_out = "episode" in info, bool(info["TimeLimit.truncated"])
-        recorder.add(int(self._actions[env]), reward, over and not time_out, over and time_out)
+        recorder.add(int(self._actions[env]), int(self._games.delays[env]), reward, over and not time_out, over and time_out)
         recorder.observe((info["terminal_observation"] if over else observations[env])[-1])
         if over:
             self._keep(recorder)

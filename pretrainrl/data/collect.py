@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from gymnasium import Env, Wrapper
-from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium import Env
 
+from pretrainrl.data.emulator import FRAME_SKIP, NOOP_MAX, StickyGame
 from pretrainrl.data.episode import Episode
 from pretrainrl.data.recorder import EpisodeRecorder
 from pretrainrl.errors import InputError
@@ -22,11 +21,11 @@ from pretrainrl.games import Game, find_game
 REPEAT_PROBABILITY = 0.75
 
 PREPROCESSING: dict[str, Any] = {
-    "frame_skip": 4,
+    "frame_skip": FRAME_SKIP,
     "max_pool": "last 2 raw frames",
     "grayscale": True,
     "resize": "84x84 area",
-    "noop_max": 30,
+    "noop_max": NOOP_MAX,
     "fire_reset": False,
     "life_loss": "the episode continues",
     "reward_clipping": "none",
@@ -48,8 +47,7 @@ def collect_episodes(
 
     Memory is bounded by the episodes under way, one per environment. The episodes still running at the end are cut:
     their last transition is a truncation and their last frame the observation it led to. The same arguments give the
-    same episodes. With `ram` the games are stepped by single environments, whose preprocessing is the same but whose
-    random numbers are not, so the same seed gives other episodes.
+    same episodes. What chance did, the no-ops at a game's start and the sticky actions, is recorded with each episode.
 
     Args:
         game: any spelling that `find_game` knows.
@@ -63,8 +61,8 @@ def collect_episodes(
 
     Returns:
         An iterator of episodes. Their metadata: `seed` (with which the environment was first reset), `env`,
-        `episode` (how many the environment had finished before), `return`, `ends_by` (`game_over`, `time_out` or
-        `cut`) and `final_observation` (`true`).
+        `episode` (how many the environment had finished before), `noops`, `return`, `ends_by` (`game_over`, `time_out` or
+        `cut`) and `final_observation` (`true`). Their `infos["delays"]` (T,) uint8 are the delays of `Emulator.step`.
 
     Raises:
         UnknownNameError: when no such game exists.
@@ -77,74 +75,59 @@ def collect_episodes(
         raise InputError(
             f"repeat_probability must be in [0, 1) and sticky_actions in [0, 1], not {repeat_probability} and {sticky_actions}"
         )
-    make_envs = partial(_single_envs if ram else _native_envs, found, num_envs, sticky_actions)
-    return _play(found, make_envs, steps, seed, repeat_probability, progress)
+    return _play(found, steps, num_envs, seed, repeat_probability, sticky_actions, ram, progress)
 
 
 def _play(
-    game: Game,
-    make_envs: Callable[[], VectorEnv[Any, Any, Any]],
+    found: Game,
     steps: int,
+    num_envs: int,
     seed: int,
     repeat_probability: float,
+    sticky_actions: float,
+    ram: bool,
     progress: Callable[[int], None] | None,
 ) -> Iterator[Episode]:
-    """Step the environments, which reset in the step after an episode's end, and cut their stream into episodes."""
-    envs = make_envs()
+    """Step the games in turn, and cut each one's stream into episodes."""
     rng = np.random.default_rng(seed)
-    seeds = rng.integers(2**31 - 1, size=envs.num_envs)
-    num_actions = int(envs.single_action_space.n)  # type: ignore[attr-defined]
-    actions = rng.integers(num_actions, size=envs.num_envs)
-    try:
-        frames, infos = envs.reset(seed=_as_seeds(envs, seeds))
-        recorders = [EpisodeRecorder(game.slug, env, int(seeds[env])) for env in range(envs.num_envs)]
-        for env, recorder in enumerate(recorders):
-            recorder.start(frames[env], _ram(infos, env))
-        while steps > 0:
-            repeated = rng.random(envs.num_envs) < repeat_probability
-            actions = np.where(repeated, actions, rng.integers(num_actions, size=envs.num_envs))
-            frames, rewards, terminations, truncations, infos = envs.step(actions)
-            before = steps
-            for env, recorder in enumerate(recorders):
-                reset = recorder.ended  # the step after an episode's end only resets the game
-                if reset:
-                    recorder.start(frames[env], _ram(infos, env))
-                elif steps > 0:
-                    recorder.add(actions[env], rewards[env], terminations[env], truncations[env])
-                    recorder.observe(frames[env], _ram(infos, env))
-                    steps -= 1
-                    if recorder.ended:
-                        yield recorder.episode()
-            if progress is not None:
-                progress(before - steps)
-        for recorder in recorders:
-            if recorder.running:
-                yield recorder.episode(cut=True)
-    finally:
-        envs.close()
+    seeds = rng.integers(2**31 - 1, size=num_envs).tolist()
+    games = [StickyGame(found, sticky_actions=sticky_actions) for _ in range(num_envs)]
+    recorders = [EpisodeRecorder(found.slug, env, seeds[env]) for env in range(num_envs)]
+    num_actions = games[0].emulator.num_actions
+    actions = rng.integers(num_actions, size=num_envs)
+
+    def memory(game: StickyGame) -> npt.NDArray[np.uint8] | None:
+        return game.emulator.ram if ram else None
+
+    for game, recorder in zip(games, recorders, strict=True):
+        game.seed(recorder.seed)
+        _begin(game, recorder, memory(game))
+    while steps > 0:
+        repeated = rng.random(num_envs) < repeat_probability
+        actions = np.where(repeated, actions, rng.integers(num_actions, size=num_envs))
+        stepped = min(steps, num_envs)
+        for game, recorder, action in zip(games[:stepped], recorders, actions.tolist(), strict=False):
+            if recorder.ended:
+                _begin(game, recorder, memory(game))
+            play = game.step(action)
+            recorder.add(action, game.delay, play.reward, play.terminated, play.truncated)
+            recorder.observe(play.frame, memory(game))
+            if recorder.ended:
+                yield recorder.episode()
+        steps -= stepped
+        if progress is not None:
+            progress(stepped)
+    for recorder in recorders:
+        if recorder.running:
+            yield recorder.episode(cut=True)
 
 
-def _ram(infos: dict[str, Any], env: int) -> npt.NDArray[np.uint8] | None:
-    return infos["ram"][env] if "ram" in infos else None
+def _begin(game: StickyGame, recorder: EpisodeRecorder, ram: npt.NDArray[np.uint8] | None) -> None:
+    frame = game.restart()
+    recorder.start(frame, ram if ram is None else game.emulator.ram, noops=game.noops)
 
 
-def _native_envs(game: Game, num_envs: int, sticky_actions: float) -> VectorEnv[Any, Any, Any]:
-    """ALE's own vector environment, single frames."""
-    from ale_py.vector_env import AtariVectorEnv
-
-    return AtariVectorEnv(
-        game.rom,
-        num_envs,
-        repeat_action_probability=sticky_actions,
-        autoreset_mode=AutoresetMode.NEXT_STEP,
-        stack_num=1,
-        noop_max=PREPROCESSING["noop_max"],
-        reward_clipping=False,
-        use_fire_reset=False,
-    )
-
-
-def single_env(game: Game, sticky_actions: float, noop_max: int = PREPROCESSING["noop_max"]) -> Env[Any, Any]:
+def single_env(game: Game, sticky_actions: float, noop_max: int = NOOP_MAX) -> Env[Any, Any]:
     """One environment through Gymnasium, with the preprocessing of the vector one: 84x84 grey frames, no stack.
 
     The one difference is the number of no-ops after a reset, 1..30 here and 0..29 there.
@@ -156,31 +139,4 @@ def single_env(game: Game, sticky_actions: float, noop_max: int = PREPROCESSING[
     ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)  # no banner on the terminal
     gymnasium.register_envs(ale_py)
     env = gymnasium.make(game.env_id, frameskip=1, repeat_action_probability=sticky_actions, disable_env_checker=True)
-    return AtariPreprocessing(env, noop_max=noop_max, frame_skip=PREPROCESSING["frame_skip"])
-
-
-def _single_envs(game: Game, num_envs: int, sticky_actions: float) -> VectorEnv[Any, Any, Any]:
-    """Single environments in step, which give the RAM; ALE's vector environment does not."""
-    return SyncVectorEnv(
-        [lambda: _WithRam(single_env(game, sticky_actions))] * num_envs, autoreset_mode=AutoresetMode.NEXT_STEP
-    )
-
-
-class _WithRam(Wrapper[Any, Any, Any, Any]):
-    """Adds the console's memory to `info`."""
-
-    def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
-        observation, info = self.env.reset(**kwargs)
-        return observation, {**info, "ram": self._ram()}
-
-    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        observation, reward, terminated, truncated, info = self.env.step(action)
-        return observation, reward, terminated, truncated, {**info, "ram": self._ram()}
-
-    def _ram(self) -> npt.NDArray[np.uint8]:
-        return self.env.unwrapped.ale.getRAM()  # type: ignore[attr-defined,no-any-return]
-
-
-def _as_seeds(envs: VectorEnv[Any, Any, Any], seeds: npt.NDArray[np.int64]) -> Any:
-    """Seeds in the type that `envs` takes: Gymnasium wants Python integers, ALE an array."""
-    return seeds.tolist() if isinstance(envs, SyncVectorEnv) else seeds
+    return AtariPreprocessing(env, noop_max=noop_max, frame_skip=FRAME_SKIP)

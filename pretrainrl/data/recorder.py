@@ -37,25 +37,33 @@ class EpisodeRecorder:
         return self.steps > 0 and not self.ended
 
     def start(
-        self, frame: npt.NDArray[np.uint8], ram: npt.NDArray[np.uint8] | None = None, *, kept: bool = True, **facts: Any
+        self,
+        frame: npt.NDArray[np.uint8],
+        ram: npt.NDArray[np.uint8] | None = None,
+        *,
+        noops: int,
+        kept: bool = True,
+        **facts: Any,
     ) -> None:
-        """Begin an episode with its first frame, 7056 uint8 values in any shape; `facts` go into its metadata."""
-        self.kept, self.facts = kept, {"episode": self._begun, **facts}
+        """Begin an episode with its first frame, 7056 uint8 values in any shape; `noops` and `facts` go into its metadata."""
+        self.kept, self.facts = kept, {"episode": self._begun, "noops": noops, **facts}
         self._begun += 1
         self.steps = 0
         self._frames: list[npt.NDArray[np.uint8]] = []
         self._ram: list[npt.NDArray[np.uint8]] = []
         self._actions: list[int] = []
+        self._delays: list[int] = []
         self._rewards: list[float] = []
         self._terminated = self._truncated = False
         self.observe(frame, ram)
 
-    def add(self, action: int, reward: float, terminated: bool, truncated: bool) -> None:
-        """Add a transition, but for the frame it led to, which `observe` adds."""
+    def add(self, action: int, delay: int, reward: float, terminated: bool, truncated: bool) -> None:
+        """Add a transition, but for the frame it led to, which `observe` adds; `delay` is that of `Emulator.step`."""
         self.steps += 1
         self._terminated, self._truncated = bool(terminated), bool(truncated)
         if self.kept:
             self._actions.append(action)
+            self._delays.append(delay)
             self._rewards.append(reward)
 
     def observe(self, frame: npt.NDArray[np.uint8], ram: npt.NDArray[np.uint8] | None = None) -> None:
@@ -80,6 +88,8 @@ class EpisodeRecorder:
             "ends_by": "cut" if cut else "game_over" if self._terminated else "time_out",
             "final_observation": "true",
         }
-        infos = {"ram": np.stack(self._ram)} if self._ram else {}
+        infos = {"delays": np.asarray(self._delays, np.uint8)}
+        if self._ram:
+            infos["ram"] = np.stack(self._ram)
         actions = np.asarray(self._actions, np.int64)
         return Episode(np.stack(self._frames), actions, rewards, terminations, truncations, self.game, infos, metadata)
