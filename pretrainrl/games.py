@@ -11,6 +11,28 @@ from pretrainrl.errors import UnknownNameError
 
 
 @dataclass(frozen=True)
+class Scores:
+    """What a game's scores are measured against.
+
+    Attributes:
+        random: Mean score of random play.
+        reference: Mean score of the reference agent.
+        agent: Reference agent: `dqn_50m` or `rainbow_2m`, after so many steps.
+        human: Mean score of a human player; None where nobody measured it.
+    """
+
+    random: float
+    reference: float
+    agent: str
+    human: float | None
+
+    def normalize(self, score: float) -> float | None:
+        """Return where `score` lies between 0, random play, and 1, the reference; None where the reference is no better."""
+        span = self.reference - self.random
+        return (score - self.random) / span if span > 0 else None
+
+
+@dataclass(frozen=True)
 class Game:
     """One Atari game.
 
@@ -61,6 +83,25 @@ class Game:
         if path is None:
             raise UnknownNameError.of("ROM", self.rom, roms.get_all_rom_ids())
         return path
+
+
+@cache
+def all_scores() -> dict[str, Scores]:
+    """Scores of the 65 games of Atari-PB, by slug."""
+    import csv
+
+    from pretrainrl.paths import registry_folder
+
+    with (registry_folder() / "atari_scores.csv").open(newline="") as file:
+        return {
+            row["game"].replace("_", ""): Scores(
+                float(row["random"]),
+                float(row["reference"]),
+                row["reference_agent"],
+                float(row["human"]) if row["human"] else None,
+            )
+            for row in csv.DictReader(file)
+        }
 
 
 # ROMs of games for two: ALE does not know how to play them and ends the whole process when it is given one.

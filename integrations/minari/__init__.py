@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from pretrainrl.integrations.minari.read import AtariDataset as AtariDataset
     from pretrainrl.integrations.minari.read import cache_datasets as cache_datasets
     from pretrainrl.integrations.minari.read import open_dataset as open_dataset
+    from pretrainrl.integrations.minari.recordings import build_dataset as build_dataset
+    from pretrainrl.integrations.minari.recordings import write_recording as write_recording
     from pretrainrl.integrations.minari.remote import download_dataset as download_dataset
     from pretrainrl.integrations.minari.remote import upload_dataset as upload_dataset
     from pretrainrl.integrations.minari.rl_unplugged import import_rl_unplugged as import_rl_unplugged
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 # What each name is imported from, when it is first asked for (PEP 562): looking at datasets needs neither torch nor Minari.
 _LAZY = {
     "AtariDataset": "read",
+    "build_dataset": "recordings",
     "cache_datasets": "read",
     "check_dataset": "check",
     "collect_dataset": "collecting",
@@ -47,10 +50,12 @@ _LAZY = {
     "publish": "publishing",
     "read_samples": "samples",
     "upload_dataset": "remote",
+    "write_recording": "recordings",
 }
 
 __all__ = [
     "AtariDataset",
+    "build_dataset",
     "cache_datasets",
     "check_dataset",
     "collect_dataset",
@@ -66,6 +71,7 @@ __all__ = [
     "publish",
     "read_samples",
     "upload_dataset",
+    "write_recording",
 ]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from gymnasium import Env
 
 from pretrainrl.data.episode import Episode
+from pretrainrl.data.packing import PackedEpisode
 from pretrainrl.errors import InputError
 from pretrainrl.games import Game
 
@@ -18,7 +19,7 @@ EPISODE_KEYS = {
 }
 
 
-def episode_metadata(episode: Episode) -> dict[str, Any]:
+def episode_metadata(episode: Episode | PackedEpisode) -> dict[str, Any]:
     """Return the metadata of an episode, with `return`, `ends_by` and `final_observation` added where they are missing.
 
     Without a word from its source, an episode that does not end with the game was cut.

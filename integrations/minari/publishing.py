@@ -17,6 +17,7 @@ from minari.namespace import create_namespace, list_local_namespaces
 
 from pretrainrl.data.collect import PREPROCESSING, single_env
 from pretrainrl.data.episode import FRAME_SHAPE, Episode
+from pretrainrl.data.packing import PackedEpisode, content_sha256
 from pretrainrl.errors import DatasetError, InputError
 from pretrainrl.games import Game, find_game
 from pretrainrl.integrations.minari.ids import check_id, datasets_root
@@ -28,7 +29,7 @@ from pretrainrl.scratch import scratch_folder
 
 def publish(
     name: str,
-    episodes: Iterable[Episode],
+    episodes: Iterable[Episode | PackedEpisode],
     *,
     sticky_actions: float = 0.25,
     algorithm: str = "unknown",
@@ -97,7 +98,11 @@ def _evaluated(metadata: Mapping[str, Any] | Callable[[], Mapping[str, Any]] | N
 
 
 def _write(
-    data: Path, episodes: Iterable[Episode], game: Game, env: Env[Any, Any], facts: Callable[[], Mapping[str, Any]]
+    data: Path,
+    episodes: Iterable[Episode | PackedEpisode],
+    game: Game,
+    env: Env[Any, Any],
+    facts: Callable[[], Mapping[str, Any]],
 ) -> None:
     """Write a dataset in Minari's layout to the folder `data`; `facts` is called when the episodes are written."""
     data.mkdir(parents=True)
@@ -109,17 +114,19 @@ def _write(
         data_format="hdf5",
         jpeg_encoding=False,
     )
+    digests = []
     with EpisodeWriter(data) as writer:
         for episode in episodes:
             _check(episode, game, int(env.action_space.n))  # type: ignore[attr-defined]
-            writer.write(replace(episode, metadata=episode_metadata(episode)))
+            digests.append(writer.write(replace(episode, metadata=episode_metadata(episode))).sha256)
     if not writer.episodes:
         raise InputError(f"there are no episodes of {game.slug!r} to publish")
-    storage.update_metadata({**facts(), "total_episodes": writer.episodes, "total_steps": writer.steps})
+    counts = {"total_episodes": writer.episodes, "total_steps": writer.steps}
+    storage.update_metadata({**facts(), **counts, "content_sha256": content_sha256(digests)})
     storage.update_metadata({"dataset_size": float(storage.get_size())})
 
 
-def _check(episode: Episode, game: Game, num_actions: int) -> None:
+def _check(episode: Episode | PackedEpisode, game: Game, num_actions: int) -> None:
     if episode.game != game.slug:
         raise InputError(f"an episode of {episode.game!r} does not belong into a dataset of {game.slug!r}")
     if not 0 <= episode.actions.min() <= episode.actions.max() < num_actions:

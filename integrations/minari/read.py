@@ -21,6 +21,7 @@ from pretrainrl.errors import DatasetError, InputError
 from pretrainrl.games import find_game
 from pretrainrl.integrations.minari.check import damaged, refuse_lossy
 from pretrainrl.integrations.minari.ids import datasets_root, local_ids
+from pretrainrl.integrations.minari.recordings import build_dataset, is_recorded, recorded_ids
 from pretrainrl.progress import progress_bar
 
 
@@ -110,22 +111,35 @@ class AtariDataset:
 
 
 def open_dataset(name: str) -> AtariDataset:
-    """Open the local Minari dataset `name`.
+    """Open the local Minari dataset `name`; one that is not there is built first if its recording is registered.
 
     Raises:
-        DatasetError: when it is not there (with the nearest ids), damaged, or not of lossless 84x84 grey frames.
+        DatasetError: The dataset is neither here nor recorded (the nearest ids are named), is damaged, or is not of lossless
+            84x84 grey frames; or its recording cannot be played.
+        InputError: The disk has too little room for its frames.
     """
-    path = datasets_root() / name
-    if not (path / "data").is_dir():
-        known = local_ids()
-        near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"there: {', '.join(known) or 'none'}"
-        raise DatasetError(f"no dataset {name!r} under {datasets_root()}; {hint}")
+    if not (datasets_root() / name / "data").is_dir():
+        _build(name)
     try:
         dataset = minari.load_dataset(name)
     except (OSError, KeyError, ValueError, AssertionError) as error:
         raise damaged(name, error) from error
     return AtariDataset(dataset)
+
+
+def _build(name: str) -> None:
+    """Build a dataset from its recording, with a bar that says so.
+
+    Raises:
+        DatasetError: No recording of it is registered.
+    """
+    if is_recorded(name):
+        build_dataset(name, progress=True)
+        return
+    known = sorted({*local_ids(), *recorded_ids()})
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"there: {', '.join(known) or 'none'}"
+    raise DatasetError(f"no dataset {name!r} under {datasets_root()} or among the recordings; {hint}")
 
 
 def cache_datasets(names: Sequence[str], *, codec: Codec | None = None, progress: bool = False) -> FrameCache:

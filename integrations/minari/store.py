@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
 import numpy.typing as npt
 
-from pretrainrl.data.episode import Episode
+from pretrainrl.data.episode import FRAME_SHAPE, Episode
+from pretrainrl.data.packing import CHUNK_ROWS, GZIP_LEVEL, PackedEpisode
 
-CHUNK_ROWS = 64
 MAIN_FILE = "main_data.hdf5"
 
 
@@ -42,15 +43,16 @@ class EpisodeWriter:
         if exception is None:
             self._disk.check()
 
-    def write(self, episode: Episode) -> None:
-        """Write one episode, its metadata as attributes of its group.
+    def write(self, episode: Episode | PackedEpisode) -> PackedEpisode:
+        """Write one episode, its metadata as attributes of its group, and return it as it was written.
 
         Raises:
             OSError: when the file cannot be written, for example because the disk is full.
         """
+        packed = episode if isinstance(episode, PackedEpisode) else PackedEpisode.of(episode)
         group = self._file.create_group(f"episode_{self.episodes}")
         group.attrs.update({**episode.metadata, "id": self.episodes, "total_steps": len(episode)})
-        _write(group, "observations", episode.frames)
+        _write_frames(group, packed)
         for name in ("actions", "rewards", "terminations", "truncations"):
             _write(group, name, getattr(episode, name))
         for name, array in episode.infos.items():
@@ -59,6 +61,7 @@ class EpisodeWriter:
         self.steps += len(episode)
         self._file.flush()
         self._disk.check()
+        return packed
 
 
 class _Disk(io.FileIO):
@@ -96,6 +99,21 @@ class _Disk(io.FileIO):
             return 0
 
 
+def _write_frames(group: h5py.Group, episode: PackedEpisode) -> None:
+    count = len(episode) + 1
+    frames = group.create_dataset(
+        "observations",
+        shape=(count, *FRAME_SHAPE),
+        dtype=np.uint8,
+        chunks=(min(CHUNK_ROWS, count), *FRAME_SHAPE),
+        maxshape=(None, *FRAME_SHAPE),
+        compression="gzip",
+        compression_opts=GZIP_LEVEL,
+    )
+    for index, chunk in enumerate(episode.chunks):
+        frames.id.write_direct_chunk((index * CHUNK_ROWS, 0, 0), chunk)
+
+
 def _write(group: h5py.Group, name: str, array: npt.NDArray[Any]) -> None:
     # Short rows go into longer chunks: a chunk of 64 booleans would be all header.
     rows = CHUNK_ROWS if array.ndim > 1 else 4096
@@ -105,5 +123,5 @@ def _write(group: h5py.Group, name: str, array: npt.NDArray[Any]) -> None:
         chunks=(min(rows, len(array)), *array.shape[1:]),
         maxshape=(None, *array.shape[1:]),
         compression="gzip",
-        compression_opts=6,
+        compression_opts=GZIP_LEVEL,
     )

@@ -11,7 +11,8 @@ import typer
 from rich.console import Console
 
 from pretrainrl.cli.publishing import is_done, root_of_datasets
-from pretrainrl.errors import PretrainRLError
+from pretrainrl.errors import InputError, PretrainRLError
+from pretrainrl.paths import writable_folder
 from pretrainrl.progress import progress_bar
 
 console = Console()
@@ -45,6 +46,13 @@ def collect(
     ] = None,
     version: Annotated[int, typer.Option(min=0, help="Of the id.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Root of the datasets; default MINARI_DATASETS_PATH.")] = None,
+    recording: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for a recording of each dataset, or for one game its file: with a card, all that it takes to play the "
+            "dataset again, frame by frame."
+        ),
+    ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Games collected at the same time, each in a process of its own.")] = 1,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on: skip the games that are there, take up the one that was interrupted.")
@@ -55,7 +63,7 @@ def collect(
 
     slugs = list(dict.fromkeys(find_game(name).slug for name in games))  # before the imports, which take seconds
 
-    from pretrainrl.integrations.minari import dataset_id
+    from pretrainrl.integrations.minari import dataset_id, write_recording
     from pretrainrl.integrations.minari.collecting import check_agent_for, collection_settings, default_kind
     from pretrainrl.integrations.minari.ids import datasets_root
 
@@ -78,9 +86,31 @@ def collect(
             console.print(f"{ids[slug]}  is there already", soft_wrap=True)
         todo = [slug for slug in slugs if slug not in done]
         check_agent_for(agent, todo)
+        files = _recording_files(recording, ids)
         work = partial(_collect_one, {**own, "kind": kind, "version": version, "resume": resume})
         _collect_all(work, todo, jobs, steps, ids)
+        for slug, file in files.items():
+            card = write_recording(ids[slug], file)
+            console.print(f"{file}  {card.bytes:,} bytes, {card.bytes / card.transitions:.2f} a transition", soft_wrap=True)
         console.print(f"in {datasets_root()}", soft_wrap=True)
+
+
+def _recording_files(recording: Path | None, ids: Mapping[str, str]) -> dict[str, Path]:
+    """Return the file of each game's recording, none where none is wanted; what cannot be written to is refused now."""
+    if recording is None:
+        return {}
+    from pretrainrl.integrations.minari.recordings import SUFFIX
+
+    recording = recording.expanduser().resolve()
+    if recording.suffix != SUFFIX:
+        files = {slug: recording / f"{name.rsplit('/', 1)[-1]}{SUFFIX}" for slug, name in ids.items()}
+    elif len(ids) == 1:
+        files = dict.fromkeys(ids, recording)
+    else:
+        raise InputError(f"{recording} is one file, and {len(ids)} games are to be recorded; name a folder")
+    for file in files.values():
+        writable_folder(file.parent)
+    return files
 
 
 def _collect_all(

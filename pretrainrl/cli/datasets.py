@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-app = typer.Typer(help="List the local datasets; show, upload or download one.")
+app = typer.Typer(help="List the datasets; show, build, upload or download one.")
 console = Console()
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="Minari id, e.g. pretrainrl/atari/pong-random-v0.")]
@@ -16,24 +17,27 @@ Remote = Annotated[str | None, typer.Option(help="hf://<organisation>; default M
 
 @app.callback(invoke_without_command=True)
 def list_datasets(context: typer.Context) -> None:
-    """List the local datasets; show, upload or download one."""
+    """List the datasets that are here and those that can be built from recordings; show, build, upload or download one."""
     if context.invoked_subcommand is not None:
         return
     from rich.markup import escape
     from rich.table import Table
 
+    from pretrainrl.dataset_cards import RECORDINGS
     from pretrainrl.errors import DatasetError
     from pretrainrl.integrations.minari.card import find_dataset_card
     from pretrainrl.integrations.minari.check import check_dataset
-    from pretrainrl.integrations.minari.ids import datasets_root, local_ids
+    from pretrainrl.integrations.minari.ids import NAMESPACE, datasets_root, local_ids
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("id", no_wrap=True)
     for column in ("MB", "transitions", "episodes", "mean return"):
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("card", no_wrap=True)
+    table.add_column("here", no_wrap=True)
     problems = []
-    for name in local_ids():
+    local = local_ids()
+    for name in local:
         try:
             found = check_dataset(name)
         except DatasetError as error:
@@ -41,13 +45,49 @@ def list_datasets(context: typer.Context) -> None:
             continue
         card = find_dataset_card(name)
         numbers = f"{found.bytes / 1e6:.1f}", f"{found.transitions:,}", f"{len(found.episodes):,}", f"{found.mean_return:.2f}"
-        table.add_row(name, *numbers, card.name if card else "")
+        table.add_row(name, *numbers, card.name if card else "", "yes")
+    for recorded in RECORDINGS.items():
+        if (name := f"{NAMESPACE}/{recorded.name}") not in local:
+            mean = f"{recorded.returns.mean:.2f}" if recorded.returns else ""
+            episodes = f"{recorded.returns.episodes:,}" if recorded.returns else ""
+            size = f"{recorded.bytes / 1e6:.2f}"
+            table.add_row(name, size, f"{recorded.transitions:,}", episodes, mean, "recording", "as a recording")
     if table.row_count:
         Console(width=200).print(table)  # an id cut short on a narrow terminal could not be copied
     for problem in problems:
         console.print(f"[red]not usable[/]  {escape(problem)}", soft_wrap=True, highlight=False)
     if not table.row_count and not problems:
         console.print(f"there are no datasets in {datasets_root()}", soft_wrap=True)
+
+
+@app.command("build")
+def build(
+    patterns: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="PATTERN…",
+            help="Ids or parts of them with wildcards, e.g. 'pong-*' or '*-expert-v0'; or a recording's file, a path or hf://...",
+        ),
+    ],
+    out: Annotated[Path | None, typer.Option(help="Root of the datasets; default MINARI_DATASETS_PATH.")] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Processes; default one for each core.")] = None,
+) -> None:
+    """Play recordings again and write what is seen as Minari datasets; those that are here already are skipped."""
+    from pretrainrl.cli.publishing import root_of_datasets
+    from pretrainrl.integrations.minari.ids import datasets_root
+    from pretrainrl.integrations.minari.recordings import build_dataset, matching_recordings
+
+    with root_of_datasets(out):
+        for source, name in matching_recordings(patterns).items():
+            if (datasets_root() / name).exists():
+                console.print(f"{name}  is there already", soft_wrap=True)
+                continue
+            dataset = build_dataset(source, jobs=jobs, progress=True)
+            size = dataset.storage.metadata["dataset_size"]
+            console.print(
+                f"{name}  {dataset.total_steps:,} transitions, {len(dataset)} episodes, {size:.1f} MB", soft_wrap=True
+            )
+        console.print(f"in {datasets_root()}", soft_wrap=True)
 
 
 @app.command("card")

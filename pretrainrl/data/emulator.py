@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -44,7 +44,7 @@ class Emulator:
         self._screens = np.zeros((2, *ale.getScreenDims()), np.uint8)
         ale.reset_game()
         self._start = ale.cloneState()
-        self._first_frame = self._frame_of(ale.getScreenGrayscale())
+        self._first_frame: Frame = self._frame_of(ale.getScreenGrayscale())
 
     @property
     def lives(self) -> int:
@@ -54,8 +54,7 @@ class Emulator:
     @property
     def ram(self) -> npt.NDArray[np.uint8]:
         """Memory of the console, (128,) uint8."""
-        ram: npt.NDArray[np.uint8] = self._ale.getRAM()
-        return ram
+        return self._ale.getRAM()
 
     def restart(self, noops: int) -> Frame:
         """Begin a game, do nothing for `noops` raw frames, and return the frame (84, 84) uint8 that the player sees first."""
@@ -69,7 +68,7 @@ class Emulator:
             if self._ale.game_over():
                 self._ale.reset_game()
         if noops == 0:
-            return self._first_frame.copy()
+            return np.array(self._first_frame)
         return self._frame_of(self._ale.getScreenGrayscale())
 
     def is_played(self, action: int) -> bool:
@@ -98,8 +97,7 @@ class Emulator:
     def _frame_of(self, screen: npt.NDArray[np.uint8]) -> Frame:
         import cv2
 
-        frame: Frame = cv2.resize(screen, FRAME_SHAPE, interpolation=cv2.INTER_AREA)
-        return frame
+        return cast(Frame, cv2.resize(screen, FRAME_SHAPE, interpolation=cv2.INTER_AREA))
 
 
 _NOOP = 0  # of ALE's full set

@@ -1,0 +1,311 @@
+"""Recordings become datasets, and datasets recordings."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+import h5py
+import minari
+import numpy as np
+
+from pretrainrl.data.packing import PackedEpisode, content_sha256
+from pretrainrl.data.recording import RecordedEpisode, Recording
+from pretrainrl.data.replay_worker import episode_file
+from pretrainrl.dataset_cards import RECORDINGS, RecordingCard, Returns
+from pretrainrl.errors import DatasetError, InputError, UnknownNameError, WeightsError
+from pretrainrl.games import all_scores
+from pretrainrl.integrations.minari.check import check_dataset
+from pretrainrl.integrations.minari.ids import NAMESPACE, check_id, datasets_root
+from pretrainrl.integrations.minari.publishing import exists_error, publish
+from pretrainrl.integrations.minari.store import MAIN_FILE
+from pretrainrl.paths import home, writable_folder
+from pretrainrl.progress import progress_bar
+from pretrainrl.scratch import try_lock
+from pretrainrl.weights import file_sha256, locate
+
+SUFFIX = ".rec"
+_BYTES_A_TRANSITION = 300  # of a dataset with its frames; 230 on average
+_OWN_KEYS = ("id", "total_steps")
+
+
+def recorded_ids() -> list[str]:
+    """Return the ids of the datasets whose recordings are registered, sorted."""
+    return [f"{NAMESPACE}/{name}" for name in RECORDINGS.names()]
+
+
+def matching_recordings(patterns: Sequence[str]) -> dict[str, str]:
+    """Return what `build_dataset` takes, and the id that comes of it, for all recordings that `patterns` name.
+
+    Args:
+        patterns: Ids with wildcards, with or without their namespace, or files of recordings.
+
+    Raises:
+        UnknownNameError: A pattern names no recording.
+        DatasetError: A file is no recording.
+    """
+    found: dict[str, str] = {}
+    for pattern in patterns:
+        if pattern.startswith("hf://") or pattern.endswith(SUFFIX):
+            found[pattern] = open_recording(pattern).dataset_id
+            continue
+        names = RECORDINGS.names(pattern.removeprefix(f"{NAMESPACE}/"))
+        if not names:
+            raise UnknownNameError.of("recording", pattern, RECORDINGS.names())
+        found.update({f"{NAMESPACE}/{name}": f"{NAMESPACE}/{name}" for name in names})
+    return found
+
+
+def is_recorded(name: str) -> bool:
+    """Whether the recording of the dataset `name` is registered."""
+    return name.startswith(f"{NAMESPACE}/") and name.removeprefix(f"{NAMESPACE}/") in RECORDINGS.names()
+
+
+def registered_recording(name: str) -> Recording:
+    """Read the registered recording of the dataset `name`.
+
+    Raises:
+        UnknownNameError: No such recording is registered; the nearest ones are named.
+        DatasetError: It cannot be had, or is not what its card says.
+    """
+    card = RECORDINGS.get(name.removeprefix(f"{NAMESPACE}/"))
+    try:
+        recording = Recording.read(locate(card.sources, card.sha256, card.bytes))
+    except WeightsError as error:
+        raise DatasetError(f"recording {card.name}: {error}") from error
+    if recording.content_sha256 != card.content_sha256:
+        raise DatasetError(
+            f"the card of {card.name} promises the content {card.content_sha256}, and its recording {recording.content_sha256}"
+        )
+    return recording
+
+
+def record_dataset(name: str) -> Recording:
+    """Return the recording of the local dataset `name`, which `collect` or a recording has made.
+
+    Raises:
+        DatasetError: It is missing or damaged, or was made otherwise, so that its play is not known.
+    """
+    summary = check_dataset(name)
+    facts = summary.metadata
+    unknown = DatasetError(f"how {name} was played is not recorded; only what `pretrainrl collect` plays from now on is")
+    if "content_sha256" not in facts:
+        raise unknown
+    with h5py.File(datasets_root() / name / "data" / MAIN_FILE, "r") as file:
+        if any("delays" not in file[f"episode_{index}"].get("infos", ()) for index in range(len(file))):
+            raise unknown
+        episodes = [
+            RecordedEpisode(
+                np.asarray(file[f"episode_{index}/actions"][:], np.uint8),
+                np.asarray(file[f"episode_{index}/infos/delays"][:], np.uint8),
+                {key: value for key, value in episode.items() if key not in _OWN_KEYS},
+            )
+            for index, episode in enumerate(summary.episodes)
+        ]
+    return Recording(
+        dataset_id=name,
+        game=facts["game"],
+        rom_md5=facts["rom_md5"],
+        ale_py_version=facts["ale_py_version"],
+        content_sha256=facts["content_sha256"],
+        algorithm=facts["algorithm_name"],
+        sticky_actions=facts["sticky_actions"],
+        metadata={key: facts[key] for key in ("collection",) if key in facts},
+        episodes=episodes,
+    )
+
+
+def write_recording(
+    name: str, path: str | Path, *, play: str | None = None, command: str | None = None, limitations: Sequence[str] = ()
+) -> RecordingCard:
+    """Write the recording of the local dataset `name` to the file `path`, and its card beside it, `<path>.toml`.
+
+    Args:
+        name: Minari id.
+        path: File to write, `<game>-<kind>-v<version>.rec` by custom.
+        play: Sentence on who played; by default the dataset's `algorithm_name`.
+        command: Command that made the dataset; by default one that says how to record another.
+        limitations: Sentences on what it is not good for.
+
+    Returns:
+        The card. To register it, put both files into `registry/recordings/`, or name the card in an entry point of the group
+        `pretrainrl.recordings`.
+
+    Raises:
+        DatasetError: The dataset is missing or damaged, or its play is not known.
+        InputError: A file cannot be written.
+    """
+    path = Path(path).expanduser()
+    recording = record_dataset(name)
+    recording.write(path)
+    card = RecordingCard(
+        name=name.rsplit("/", 1)[-1],
+        play=play or recording.algorithm,
+        transitions=recording.transitions,
+        returns=returns_of(recording),
+        limitations=tuple(limitations),
+        command=command or f"pretrainrl collect {recording.game} --recording {path.name}",
+        sources=(str(path.resolve()),),
+        sha256=file_sha256(path),
+        bytes=path.stat().st_size,
+        content_sha256=recording.content_sha256,
+        rom_md5=recording.rom_md5,
+        ale_py_version=recording.ale_py_version,
+    )
+    card.write(path.with_suffix(".toml"))
+    return card
+
+
+def returns_of(recording: Recording) -> Returns | None:
+    """Summarize the returns of the episodes that were played to their end; None where all of them were cut."""
+    whole = [float(each.metadata["return"]) for each in recording.episodes if each.metadata["ends_by"] != "cut"]
+    if not whole:
+        return None
+    scores, mean = all_scores().get(recording.game), float(np.mean(whole))
+    normalized = scores.normalize(mean) if scores else None
+    return Returns(
+        episodes=len(whole),
+        mean=round(mean, 3),
+        least=min(whole),
+        greatest=max(whole),
+        normalized=None if normalized is None else round(normalized, 4),
+    )
+
+
+def build_dataset(
+    source: str | Path | Recording, *, name: str | None = None, jobs: int | None = None, progress: bool = False
+) -> minari.MinariDataset:
+    """Play a recording again, and write what is seen as the Minari dataset that it was.
+
+    What was played before an interruption is kept and not played again. The dataset is the same, frame by frame, on any number
+    of processes.
+
+    Args:
+        source: Id of a registered recording, the recording itself, or its file: a path or `hf://...`.
+        name: Id of the dataset; by default that of the dataset that was recorded.
+        jobs: Processes; by default one for each core.
+        progress: Whether a progress bar is shown.
+
+    Raises:
+        UnknownNameError: No such recording is registered.
+        InputError: The disk has too little room, or the folder cannot be written to.
+        DatasetError: The id is taken, the recording is damaged, or the game plays otherwise here than where it was recorded.
+    """
+    recording = source if isinstance(source, Recording) else open_recording(source)
+    name = name or recording.dataset_id
+    check_id(name)
+    if (datasets_root() / name).exists():
+        raise exists_error(name)
+    recording.check_game()
+    _check_room(name, recording.transitions)
+    jobs = jobs or _cores()
+    with _played(recording, name, jobs, progress) as episodes:
+        found = content_sha256(episode.sha256 for episode in episodes())
+        if found != recording.content_sha256:
+            raise DatasetError(
+                f"{name} was recorded with ale-py {recording.ale_py_version} and has the content {recording.content_sha256}; "
+                f"played with ale-py {version('ale-py')} it has {found}; nothing is kept; install ale-py "
+                f"{recording.ale_py_version}"
+            )
+        return publish(
+            name,
+            episodes(),
+            sticky_actions=recording.sticky_actions,
+            algorithm=recording.algorithm,
+            metadata=recording.metadata,
+        )
+
+
+def open_recording(source: str | Path) -> Recording:
+    """Read a recording: that of a registered dataset's id, or a file's, given by a path or `hf://...`.
+
+    Raises:
+        UnknownNameError: No such recording is registered.
+        DatasetError: It cannot be had or read.
+    """
+    text = str(source)
+    if isinstance(source, str) and not text.startswith("hf://") and not text.endswith(SUFFIX):
+        return registered_recording(text)
+    if text.startswith("hf://"):
+        try:
+            return Recording.read(locate([text]))
+        except WeightsError as error:
+            raise DatasetError(f"recording {text}: {error}") from error
+    return Recording.read(Path(source).expanduser())
+
+
+@contextmanager
+def _played(recording: Recording, name: str, jobs: int, progress: bool) -> Iterator[Callable[[], Iterator[PackedEpisode]]]:
+    """Play the episodes, and yield a function that reads them from files; only after an interruption are these kept."""
+    folder = writable_folder(home() / "recordings" / recording.content_sha256[:16])
+    with (folder / "lock").open("w") as lock:
+        if not try_lock(lock) and sys.platform != "win32":
+            raise DatasetError(f"another process is building {name} in {folder}")
+        file = folder / f"play{SUFFIX}"
+        recording.write(file)
+        ram = bool(recording.metadata.get("collection", {}).get("ram"))
+        try:
+            with progress_bar(disable=not progress) as bar:
+                task = bar.add_task(f"{name}: played again", total=recording.transitions, note="transitions")
+                _play(file, folder, jobs, "ram" if ram else "frames", lambda steps: bar.advance(task, steps))
+            yield lambda: (
+                PackedEpisode.read(episode_file(folder, index), recording.game, episode.metadata)
+                for index, episode in enumerate(recording.episodes)
+            )
+        except DatasetError:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _play(file: Path, folder: Path, jobs: int, kept: str, report: Callable[[int], None]) -> None:
+    """Run the processes that play, and report the transitions that they have played."""
+    command = [sys.executable, "-m", "pretrainrl.data.replay_worker", str(file), str(folder)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    workers = [
+        subprocess.Popen(
+            [*command, str(share), str(jobs), kept],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+        for share in range(jobs)
+    ]
+    try:
+        threads = [threading.Thread(target=_follow, args=(worker, report), daemon=True) for worker in workers]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        for worker in workers:
+            problem = worker.stderr.read() if worker.stderr else ""
+            if worker.wait() != 0:
+                raise DatasetError(problem.strip().splitlines()[-1] if problem.strip() else "a process that played was killed")
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.wait()
+
+
+def _follow(worker: subprocess.Popen[str], report: Callable[[int], None]) -> None:
+    for line in worker.stdout or ():
+        report(int(line))
+
+
+def _check_room(name: str, transitions: int) -> None:
+    needed = transitions * _BYTES_A_TRANSITION
+    root = writable_folder(datasets_root())
+    if (free := min(shutil.disk_usage(root).free, shutil.disk_usage(writable_folder(home())).free)) < needed:
+        raise InputError(f"{name} needs {needed / 1e6:.0f} MB, and {free / 1e6:.0f} MB are free in {root}")
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
