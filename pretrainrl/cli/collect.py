@@ -49,8 +49,8 @@ def collect(
     recording: Annotated[
         Path | None,
         typer.Option(
-            help="Folder for a recording of each dataset, or for one game its file: with a card, all that it takes to play the "
-            "dataset again, frame by frame."
+            help="Folder for a recording of each dataset, or for one game its file: with a card, all that it takes to play it "
+            "again, frame by frame."
         ),
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Games collected at the same time, each in a process of its own.")] = 1,

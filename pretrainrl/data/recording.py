@@ -36,7 +36,7 @@ from pretrainrl.games import Game, find_game
 from pretrainrl.paths import atomic_path
 
 MAGIC, VERSION = b"\x89PRLREC\n", 1
-_FILTERS = [{"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "lc": 4, "lp": 0, "pb": 0}]
+_FILTERS = [{"id": lzma.FILTER_LZMA2, "preset": lzma.PRESET_EXTREME | 6, "dict_size": 1 << 21, "lc": 4, "lp": 0, "pb": 0}]
 _MOST_BYTES = 1 << 28  # of what a file unpacks to: a thousand hours of play, and no trap for the memory
 _ENDS = ("game_over", "time_out", "cut")
 

@@ -1,12 +1,16 @@
 """Collected episodes: how many, how they end, and that they are what ALE shows."""
 
+from collections.abc import Iterator
 from functools import partial
 
+import cv2
 import numpy as np
 import pytest
+from ale_py import Action, ALEInterface, roms
 from ale_py.vector_env import AtariVectorEnv
 
 from pretrainrl.data.collect import collect_episodes, single_env
+from pretrainrl.data.emulator import StickyGame
 from pretrainrl.data.episode import Episode
 from pretrainrl.errors import InputError, UnknownNameError
 from pretrainrl.games import find_game
@@ -78,23 +82,38 @@ def test_policy_repeats_as_often_as_asked() -> None:
 
 
 def test_episodes_are_what_the_game_showed() -> None:
-    """Play the recorded actions again: frames, rewards and ends come out the same, across resets."""
+    """Play the recorded no-ops, actions and delays in ALE itself: frames, rewards and ends come out the same, across games."""
     recorded = list(collect_episodes("breakout", 1200, num_envs=2, seed=5))
     for env in range(2):
         mine = [episode for episode in recorded if episode.metadata["env"] == env]
         assert [episode.metadata["episode"] for episode in mine] == list(range(len(mine)))
         assert len(mine) > 1
-        game = AtariVectorEnv(
-            "breakout", 1, stack_num=1, repeat_action_probability=0.25, reward_clipping=False, use_fire_reset=False
-        )
-        frame, _ = game.reset(seed=np.array([mine[0].metadata["seed"]]))
         for episode in mine:
-            for t, action in enumerate(episode.actions):
-                assert np.array_equal(frame[0, 0], episode.frames[t])
-                frame, reward, terminated, _, _ = game.step(np.array([action]))
-                assert (reward[0], terminated[0]) == (episode.rewards[t], episode.terminations[t])
-            assert np.array_equal(frame[0, 0], episode.frames[-1])
-            frame, *_ = game.step(np.array([0]))  # resets
+            shown = list(plain_ale("breakout", episode.metadata["noops"], episode.actions, episode.infos["delays"]))
+            frames, rewards, overs = zip(*shown, strict=True)
+            assert np.array_equal(frames, episode.frames)
+            assert np.array_equal(rewards[1:], episode.rewards)
+            assert np.array_equal(overs[1:], episode.terminations)
+
+
+def plain_ale(game: str, noops: int, actions: np.ndarray, delays: np.ndarray) -> Iterator[tuple[np.ndarray, float, bool]]:
+    """What a new ALE shows, raw frame by raw frame, preprocessed as Gymnasium does it."""
+    ale = ALEInterface()
+    ale.setFloat("repeat_action_probability", 0.0)
+    ale.loadROM(roms.get_rom_path(game))
+    ale.reset_game()
+    codes, joystick = ale.getMinimalActionSet(), Action.NOOP
+    for _ in range(noops):
+        ale.act(Action.NOOP)
+    yield cv2.resize(ale.getScreenGrayscale(), (84, 84), interpolation=cv2.INTER_AREA), 0.0, False
+    for action, delay in zip(actions, delays, strict=True):
+        points, screens = 0.0, []
+        for raw_frame in range(4):
+            joystick = codes[action] if raw_frame >= delay else joystick
+            points += ale.act(joystick)
+            screens.append(ale.getScreenGrayscale())
+        newest = np.maximum(screens[2], screens[3])
+        yield cv2.resize(newest, (84, 84), interpolation=cv2.INTER_AREA), points, ale.game_over()
 
 
 @pytest.mark.parametrize("game", ["breakout", "ms_pacman"])
@@ -162,8 +181,7 @@ def test_unknown_game_names_the_nearest() -> None:
 
 
 def test_time_limit_truncates_and_play_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    limited = partial(AtariVectorEnv, max_num_frames_per_episode=40)  # 10 steps
-    monkeypatch.setattr("ale_py.vector_env.AtariVectorEnv", limited)
+    monkeypatch.setattr("pretrainrl.data.collect.StickyGame", partial(StickyGame, max_episode_steps=10))
     episodes = list(collect_episodes("pong", 25, num_envs=1))
     assert [len(episode) for episode in episodes] == [10, 10, 5]
     assert [episode.metadata["ends_by"] for episode in episodes] == ["time_out", "time_out", "cut"]
