@@ -23,7 +23,7 @@ from torch import Tensor
 
 from pretrainrl.encoders import make_backbone
 from pretrainrl.integrations.sb3 import AtariVecEnv, Rainbow, VecEncodeObservation, neck_policy_kwargs
-from pretrainrl.integrations.sb3.necks import OneGameSpatialMLP
+from pretrainrl.networks.agent_necks import OneGameSpatialMLP
 
 WARM_UP = 50  # environment steps with random actions, to fill the buffer with a batch
 ENCODER = "random.resnet50"

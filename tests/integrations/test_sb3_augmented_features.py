@@ -27,9 +27,9 @@ from pretrainrl.integrations.sb3 import (
     VecEncodeObservation,
     neck_policy_kwargs,
 )
-from pretrainrl.integrations.sb3.necks import OneGameSpatialMLP
 from pretrainrl.integrations.sb3.rainbow.augmentation import augment_preprocessed, augment_stored, can_augment
 from pretrainrl.integrations.sb3.views import FeatureViews, one_view, random_view
+from pretrainrl.networks.agent_necks import OneGameSpatialMLP
 from pretrainrl.networks.necks import SpatialMLP
 
 ENCODER = "random.nature"
