@@ -83,7 +83,13 @@ def make_naive(game: str) -> DoubleDQN:
 def make_ours(game: str, features: Any) -> Rainbow:
     env = VecEncodeObservation(AtariVecEnv(game, 1), ENCODER, features=features)
     settings = {**Rainbow.atari_pb(), "buffer_size": 1000, "learning_starts": WARM_UP, "augment": False}
-    return Rainbow("MlpPolicy", env, policy_kwargs=neck_policy_kwargs(), seed=0, **settings)
+    return Rainbow(
+        "MlpPolicy",
+        env,
+        policy_kwargs=neck_policy_kwargs(neck="spatial_mlp" if features == "map" else "mlp"),
+        seed=0,
+        **settings,
+    )
 
 
 def main() -> None:

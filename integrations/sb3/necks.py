@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -38,6 +38,17 @@ class ExtractorWithNeck(BaseFeaturesExtractor):
         """Whether the neck standardizes features and their statistics were not measured yet."""
         standardize = self.standardize
         return standardize is not None and not standardize.is_fitted
+
+    def fit_standardize(self, encoded: Iterable[Tensor]) -> None:
+        """Measure the statistics from batches (B, ...) of what `encode` returns, which may be maps that the neck flattens.
+
+        Raises:
+            InputError: For fewer than 32 observations, or features that are not finite.
+        """
+        standardize = self.standardize
+        assert standardize is not None
+        shape = standardize.mean.shape
+        standardize.fit(batch.reshape(len(batch), *shape) for batch in encoded)
 
     def encode(self, observations: Tensor) -> Tensor:
         """Map preprocessed observations (B, ...), of views the plain one, to what the neck reads, float32."""

@@ -118,19 +118,14 @@ def _fit(policy: BaseModel, batches: Iterable[Batch]) -> None:
     """Measure the statistics of one extractor from observations, and give them to all that read the same features."""
     lacking = [each for each in _extractors(policy) if each.lacks_statistics]
     first = lacking[0]
-    assert first.standardize is not None
     with torch.no_grad():
-        first.standardize.fit(first.encode(_preprocessed(policy, first, batch)) for batch in batches)
+        first.fit_standardize(first.encode(_preprocessed(policy, first, batch)) for batch in batches)
     for other in lacking[1:]:
-        if _reads_the_same(first, other):
-            assert other.standardize is not None
-            other.standardize.load_state_dict(first.standardize.state_dict())
-
-
-def _reads_the_same(first: ExtractorWithNeck, other: ExtractorWithNeck) -> bool:
-    same_space = first._observation_space == other._observation_space
-    assert first.standardize is not None and other.standardize is not None
-    return same_space and type(first) is type(other) and first.standardize.mean.shape == other.standardize.mean.shape
+        same = first._observation_space == other._observation_space and type(first) is type(other)
+        measured, empty = first.standardize, other.standardize
+        assert measured is not None and empty is not None
+        if same and measured.mean.shape == empty.mean.shape:
+            empty.load_state_dict(measured.state_dict())
 
 
 def _preprocessed(policy: BaseModel, extractor: ExtractorWithNeck, batch: Batch) -> Tensor:

@@ -228,8 +228,7 @@ class BehaviorCloning(BaseAlgorithm):
             return
         shown = (obs for obs, _ in train.in_order(self.batch_size))
         if train.encoded:
-            assert extractor.standardize is not None
-            extractor.standardize.fit(shown)
+            extractor.fit_standardize(shown)
         else:
             fit_standardization(self, shown)
 
