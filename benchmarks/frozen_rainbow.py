@@ -23,7 +23,7 @@ from torch import Tensor
 
 from pretrainrl.encoders import make_backbone
 from pretrainrl.integrations.sb3 import AtariVecEnv, Rainbow, VecEncodeObservation, neck_policy_kwargs
-from pretrainrl.integrations.sb3.necks import OneGameSpatialMLP
+from pretrainrl.networks.agent_necks import OneGameSpatialMLP
 
 WARM_UP = 50  # environment steps with random actions, to fill the buffer with a batch
 ENCODER = "random.resnet50"
@@ -83,7 +83,13 @@ def make_naive(game: str) -> DoubleDQN:
 def make_ours(game: str, features: Any) -> Rainbow:
     env = VecEncodeObservation(AtariVecEnv(game, 1), ENCODER, features=features)
     settings = {**Rainbow.atari_pb(), "buffer_size": 1000, "learning_starts": WARM_UP, "augment": False}
-    return Rainbow("MlpPolicy", env, policy_kwargs=neck_policy_kwargs(), seed=0, **settings)
+    return Rainbow(
+        "MlpPolicy",
+        env,
+        policy_kwargs=neck_policy_kwargs(neck="spatial_mlp" if features == "map" else "mlp"),
+        seed=0,
+        **settings,
+    )
 
 
 def main() -> None:

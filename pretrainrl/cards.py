@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 import re
 import sys
 from pathlib import Path
@@ -23,6 +24,7 @@ else:
 
 CardT = TypeVar("CardT", bound="Card")
 Scalar = str | int | float | bool
+WIDEST_FLAT = 8_192
 NUMBERS = re.compile(r"\[\n((?:    [\w.+\-]+,\n)+)\]")  # an array of them; tomli_w gives every item a line of its own
 NAME = r"^[a-z0-9_]+\.[a-z0-9_]+$"  # objective.variant
 
@@ -243,14 +245,24 @@ class BackboneCard(Card):
 
     Attributes:
         target: `package.module:Class`.
-        features: what an encoder on this backbone returns unless its card says otherwise.
     """
 
     name: str
     target: str
     summary: str
-    features: Literal["flat", "pooled"]
     paper: Paper
+
+
+def default_features(feature_map_shape: tuple[int, int, int]) -> Literal["flat", "pooled"]:
+    """Choose what a new encoder's card says of its features, by the width of its flattened map.
+
+    The linear layer of an agent that follows has a weight for each feature and each of, say, 512 outputs. Up to 8,192 features
+    are given as they are, `flat`; of wider maps, such as a ResNet-50's with 73,728 values, the mean over space, `pooled`.
+
+    Args:
+        feature_map_shape: Shape (channels, height, width) of a map.
+    """
+    return "flat" if math.prod(feature_map_shape) <= WIDEST_FLAT else "pooled"
 
 
 class TrainingPreset(Card):

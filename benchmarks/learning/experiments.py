@@ -164,7 +164,7 @@ def _features() -> dict[str, Agent]:
     encoder = "siammae"
     study: Settings = {**Rainbow.atari_pb(12_000, 8), **SHORT, **QUANTILES, "tau": 0.02}
     frames: Settings = {**study, "policy_kwargs": policy_kwargs(encoder, neck="spatial_mlp", dtype="auto")}
-    maps: Settings = {**study, "buffer_size": 12_000, "policy_kwargs": neck_policy_kwargs()}
+    maps: Settings = {**study, "buffer_size": 12_000, "policy_kwargs": neck_policy_kwargs(neck="spatial_mlp")}
     encode = partial(VecEncodeObservation, encoder=encoder)
     return {
         "frames": Agent(Rainbow, "CnnPolicy", frames),

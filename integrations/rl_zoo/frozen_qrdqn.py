@@ -1,4 +1,4 @@
-"""Settings of QR-DQN on a frozen encoder's feature maps, for the zoo's `--conf-file`."""
+"""Settings of QR-DQN on a frozen encoder's features, for the zoo's `--conf-file`."""
 
 from pretrainrl.integrations.rl_zoo.settings import frozen
 

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from pretrainrl.errors import InputError, WeightsError
 from pretrainrl.integrations.sb3 import neck_policy_kwargs, policy_kwargs
-from pretrainrl.integrations.sb3.extractor import Neck
 from pretrainrl.integrations.sb3.rainbow.policies import RainbowPolicy
+from pretrainrl.networks.agent_necks import Neck, Normalization
 
 
 class EncoderPolicy(BasePolicy):
@@ -25,24 +25,27 @@ class EncoderPolicy(BasePolicy):
     The digest of the encoder's weights is part of its state, so loading a saved agent is refused where they are others.
 
     Args:
-        observation_space: of stacked frames (4, 84, 84) uint8, or without `encoder`, of features.
-        action_space: as the policy's.
-        lr_schedule: as the policy's.
-        encoder: name, run folder or card file; None where `VecEncodeObservation` has encoded what is observed.
-        neck: `mlp`, `spatial_mlp` or None; without `encoder`, the observations' shape decides.
-        features_dim: width of the neck's output.
-        net_arch: hidden layers after the neck.
-        features: `flat` or `pooled`; the card's choice by default.
-        weights: instead of the card's.
-        trainable: train the encoder too.
-        dtype: the frozen encoder's.
-        sha256: digest that the weights must have; by default those found first.
-        **arguments: further ones of the policy.
+        observation_space: Space of stacked frames (4, 84, 84) uint8, or without `encoder`, of features.
+        action_space: Space of actions, as the policy takes it.
+        lr_schedule: Learning rate, as the policy takes it.
+        encoder: Name, run folder or card file; None where `VecEncodeObservation` has encoded what is observed.
+        neck: Name of the neck: `mlp`, `spatial`, `spatial_mlp` or None. Those on maps, without `encoder`, need observations
+            of `features="map"`.
+        normalization: Kind of normalization: `standardize`, `layer`, None or `auto`.
+        embeddings: Number of weighted sums of each channel, of `spatial` only.
+        features_dim: Width of the neck's output.
+        net_arch: Widths of hidden layers after the neck.
+        features: Kind of features, `flat` or `pooled`; the card's choice by default.
+        weights: Weights instead of the card's.
+        trainable: Whether the encoder is trained too.
+        dtype: Type in which the frozen encoder computes.
+        sha256: Digest that the weights must have; by default those found first.
+        **arguments: Further arguments of the policy.
 
     Raises:
-        InputError: for arguments or observations that do not fit.
-        UnknownNameError: for an encoder that is not registered.
-        WeightsError: when its weights cannot be found, are damaged, do not fit, or are others than `sha256` says.
+        InputError: For arguments or observations that do not fit.
+        UnknownNameError: For an encoder that is not registered, or another neck or normalization.
+        WeightsError: When its weights cannot be found, are damaged, do not fit, or are others than `sha256` says.
     """
 
     def __init__(
@@ -53,6 +56,8 @@ class EncoderPolicy(BasePolicy):
         *,
         encoder: str | None,
         neck: Neck | None = "mlp",
+        normalization: Normalization | None = "auto",
+        embeddings: int = 1,
         features_dim: int = 512,
         net_arch: Sequence[int] | dict[str, list[int]] = (),
         features: Literal["flat", "pooled"] | None = None,
@@ -64,19 +69,24 @@ class EncoderPolicy(BasePolicy):
     ) -> None:
         if taken := arguments.keys() & {"features_extractor_class", "features_extractor_kwargs"}:
             raise InputError(f"{type(self).__name__} makes its extractor from encoder=, neck=, ...; leave out {sorted(taken)}")
-        own: dict[str, Any] = {
-            "encoder": encoder,
+        of_neck: dict[str, Any] = {
             "neck": neck,
+            "normalization": normalization,
+            "embeddings": embeddings,
             "features_dim": features_dim,
             "net_arch": net_arch,
+        }
+        own = {
+            "encoder": encoder,
+            **of_neck,
             "features": features,
             "weights": weights,
             "trainable": trainable,
             "dtype": dtype,
         }
-        made = neck_policy_kwargs(features_dim=features_dim) if encoder is None else policy_kwargs(**own)
-        made["net_arch"] = net_arch if isinstance(net_arch, dict) else list(net_arch)
+        made = neck_policy_kwargs(**of_neck) if encoder is None else policy_kwargs(**own)
         extractor = made["features_extractor_kwargs"]
+        own["normalization"] = extractor["normalization"]
         if sha256 is not None and encoder is not None:
             extractor["sha256"] = sha256
         super().__init__(observation_space, action_space, **{**made, **arguments, "lr_schedule": lr_schedule})

@@ -6,6 +6,7 @@ from copy import deepcopy
 from typing import Any
 
 from pretrainrl.errors import UnknownNameError
+from pretrainrl.networks.agent_necks import Neck, reads_map
 
 ATARI: dict[str, Any] = {"env_wrapper": ["stable_baselines3.common.atari_wrappers.AtariWrapper"], "n_timesteps": 10_000_000}
 
@@ -19,7 +20,7 @@ _Q_LEARNING: dict[str, Any] = {
     "exploration_fraction": 0.1,
     "exploration_final_eps": 0.01,
 }
-_ON_MAPS: dict[str, tuple[str, dict[str, Any]]] = {
+_ALGORITHMS: dict[str, tuple[str, dict[str, Any]]] = {
     "rainbow": ("RainbowEncoderPolicy", {"learning_rate": 1e-4, "buffer_size": 100_000, "learning_starts": 10_000}),
     "dqn": ("DQNEncoderPolicy", _Q_LEARNING),
     "qrdqn": ("QRDQNEncoderPolicy", _Q_LEARNING),
@@ -39,32 +40,36 @@ _ON_MAPS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def frozen(algo: str, encoder: str = "siammae") -> dict[str, Any]:
-    """Return settings of an agent that learns Atari games from a frozen encoder's feature maps, with the study's neck.
+def frozen(algo: str, encoder: str = "siammae", neck: Neck = "mlp") -> dict[str, Any]:
+    """Return settings of an agent that learns Atari games from a frozen encoder's features.
 
-    Each observation is encoded once, when it is made, and stored as its map.
+    Each observation is encoded once, when it is made, and stored as its features: flat or, where that would be wide, pooled,
+    as the encoder's card says. The neck standardizes them; then come a linear layer and a ReLU. `neck="spatial_mlp"` is
+    Atari-PB's neck, on feature maps.
 
     Args:
-        algo: `rainbow`, `dqn`, `qrdqn` or `ppo`.
-        encoder: its name.
+        algo: Name of the algorithm: `rainbow`, `dqn`, `qrdqn` or `ppo`.
+        encoder: Name of the encoder.
+        neck: Name of the neck: `mlp`, or `spatial` or `spatial_mlp` on feature maps.
 
     Raises:
-        UnknownNameError: for another `algo`.
+        UnknownNameError: For another `algo`.
     """
-    if algo not in _ON_MAPS:
-        raise UnknownNameError.of("algorithm", algo, _ON_MAPS)
-    policy, settings = _ON_MAPS[algo]
+    if algo not in _ALGORITHMS:
+        raise UnknownNameError.of("algorithm", algo, _ALGORITHMS)
+    policy, settings = _ALGORITHMS[algo]
+    features = {"features": "map"} if reads_map(neck) else {}
     # The zoo's own frame_stack comes after vec_env_wrapper, and would stack features.
     wrappers = [
         {"stable_baselines3.common.vec_env.VecFrameStack": {"n_stack": 4}},
-        {"pretrainrl.integrations.sb3.VecEncodeObservation": {"encoder": encoder, "features": "map"}},
+        {"pretrainrl.integrations.sb3.VecEncodeObservation": {"encoder": encoder, **features}},
     ]
     return deepcopy(
         {
             **ATARI,
             "vec_env_wrapper": wrappers,
             "policy": f"pretrainrl.integrations.rl_zoo.policies.{policy}",
-            "policy_kwargs": {"encoder": None},
+            "policy_kwargs": {"encoder": None, "neck": neck},
             **settings,
         }
     )

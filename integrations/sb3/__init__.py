@@ -9,6 +9,7 @@ from pretrainrl.integrations.sb3.necks import NeckExtractor, neck_policy_kwargs
 from pretrainrl.integrations.sb3.prioritized_replay import PrioritizedReplayBuffer
 from pretrainrl.integrations.sb3.rainbow import Rainbow
 from pretrainrl.integrations.sb3.reward_observation import VecRewardObservation
+from pretrainrl.integrations.sb3.standardization import fit_standardization
 from pretrainrl.integrations.sb3.vec_encode import VecEncodeObservation
 from pretrainrl.integrations.sb3.zero_shot import DecisionTransformerPolicy, ZeroShotPolicy
 
@@ -25,6 +26,7 @@ __all__ = [
     "VecRewardObservation",
     "ZeroShotPolicy",
     "fill_replay_buffer",
+    "fit_standardization",
     "neck_policy_kwargs",
     "policy_kwargs",
 ]

@@ -191,6 +191,11 @@ class CompactReplayBuffer(ReplayBuffer):
             discounts=self._tensor(self._powers[last + 1][:, None]),
         )
 
+    def observations_at(self, index: NDArray[np.int64]) -> Observations:
+        """Return the observations before the steps numbered `index`, (B,) int64 of row * n_envs + environment: (B, ...)."""
+        read: dict[str, NDArray[Any]] = {key: store.before(index) for key, store in self._stores.items()}
+        return read if isinstance(self.observation_space, Dict) else read[""]
+
     def _observations(self, read: dict[str, NDArray[Any]], env: VecNormalize | None) -> Any:
         if isinstance(self.observation_space, Dict):
             normal = self._normalize_obs(read, env)

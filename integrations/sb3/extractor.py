@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import torch
 from gymnasium.spaces import Space
-from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
-from torch import Tensor, nn
+from torch import Tensor
 
 from pretrainrl.encoders import Encoder, make_encoder
 from pretrainrl.errors import InputError
 from pretrainrl.integrations.gymnasium.frame_space import is_channel_last
 from pretrainrl.integrations.gymnasium.shared_encoder import SharedEncoder
-from pretrainrl.integrations.sb3.necks import OneGameSpatialMLP, mlp_neck, separate_random_stream
-
-Neck = Literal["mlp", "spatial_mlp"]
-SelfExtractor = TypeVar("SelfExtractor", bound="PretrainedExtractor")
+from pretrainrl.integrations.sb3.necks import ExtractorWithNeck, separate_random_stream
+from pretrainrl.networks.agent_necks import Neck, Normalization, make_neck, reads_map, resolve_normalization
 
 
-class PretrainedExtractor(BaseFeaturesExtractor):
+class PretrainedExtractor(ExtractorWithNeck):
     """An encoder, followed by a neck that is trained with the agent's heads.
 
     Best made by `policy_kwargs`. A frozen encoder is not a part of this module: it is looked up by name in the process's
@@ -29,21 +26,25 @@ class PretrainedExtractor(BaseFeaturesExtractor):
     initialisation reaches it, and saved agents hold its name and digest rather than its weights.
 
     Args:
-        observation_space: of stacked frames, (4, 84, 84) uint8; Stable-Baselines3 transposes channel-last ones itself.
-        encoder: name, run folder or card file, as `make_encoder` takes it.
-        weights: instead of the card's, as `make_encoder` takes them.
-        sha256: digest that the encoder's weights must have, as recorded by `policy_kwargs`.
-        features: `flat` or `pooled`, what the `mlp` neck or, without a neck, the agent sees; the card's choice by default.
-        neck: `mlp`: LayerNorm, linear layer, ReLU on the features. `spatial_mlp`: the neck of the study, a learned weight
-            for each place of the feature map, average pool, LayerNorm, two linear layers with ReLU. None: no neck.
-        features_dim: width of the neck's output; without a neck, it is the encoder's.
-        trainable: train the encoder too, from its weights on. Every network then has its own copy, and it is saved.
-        dtype: the frozen encoder's: `float32`, `bfloat16`, or `auto` for bfloat16 where the device has it in hardware.
+        observation_space: Space of stacked frames, (4, 84, 84) uint8; Stable-Baselines3 transposes channel-last ones itself.
+        encoder: Name, run folder or card file, as `make_encoder` takes it.
+        weights: Weights instead of the card's, as `make_encoder` takes them.
+        sha256: Digest that the encoder's weights must have, as recorded by `policy_kwargs`.
+        features: Kind of features, `flat` or `pooled`, that the `mlp` neck or, without a neck, the agent sees; the card's
+            choice by default.
+        neck: Name of the neck: `mlp`, `spatial`, `spatial_mlp` or None; see `policy_kwargs`.
+        normalization: Kind of normalization: `standardize`, `layer`, None or `auto`; see `policy_kwargs`.
+        embeddings: Number of weighted sums of each channel, of `spatial` only.
+        features_dim: Width of the neck's output; without a neck, it is the encoder's.
+        trainable: Whether the encoder is trained too, from its weights on. Every network then has its own copy, and it is
+            saved.
+        dtype: Type in which the frozen encoder computes: `float32`, `bfloat16`, or `auto` for bfloat16 where the device has
+            it in hardware.
 
     Raises:
-        InputError: for observations or arguments that do not fit.
-        UnknownNameError: for an encoder that is not registered.
-        WeightsError: when its weights cannot be found, are damaged, do not fit, or are others than `sha256` says.
+        InputError: For observations or arguments that do not fit.
+        UnknownNameError: For an encoder that is not registered, or another neck or normalization.
+        WeightsError: When its weights cannot be found, are damaged, do not fit, or are others than `sha256` says.
     """
 
     def __init__(
@@ -55,6 +56,8 @@ class PretrainedExtractor(BaseFeaturesExtractor):
         sha256: str | None = None,
         features: Literal["flat", "pooled"] | None = None,
         neck: Neck | None = "mlp",
+        normalization: Normalization | None = "auto",
+        embeddings: int = 1,
         features_dim: int = 512,
         trainable: bool = False,
         dtype: str = "float32",
@@ -63,6 +66,7 @@ class PretrainedExtractor(BaseFeaturesExtractor):
             raise InputError(f"features_dim must be positive, got {features_dim}")
         if trainable and dtype != "float32":
             raise InputError(f"a trainable encoder is trained in float32, not {dtype}")
+        normalization = resolve_normalization(neck, normalization, trainable=trainable)
         shared = SharedEncoder(encoder, weights=weights, features=features, dtype=dtype, sha256=sha256)
         model = shared.on("cpu")
         if is_channel_last(observation_space, model.observation_space.shape):
@@ -71,8 +75,10 @@ class PretrainedExtractor(BaseFeaturesExtractor):
         self.encoder = make_encoder(encoder, weights=weights, features=features, trainable=True) if trainable else None
         self._shared = shared
         self._scale_checked = False
+        self.reads_map = reads_map(neck)
+        shape = model.feature_map_shape if self.reads_map else (model.features_dim,)
         with separate_random_stream():
-            self.neck = _make_neck(neck, model, features_dim)
+            self.neck = make_neck(neck, shape, features_dim, normalization=normalization, embeddings=embeddings)
 
     def encoder_on(self, device: torch.device | str) -> Encoder:
         """The encoder that reads observations on `device`: the shared frozen one there, or this network's own."""
@@ -99,19 +105,7 @@ class PretrainedExtractor(BaseFeaturesExtractor):
         """
         encoder = self.encoder_on(observations.device)
         feature_map = encoder.map_floats(observations)
-        return (feature_map if isinstance(self.neck, OneGameSpatialMLP) else encoder.pool(feature_map)).float()
-
-    def read(self, encoded: Tensor) -> Tensor:
-        """Map what `encode` returns to (B, features_dim)."""
-        features: Tensor = self.neck(encoded)
-        return features
-
-    def apply(self: SelfExtractor, fn: Callable[[nn.Module], None]) -> SelfExtractor:
-        """Apply an initialisation, such as PPO's and A2C's `ortho_init`, to the neck but not to the encoder."""
-        with separate_random_stream():
-            self.neck.apply(fn)
-        fn(self)
-        return self
+        return (feature_map if self.reads_map else encoder.pool(feature_map)).float()
 
     def extra_repr(self) -> str:
         """Describe the encoder in `repr`: a frozen one is not among the modules."""
@@ -130,6 +124,8 @@ def policy_kwargs(
     encoder: str | Path,
     *,
     neck: Neck | None = "mlp",
+    normalization: Normalization | None = "auto",
+    embeddings: int = 1,
     features_dim: int = 512,
     net_arch: Sequence[int] | dict[str, list[int]] = (),
     features: Literal["flat", "pooled"] | None = None,
@@ -144,19 +140,26 @@ def policy_kwargs(
     elsewhere, load an agent with `custom_objects={"policy_kwargs": policy_kwargs(...)}`.
 
     Args:
-        encoder: name, run folder or card file, as `make_encoder` takes it.
-        neck: what is trained between encoder and heads: `mlp`, `spatial_mlp` or None; see `PretrainedExtractor`.
-        features_dim: width of the neck's output.
-        net_arch: hidden layers after the extractor. Stable-Baselines3 would add two if it were left out.
-        features: `flat` or `pooled`; the card's choice by default.
-        weights: instead of the card's, as `make_encoder` takes them.
-        trainable: train the encoder too.
-        dtype: the frozen encoder's: `float32`, `bfloat16` or `auto`.
+        encoder: Name, run folder or card file, as `make_encoder` takes it.
+        neck: Name of what is trained between encoder and heads. `mlp`: normalization, linear layer, ReLU on the encoder's
+            features. `spatial`: normalization of the feature map, learned weighted sums over its places, linear layer, ReLU.
+            `spatial_mlp`: Atari-PB's neck, a learned weight for each place of the map, mean over places, LayerNorm, two linear
+            layers with ReLU. None: no neck.
+        normalization: Kind of normalization in `mlp` and `spatial`. `standardize`: each feature by its own mean and standard
+            deviation, measured once, when training begins, and then fixed; see `fit_standardization`. `layer`: LayerNorm
+            across features. None: nothing. `auto`: `standardize`, but `layer` behind a trainable encoder.
+        embeddings: Number of weighted sums of each channel, at least 1, of `spatial` only.
+        features_dim: Width of the neck's output.
+        net_arch: Widths of hidden layers after the extractor. Stable-Baselines3 would add two if it were left out.
+        features: Kind of features, `flat` or `pooled`; the card's choice by default.
+        weights: Weights instead of the card's, as `make_encoder` takes them.
+        trainable: Whether the encoder is trained too.
+        dtype: Type in which the frozen encoder computes: `float32`, `bfloat16` or `auto`.
 
     Raises:
-        InputError: for arguments that do not fit.
-        UnknownNameError: for an encoder that is not registered.
-        WeightsError: when its weights cannot be found, are damaged, or do not fit.
+        InputError: For arguments that do not fit.
+        UnknownNameError: For an encoder that is not registered, or another neck or normalization.
+        WeightsError: When its weights cannot be found, are damaged, or do not fit.
     """
     shared = SharedEncoder(encoder, weights=weights, features=features, dtype=dtype)
     return {
@@ -167,20 +170,11 @@ def policy_kwargs(
             "sha256": shared.on("cpu").sha256,
             "features": features,
             "neck": neck,
+            "normalization": resolve_normalization(neck, normalization, trainable=trainable),
+            "embeddings": embeddings,
             "features_dim": features_dim,
             "trainable": trainable,
             "dtype": str(dtype).removeprefix("torch."),
         },
         "net_arch": net_arch if isinstance(net_arch, dict) else list(net_arch),
     }
-
-
-def _make_neck(neck: Neck | None, encoder: Encoder, features_dim: int) -> nn.Module:
-    """Build the trainable part after the encoder."""
-    if neck is None:
-        return nn.Identity()
-    if neck == "mlp":
-        return mlp_neck(encoder.features_dim, features_dim)
-    if neck == "spatial_mlp":
-        return OneGameSpatialMLP(encoder.feature_map_shape, features_dim)
-    raise InputError(f"unknown neck {neck!r}; expected 'mlp', 'spatial_mlp' or None")

@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from gymnasium.spaces import Box, Discrete
 from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -14,6 +15,8 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 
 from pretrainrl.data.episode import FRAME_SHAPE, Episode
+from pretrainrl.data.sampler import WindowSampler
+from pretrainrl.data.windows import WindowSpec
 from pretrainrl.errors import DatasetError, InputError
 from pretrainrl.integrations.gymnasium.frame_space import is_channel_last
 from pretrainrl.integrations.sb3.atari_vec_env import AtariVecEnv
@@ -110,6 +113,39 @@ class _Source:
         for low in range(start, stop + 1, _BATCH):
             times = np.arange(low, min(low + _BATCH, stop + 1))
             yield from self._encode(frames[times[:, None] + np.arange(self._stack)])
+
+
+class DatasetObservations:
+    """A dataset's observations as an agent's environment would give them, by their numbers.
+
+    Args:
+        model: Agent on stacked frames or on features of them.
+        dataset: Dataset that is open, of which some episodes may have been chosen.
+
+    Raises:
+        InputError: When the agent's observations are not the dataset's.
+        DatasetError: When the dataset is damaged.
+    """
+
+    def __init__(self, model: BaseAlgorithm, dataset: AtariDataset) -> None:
+        from pretrainrl.integrations.minari import cache_datasets
+
+        stack, self._encode = _observations_of(model, model.get_env())
+        cache = cache_datasets([dataset.id])
+        self._sampler = WindowSampler(cache, WindowSpec(steps=1, stack=stack), 1)
+        ends = cache.lengths.cumsum(0).tolist()
+        lengths = cache.lengths.tolist()
+        chosen = dataset.minari.episode_indices
+        self._numbers = np.concatenate([np.arange(ends[each] - lengths[each], ends[each]) for each in chosen])
+
+    def __len__(self) -> int:
+        """Observations in which an action was taken."""
+        return len(self._numbers)
+
+    def read(self, index: NDArray[np.int64]) -> NDArray[Any]:
+        """Return the observations with the numbers `index`, (B,) int64 from 0: (B, ...) as the environment gives them."""
+        stacks = self._sampler.read(torch.from_numpy(self._numbers[index])).observation()
+        return self._encode(stacks.numpy())
 
 
 def _replay_buffer(model: BaseAlgorithm) -> ReplayBuffer:

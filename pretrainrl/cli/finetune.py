@@ -16,8 +16,14 @@ def finetune(
     game: Annotated[str, typer.Option(help="In any spelling: pong, ms_pacman, MsPacman.")],
     encoder: Annotated[str, typer.Option(help="Name, run folder or card file.")],
     features: Annotated[
-        str, typer.Option(help="flat, pooled or map, encoded once; or pixels, encoded at every update.")
-    ] = "map",
+        str | None,
+        typer.Option(
+            help="flat, pooled or map, encoded once; or pixels, encoded at every update. Default: the encoder's card's."
+        ),
+    ] = None,
+    neck: Annotated[
+        str, typer.Option(help="mlp, which standardizes features; on maps, spatial or Atari-PB's spatial_mlp.")
+    ] = "mlp",
     weights: Annotated[str | None, typer.Option(help="Of the encoder, instead of the card's, as for make_encoder.")] = None,
     dataset: Annotated[str | None, typer.Option(help="bc: Minari id of what is imitated.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Of all games together; default 50,000. Not of bc.")] = None,
@@ -49,6 +55,7 @@ def finetune(
         game,
         encoder,
         features=features,
+        neck=neck,  # type: ignore[arg-type]  # checked with the other names
         weights=weights,
         dataset=dataset,
         steps=steps,

@@ -24,6 +24,7 @@ from pretrainrl.integrations.sb3 import (
     neck_policy_kwargs,
     policy_kwargs,
 )
+from pretrainrl.networks.agent_necks import Neck
 
 MAX_EPISODE_STEPS = 27_000  # the study's
 
@@ -37,12 +38,14 @@ class Sight:
         weights: instead of the card's.
         features: `flat`, `pooled` or `map` of the one in front; `pixels` for one in the agent.
         device: of encoder and agent.
+        neck: what is trained after the encoder, as `policy_kwargs` takes it.
     """
 
     encoder: str | Path
     weights: str | None
     features: str
     device: torch.device
+    neck: Neck = "mlp"
 
     @property
     def dtype(self) -> torch.dtype:
@@ -67,10 +70,10 @@ class Sight:
         )
 
     def policy(self) -> tuple[str, dict[str, Any]]:
-        """Return the policy's name and arguments: the study's neck on maps and pixels, LayerNorm and a layer on vectors."""
+        """Return the policy's name and arguments."""
         if self.features == "pixels":
-            return "CnnPolicy", policy_kwargs(self.encoder, neck="spatial_mlp", weights=self.weights, dtype=self.dtype)
-        return "MlpPolicy", neck_policy_kwargs()
+            return "CnnPolicy", policy_kwargs(self.encoder, neck=self.neck, weights=self.weights, dtype=self.dtype)
+        return "MlpPolicy", neck_policy_kwargs(neck=self.neck)
 
 
 def make_agent(config: Config, sight: Sight, env: VecEnv, arguments: dict[str, Any]) -> BaseAlgorithm:

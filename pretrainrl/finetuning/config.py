@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import cast
 
 from pydantic import Field
 
-from pretrainrl.cards import Card, Scalar, find_card
+from pretrainrl.cards import Card, EncoderCard, Scalar, find_card
 from pretrainrl.errors import InputError, UnknownNameError
 from pretrainrl.games import find_game
+from pretrainrl.networks.agent_necks import NECKS, Neck, reads_map
 
 ALGORITHMS = ("rainbow", "qrdqn", "ppo", "bc")
 FEATURES = ("flat", "pooled", "map", "pixels")
@@ -25,6 +27,7 @@ class Config(Card):
         game: Gymnasium's id.
         encoder: name.
         features: `flat`, `pooled` or `map`, which are what the agent observes; `pixels` where the encoder is in the agent.
+        neck: one of `NECKS`.
         dataset: Minari id, of `bc` only.
         length: steps of all games together; of `bc`, epochs.
         n_envs: games played at the same time.
@@ -38,6 +41,7 @@ class Config(Card):
     game: str
     encoder: str
     features: str
+    neck: str = "mlp"
     dataset: str | None = None
     length: int
     n_envs: int
@@ -59,7 +63,8 @@ class Config(Card):
         encoder: str | Path,
         *,
         dataset: str | None,
-        features: str,
+        features: str | None,
+        neck: str,
         steps: int | None,
         epochs: int | None,
         n_envs: int,
@@ -76,7 +81,9 @@ class Config(Card):
             CardError: when the encoder's card cannot be read.
         """
         _check_known("algorithm", algorithm, ALGORITHMS)
-        _check_known("kind of features", features, FEATURES)
+        _check_known("neck", neck, NECKS)
+        card = find_card(encoder)
+        features = _features(features, neck, card)
         cloning = algorithm == "bc"
         if cloning:
             _check_absent("bc learns for a number of epochs", steps=steps)
@@ -95,8 +102,9 @@ class Config(Card):
         return cls(
             algorithm=algorithm,
             game=find_game(game).env_id,
-            encoder=find_card(encoder).name,
+            encoder=card.name,
             features=features,
+            neck=neck,
             dataset=dataset,
             length=length,
             n_envs=n_envs,
@@ -141,6 +149,17 @@ class Record(Card):
     def _flat(self) -> dict[str, object]:
         table = self.model_dump(mode="json", exclude=_NOT_COMPARED)
         return {**table.pop("run"), **table.pop("settings"), **table}
+
+
+def _features(given: str | None, neck: str, card: EncoderCard) -> str:
+    """Check the kind of features, or choose it: maps for necks that read them, else what the encoder's card says."""
+    on_maps = reads_map(cast(Neck, neck))
+    if given is None:
+        return "map" if on_maps else card.features
+    _check_known("kind of features", given, FEATURES)
+    if on_maps and given not in ("map", "pixels"):
+        raise InputError(f"neck {neck!r} reads feature maps; give it features 'map' or 'pixels', not {given!r}")
+    return given
 
 
 def _check_known(kind: str, name: str, known: Iterable[str]) -> None:

@@ -16,6 +16,7 @@ from pretrainrl.finetuning.segments import CutGames, Segments
 from pretrainrl.finetuning.settings import rollout_steps, settings, versions, written
 from pretrainrl.integrations.minari import AtariDataset, open_dataset
 from pretrainrl.integrations.sb3.behavior_cloning.demonstrations import open_demonstrations
+from pretrainrl.networks.agent_necks import Neck
 from pretrainrl.pretraining.interrupt import InterruptedRunError, stop_requests
 from pretrainrl.progress import progress_bar
 
@@ -26,7 +27,8 @@ def finetune(
     encoder: str | Path,
     *,
     dataset: str | None = None,
-    features: str = "map",
+    features: str | None = None,
+    neck: Neck = "mlp",
     weights: str | None = None,
     steps: int | None = None,
     epochs: int | None = None,
@@ -50,8 +52,11 @@ def finetune(
         game: any spelling.
         encoder: name, run folder or card file, as `make_encoder` takes it.
         dataset: of `bc`: id of a Minari dataset of the game.
-        features: what the agent observes: `flat`, `pooled` or `map`, encoded once when a frame is made; or `pixels`, which are
-            encoded at every update, by `rainbow` and `bc` after random augmentation as in the study.
+        features: Kind of what the agent observes: `flat`, `pooled` or `map`, encoded once when a frame is made; or `pixels`,
+            which are encoded at every update, by `rainbow` and `bc` after random augmentation as in Atari-PB. By default
+            what the encoder's card says, flat up to 8,192 values and else pooled; `map` for a neck that reads maps.
+        neck: Name of what is trained between encoder and heads: `mlp`, which standardizes each feature; or, on maps, `spatial`
+            or Atari-PB's `spatial_mlp`. See `policy_kwargs` of Stable-Baselines3's integration.
         weights: instead of the card's, as `make_encoder` takes them.
         steps: transitions over all games together, by default 50,000; not of `bc`.
         epochs: of `bc`: passes over the dataset, by default 100.
@@ -75,6 +80,7 @@ def finetune(
         encoder,
         dataset=dataset,
         features=features,
+        neck=neck,
         steps=steps,
         epochs=epochs,
         n_envs=n_envs,
@@ -83,10 +89,10 @@ def finetune(
         eval_episodes=eval_episodes,
         checkpoint_every=checkpoint_every,
     )
-    runs = Path("runs") / "finetune" / f"{config.encoder}-{features}" if out is None else Path(out).expanduser()
+    runs = Path("runs") / "finetune" / f"{config.encoder}-{config.features}" if out is None else Path(out).expanduser()
     folder = RunFolder(runs, config, resume=resume)
     shown = None if config.dataset is None else open_dataset(config.dataset)
-    sight = Sight(encoder, weights, features, resolve_device(device))
+    sight = Sight(encoder, weights, config.features, resolve_device(device), neck)
     arguments = settings(config)
     record = Record(
         run=config,

@@ -10,6 +10,7 @@ from stable_baselines3.common.utils import LinearSchedule
 from pretrainrl.finetuning.config import Config
 from pretrainrl.integrations.sb3 import BehaviorCloning, Rainbow
 from pretrainrl.integrations.sb3.learners import ROLLOUT, hyperparameters
+from pretrainrl.networks.standardize import MIN_OBSERVATIONS
 
 _PACKAGES = ("pretrainrl", "torch", "numpy", "ale-py", "stable-baselines3", "sb3-contrib")
 
@@ -22,6 +23,8 @@ def settings(config: Config) -> dict[str, Any]:
     if config.algorithm == "rainbow":
         return {**_rainbow(config.length, config.n_envs), "augment": augment}
     arguments = hyperparameters(config.algorithm, config.length, config.n_envs)
+    if "learning_starts" in arguments:
+        arguments["learning_starts"] = max(arguments["learning_starts"], MIN_OBSERVATIONS)
     if config.algorithm == "ppo":  # both fall in Stable-Baselines3's zoo, where learning has an end
         falling = {name: LinearSchedule(arguments[name], 0.0, 1.0) for name in ("learning_rate", "clip_range")}
         arguments.update(falling)
@@ -32,7 +35,8 @@ def _rainbow(steps: int, n_envs: int) -> dict[str, Any]:
     """The study's arguments; shorter runs wait and explore for the same shares of their steps."""
     arguments = Rainbow.atari_pb(steps, n_envs)
     first = (arguments["n_steps"] + 1) * n_envs  # only then is there something to replay
-    arguments["learning_starts"] = max(min(arguments["learning_starts"], steps // 25), first)
+    # And only then are there statistics to standardize features by.
+    arguments["learning_starts"] = max(min(arguments["learning_starts"], steps // 25), first, MIN_OBSERVATIONS)
     arguments["exploration_fraction"] = min(arguments["exploration_fraction"], 0.2)
     arguments["buffer_size"] = max(min(arguments["buffer_size"], steps), 2 * first)
     return arguments

@@ -1,4 +1,4 @@
-"""Necks: from a backbone's feature map to a latent vector, or to one token per image patch."""
+"""Necks of objectives: from a backbone's feature map to a latent vector, or to one token per image patch."""
 
 from __future__ import annotations
 

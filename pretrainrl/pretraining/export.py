@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from pretrainrl.cards import BACKBONES, OBJECTIVES, EncoderCard, Golden, ObservationSpec, Training, Weights
+from pretrainrl.cards import OBJECTIVES, EncoderCard, Golden, ObservationSpec, Training, Weights, default_features
 from pretrainrl.data.frame_cache import FrameCache
 from pretrainrl.encoders import make_backbone
 from pretrainrl.encoders.encoder import Encoder
@@ -34,6 +34,7 @@ def export_card(
     sha256 = file_sha256(weights)
     backbone = make_backbone(config.backbone, **dict[str, Any](config.backbone_options))
     objective = OBJECTIVES.get(config.objective)
+    shape: Any = tuple(backbone.feature_map_shape)  # type: ignore[arg-type]  # nn.Module attributes are untyped
     card = EncoderCard(
         name=config.name,
         summary=(
@@ -43,8 +44,8 @@ def export_card(
         objective=config.objective,
         backbone=config.backbone,
         backbone_options=config.backbone_options,
-        features="flat" if ":" in config.backbone else BACKBONES.get(config.backbone).features,
-        feature_map_shape=tuple(backbone.feature_map_shape),  # type: ignore[arg-type]  # nn.Module attributes are untyped
+        features=default_features(shape),
+        feature_map_shape=shape,
         licence="MIT",
         observation=ObservationSpec(),
         weights=Weights(sources=(weights.name,), sha256=sha256, bytes=weights.stat().st_size),

@@ -18,12 +18,13 @@ from stable_baselines3.common.monitor import load_results
 
 from pretrainrl.errors import DatasetError, InputError, UnknownNameError, WeightsError
 from pretrainrl.finetuning import agents, finetune, segments
-from pretrainrl.finetuning.config import Record
+from pretrainrl.finetuning.config import Config, Record
 from pretrainrl.finetuning.folder import RunFolder
 from pretrainrl.finetuning.segments import Segments
 from pretrainrl.integrations.minari import collect_dataset
 from pretrainrl.integrations.sb3 import BehaviorCloning, Rainbow, observation_store
 from pretrainrl.integrations.sb3.behavior_cloning.schedule import WarmupCosine
+from pretrainrl.networks.standardize import Standardize
 
 DATASET = "pretrainrl/atari/pong-random-v0"
 ARGUMENTS: dict[str, dict[str, Any]] = {
@@ -227,17 +228,44 @@ def test_seeds_have_folders_of_their_own(whole: dict[str, Path]) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("algorithm", "features"), [("bc", "map"), ("bc", "pixels"), ("rainbow", "pixels"), ("qrdqn", "flat"), ("ppo", "pixels")]
+    ("algorithm", "features", "neck"),
+    [
+        ("bc", "map", "spatial_mlp"),
+        ("bc", "pixels", "spatial_mlp"),
+        ("rainbow", "pixels", "spatial_mlp"),
+        ("rainbow", "pixels", "mlp"),
+        ("bc", "pixels", "spatial"),
+        ("qrdqn", "flat", "mlp"),
+        ("ppo", "pixels", "spatial_mlp"),
+    ],
 )
-def test_features(algorithm: str, features: str, tmp_path: Path) -> None:
-    size = {"bc": {"epochs": 1}, "ppo": {"steps": 128, "eval_freq": 1000}}.get(algorithm, {"steps": 32, "eval_freq": 1000})
-    folder = run(algorithm, tmp_path, features=features, eval_episodes=1, **size)
+def test_features(algorithm: str, features: str, neck: str, tmp_path: Path) -> None:
+    size = {"bc": {"epochs": 1}, "ppo": {"steps": 128, "eval_freq": 1000}}.get(algorithm, {"steps": 36, "eval_freq": 1000})
+    folder = run(algorithm, tmp_path, features=features, neck=neck, eval_episodes=1, **size)
     agent: Any = CLASSES[algorithm].load(folder / "ALE-Pong-v5")
     assert agent.observation_space.shape == {"map": (64, 7, 7), "pixels": (4, 84, 84), "flat": (3136,)}[features]
     if algorithm in ("rainbow", "bc"):
         assert agent.augment is (features == "pixels")
-    if features == "pixels":
-        assert agent.policy_kwargs["features_extractor_kwargs"]["neck"] == "spatial_mlp"
+    assert agent.policy_kwargs["features_extractor_kwargs"]["neck"] == neck
+    assert [each.is_fitted for each in agent.policy.modules() if isinstance(each, Standardize)] == [True] * (
+        0 if neck == "spatial_mlp" else 1 if algorithm == "bc" else 2
+    )
+
+
+@pytest.mark.parametrize(
+    ("encoder", "given", "neck", "features"),
+    [
+        ("random.impala", None, "mlp", "flat"),
+        ("random.resnet50", None, "mlp", "pooled"),
+        ("random.resnet50", "flat", "mlp", "flat"),
+        ("random.impala", None, "spatial_mlp", "map"),
+        ("random.impala", "pixels", "spatial", "pixels"),
+    ],
+)
+def test_what_is_observed_by_default(encoder: str, given: Any, neck: Any, features: str) -> None:
+    numbers = {"steps": 5, "epochs": None, "n_envs": 1, "seed": 0, "eval_freq": 1, "eval_episodes": 1, "checkpoint_every": 1}
+    config = Config.of("ppo", "pong", encoder, dataset=None, features=given, neck=neck, **numbers)
+    assert (config.features, config.neck) == (features, neck)
 
 
 BAD: dict[str, tuple[type[Exception], str, dict[str, Any]]] = {
@@ -245,6 +273,8 @@ BAD: dict[str, tuple[type[Exception], str, dict[str, Any]]] = {
     "game": (UnknownNameError, r"unknown game 'pongg'; did you mean 'pong'", {"game": "pongg"}),
     "encoder": (UnknownNameError, r"unknown encoder 'siamae'; did you mean 'siammae", {"encoder": "siamae"}),
     "features": (UnknownNameError, r"unknown kind of features 'maps'; did you mean 'map'", {"features": "maps"}),
+    "neck": (UnknownNameError, r"unknown neck 'spatial_mpl'; did you mean 'spatial_mlp'", {"neck": "spatial_mpl"}),
+    "flat places": (InputError, r"neck 'spatial' reads feature maps; .* not 'flat'", {"neck": "spatial", "features": "flat"}),
     "no dataset": (InputError, r"bc learns from a dataset; give the id", {"algorithm": "bc", "dataset": None}),
     "dataset": (InputError, r"rainbow learns by playing: dataset is not for it", {"dataset": DATASET}),
     "epochs": (InputError, r"ppo learns by playing: epochs is not for it, got 3", {"algorithm": "ppo", "epochs": 3}),

@@ -31,7 +31,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeHub:
 def test_round_trip(hub: FakeHub, kind: str) -> None:
     make_env, make = AGENTS[kind]
     env = make_env()
-    agent = make(env).learn(12)
+    agent = make(env).learn(36)
     name = agent_name(kind.split(",")[0], PONG)
     revision = push_to_hub(agent, "someone", PONG)
     loaded = load_from_hub(f"someone/{name}", make_env(), revision=revision, device="cpu")
@@ -53,7 +53,7 @@ def test_round_trip(hub: FakeHub, kind: str) -> None:
         assert getattr(loaded, key, None) == getattr(agent, key, None), key
     assert loaded.lr_schedule(0.5) == agent.lr_schedule(0.5)
     assert type(loaded.policy.optimizer) is type(agent.policy.optimizer)
-    loaded.learn(12)
+    loaded.learn(36)
 
 
 # --- what is on the hub
@@ -95,7 +95,7 @@ def test_names_are_huggingface_sb3s(hub: FakeHub, monkeypatch: pytest.MonkeyPatc
     for env_id in (PONG, "ALE/Pong-v5", "CartPole-v1", "some_module:Game-v0"):
         name = theirs.ModelName("rainbow", theirs.EnvironmentName(env_id))
         assert agent_name("rainbow", env_id) == name
-    agent = rainbow().learn(12)
+    agent = rainbow().learn(36)
     push_to_hub(agent, "someone", "CartPole-v1")
     name = theirs.ModelName("rainbow", theirs.EnvironmentName("CartPole-v1"))
     monkeypatch.setattr("huggingface_hub.hf_hub_download", hub.hf_hub_download)

@@ -23,14 +23,14 @@ from pretrainrl.integrations.rl_zoo.policies import (
 )
 from pretrainrl.integrations.sb3 import Rainbow, VecEncodeObservation, neck_policy_kwargs
 
-OFF = {"buffer_size": 40, "learning_starts": 4, "batch_size": 3}
-ON = {"n_steps": 4}
+OFF = {"buffer_size": 80, "learning_starts": 32, "batch_size": 3}
+ON = {"n_steps": 32}
 KINDS: dict[str, tuple[type[BaseAlgorithm], Any, dict[str, Any]]] = {
     "dqn": (DQN, DQNEncoderPolicy, {**OFF, "target_update_interval": 1}),
     "qrdqn": (QRDQN, QRDQNEncoderPolicy, {**OFF, "target_update_interval": 1}),
-    "ppo": (PPO, ActorCriticEncoderPolicy, {**ON, "batch_size": 4, "n_epochs": 1}),
+    "ppo": (PPO, ActorCriticEncoderPolicy, {**ON, "batch_size": 16, "n_epochs": 1}),
     "a2c": (A2C, ActorCriticEncoderPolicy, ON),
-    "trpo": (TRPO, ActorCriticEncoderPolicy, {**ON, "batch_size": 4, "n_critic_updates": 2, "cg_max_steps": 2}),
+    "trpo": (TRPO, ActorCriticEncoderPolicy, {**ON, "batch_size": 16, "n_critic_updates": 2, "cg_max_steps": 2}),
     "rainbow": (Rainbow, RainbowEncoderPolicy, OFF),
 }
 BY_NAME = {"encoder": "random.nature", "features_dim": 16}
@@ -52,7 +52,7 @@ def test_it_is_the_agent_of_policy_kwargs(kind: str) -> None:
     stages = []
     for agent in (lambda: make(kind), lambda: make(kind, policy="CnnPolicy", **small())):
         made = agent()
-        stages.append((parameters(made), parameters(made.learn(8))))
+        stages.append((parameters(made), parameters(made.learn(36))))
     [(before, after), (theirs_before, theirs_after)] = stages
     assert same(before, theirs_before)
     assert same(after, theirs_after)
@@ -61,7 +61,7 @@ def test_it_is_the_agent_of_policy_kwargs(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_is_saved_without_its_encoder_and_loaded(kind: str, tmp_path: Path) -> None:
-    agent = make(kind).learn(8)
+    agent = make(kind).learn(36)
     agent.save(tmp_path / "agent.zip")
     needle = first_bytes(cached_encoder("random.nature"))
     with zipfile.ZipFile(tmp_path / "agent.zip") as archive:
@@ -69,7 +69,7 @@ def test_it_is_saved_without_its_encoder_and_loaded(kind: str, tmp_path: Path) -
     loaded = type(agent).load(tmp_path / "agent.zip", env=RandomFrames(CHANNEL_FIRST), device="cpu")
     assert same(weights(agent.policy), weights(loaded.policy))
     assert np.array_equal(*(each.predict(frames(), deterministic=True)[0] for each in (agent, loaded)))
-    loaded.learn(8)
+    loaded.learn(36)
 
 
 @pytest.mark.parametrize("kind", ["dqn", "ppo", "rainbow"])
@@ -109,14 +109,14 @@ def test_without_an_encoder_it_is_a_neck_on_features(kind: str, tmp_path: Path) 
         make(kind, env(), "MlpPolicy", **neck_policy_kwargs(features_dim=16)),
     ]
     assert same(*map(parameters, agents))
-    agents[0].learn(8).save(tmp_path / "agent.zip")
+    agents[0].learn(36).save(tmp_path / "agent.zip")
     assert same(*(weights(agent.policy) for agent in (agents[0], type(agents[0]).load(tmp_path / "agent.zip", device="cpu"))))
 
 
 def test_a_trainable_encoder_is_trained(tmp_path: Path) -> None:
     agent = make("ppo", trainable=True, **BY_NAME)
     before = weights(agent.policy.features_extractor.encoder)
-    agent.learn(8).save(tmp_path / "agent.zip")
+    agent.learn(36).save(tmp_path / "agent.zip")
     assert not same(before, weights(agent.policy.features_extractor.encoder))
     assert same(weights(agent.policy), weights(PPO.load(tmp_path / "agent.zip", device="cpu").policy))
 

@@ -27,15 +27,15 @@ from pretrainrl.integrations.sb3 import (
     VecEncodeObservation,
     neck_policy_kwargs,
 )
-from pretrainrl.integrations.sb3.necks import OneGameSpatialMLP
 from pretrainrl.integrations.sb3.rainbow.augmentation import augment_preprocessed, augment_stored, can_augment
 from pretrainrl.integrations.sb3.views import FeatureViews, one_view, random_view
+from pretrainrl.networks.agent_necks import OneGameSpatialMLP
 from pretrainrl.networks.necks import SpatialMLP
 
 ENCODER = "random.nature"
 SMALL: dict[str, Any] = {
     "buffer_size": 100,
-    "learning_starts": 12,
+    "learning_starts": 32,
     "batch_size": 4,
     "train_freq": 2,
     "seed": 0,
@@ -204,8 +204,8 @@ def test_views_change_neither_the_network_nor_its_weights() -> None:
 @pytest.mark.parametrize("cls", [DQN, QRDQN, PPO])
 def test_other_agents_read_the_plain_view(cls: Any) -> None:
     env = encoded(features="map", views=2)
-    settings = {"n_steps": 4, "batch_size": 4} if cls is PPO else {"buffer_size": 50, "learning_starts": 4, "batch_size": 4}
-    agent = cls("MlpPolicy", env, policy_kwargs=neck_policy_kwargs(features_dim=8), device="cpu", **settings).learn(12)
+    settings = {"n_steps": 32, "batch_size": 16} if cls is PPO else {"buffer_size": 80, "learning_starts": 32, "batch_size": 4}
+    agent = cls("MlpPolicy", env, policy_kwargs=neck_policy_kwargs(features_dim=8), device="cpu", **settings).learn(36)
     obs = env.reset()
     expected = agent.predict(obs, deterministic=True)[0]
     obs[:, 1:] = np.nan
@@ -234,7 +234,7 @@ CHOICES = {"shift": {"features": "map"}, "map": {"features": "map", "views": 2},
 @pytest.mark.parametrize("prioritized", [True, False])
 def test_agents_learn_and_are_saved(choice: str, prioritized: bool, tmp_path: Path) -> None:
     env = encoded(**CHOICES[choice])
-    agent = agent_on(env, augment=True, prioritized=prioritized).learn(24)
+    agent = agent_on(env, augment=True, prioritized=prioritized).learn(44)
     assert agent._n_updates > 2
     sampled = agent.replay_buffer.sample(4)
     assert sampled.observations.shape[1:] == env.observation_space.shape and sampled.observations.dtype == torch.float16
@@ -247,13 +247,13 @@ def test_agents_learn_and_are_saved(choice: str, prioritized: bool, tmp_path: Pa
     actions = [each.predict(obs, deterministic=True)[0] for each in (agent, loaded)]
     assert np.array_equal(*actions) and actions[0].shape == (2,)
     before = weights(loaded.q_net)
-    loaded.learn(24)
+    loaded.learn(44)
     assert not same(weights(loaded.q_net), before)
 
 
 @pytest.mark.parametrize("choice", CHOICES)
 def test_runs_are_functions_of_their_seed(choice: str) -> None:
-    first, again, other = (agent_on(encoded(**CHOICES[choice]), augment=True, seed=seed).learn(24) for seed in (1, 1, 2))
+    first, again, other = (agent_on(encoded(**CHOICES[choice]), augment=True, seed=seed).learn(44) for seed in (1, 1, 2))
     assert same(weights(first.q_net), weights(again.q_net))
     assert not same(weights(first.q_net), weights(other.q_net))
 

@@ -112,7 +112,7 @@ def test_bad_arguments_are_refused() -> None:
         policy_kwargs("random.natur")
     with pytest.raises(InputError, match="name or path, got Encoder"):
         policy_kwargs(make_encoder("random.nature"))
-    with pytest.raises(InputError, match="unknown neck 'mpl'"):
+    with pytest.raises(UnknownNameError, match="unknown neck 'mpl'; did you mean 'mlp'"):
         PretrainedExtractor(CHANNEL_FIRST, "random.nature", neck="mpl")
     with pytest.raises(InputError, match="features_dim must be positive"):
         PretrainedExtractor(CHANNEL_FIRST, "random.nature", features_dim=0)

@@ -21,7 +21,7 @@ from pretrainrl.integrations.sb3.rainbow import augmentation
 
 SMALL: dict[str, Any] = {
     "buffer_size": 200,
-    "learning_starts": 20,
+    "learning_starts": 40,
     "batch_size": 3,
     "train_freq": 2,
     "seed": 0,
@@ -44,7 +44,7 @@ def count_encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 @pytest.mark.parametrize("neck", ["mlp", "spatial_mlp", None])
 def test_a_batch_passes_through_a_frozen_encoder_once(neck: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    agent = Rainbow("CnnPolicy", RandomFrames(CHANNEL_LAST), policy_kwargs=small(neck=neck), augment=True, **SMALL).learn(22)
+    agent = Rainbow("CnnPolicy", RandomFrames(CHANNEL_LAST), policy_kwargs=small(neck=neck), augment=True, **SMALL).learn(42)
     before = weights(cached_encoder("random.nature"))
     head = weights(agent.q_net)
     sizes = count_encoded(monkeypatch)
@@ -61,7 +61,7 @@ def test_sharing_changes_no_value() -> None:
 
 def test_a_trainable_encoder_is_not_shared(monkeypatch: pytest.MonkeyPatch) -> None:
     kwargs = small(trainable=True)
-    agent = Rainbow("CnnPolicy", RandomFrames(CHANNEL_FIRST), policy_kwargs=kwargs, augment=True, **SMALL).learn(21)
+    agent = Rainbow("CnnPolicy", RandomFrames(CHANNEL_FIRST), policy_kwargs=kwargs, augment=True, **SMALL).learn(41)
     before = weights(agent.q_net.features_extractor.encoder)
     sizes = count_encoded(monkeypatch)
     agent.train(1, 3)
@@ -71,7 +71,7 @@ def test_a_trainable_encoder_is_not_shared(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_a_loaded_optimizer_has_its_parameters_layout(tmp_path: Path) -> None:
     """Fused Adam on a CPU pairs values by their place in memory."""
-    agent = Rainbow("CnnPolicy", RandomFrames(CHANNEL_FIRST), policy_kwargs=small(trainable=True), **SMALL).learn(24)
+    agent = Rainbow("CnnPolicy", RandomFrames(CHANNEL_FIRST), policy_kwargs=small(trainable=True), **SMALL).learn(44)
     assert agent.policy.optimizer.defaults["fused"]
     agent.save(tmp_path / "agent")
     loaded = Rainbow.load(tmp_path / "agent", env=RandomFrames(CHANNEL_FIRST), device="cpu")
@@ -83,18 +83,20 @@ def test_a_loaded_optimizer_has_its_parameters_layout(tmp_path: Path) -> None:
 # --- features that were encoded beforehand
 
 
-@pytest.mark.parametrize(("features", "neck"), [("map", "spatial_mlp"), ("flat", "mlp"), ("pooled", "mlp")])
+@pytest.mark.parametrize(
+    ("features", "neck"), [("map", "spatial_mlp"), ("map", "spatial"), ("flat", "mlp"), ("pooled", "mlp")]
+)
 def test_cached_features_train_the_network_that_frames_do(features: Any, neck: Any, tmp_path: Path) -> None:
     games = AtariVecEnv("pong", n_envs=2, seed=0)
     env = VecEncodeObservation(games, "random.nature", features=features, device="cpu", dtype="float32")
-    cached = Rainbow("MlpPolicy", env, policy_kwargs=neck_policy_kwargs(features_dim=16), **SMALL)
+    cached = Rainbow("MlpPolicy", env, policy_kwargs=neck_policy_kwargs(neck=neck, features_dim=16), **SMALL)
     chosen = None if features == "map" else features
     pixels = Rainbow("CnnPolicy", games, policy_kwargs=small(neck=neck, features=chosen), **SMALL)
     obs = frames(4)
     through_frames = pixels.q_net(torch.as_tensor(obs))
     torch.testing.assert_close(cached.q_net(torch.as_tensor(env.encode(obs))), through_frames, rtol=1e-2, atol=1e-2)
 
-    cached.learn(30)
+    cached.learn(50)
     assert cached._n_updates > 2
     sampled = cached.replay_buffer.sample(4).observations
     assert sampled.dtype == torch.float16 and sampled.shape[1:] == env.observation_space.shape
@@ -106,7 +108,7 @@ def test_cached_features_train_the_network_that_frames_do(features: Any, neck: A
 
 def test_cached_features_need_no_neck() -> None:
     env = VecEncodeObservation(DummyVecEnv([lambda: RandomFrames(CHANNEL_FIRST)]), "random.nature", features="pooled")
-    assert Rainbow("MlpPolicy", env, **SMALL).learn(26)._n_updates > 1
+    assert Rainbow("MlpPolicy", env, **SMALL).learn(46)._n_updates > 1
 
 
 @pytest.mark.parametrize("space", [CHANNEL_FIRST, Box(-1, 1, (4, 3)), Discrete(3)], ids=str)
@@ -119,7 +121,7 @@ def test_a_neck_refuses_what_is_not_features(space: Any) -> None:
 
 
 def test_both_observations_are_augmented_and_actions_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    agent = Rainbow("CnnPolicy", RandomFrames(CHANNEL_FIRST), policy_kwargs=small(), augment=True, **SMALL).learn(21)
+    agent = Rainbow("CnnPolicy", RandomFrames(CHANNEL_FIRST), policy_kwargs=small(), augment=True, **SMALL).learn(41)
     shifted: list[Tensor] = []
     varied: list[Tensor] = []
     for name, seen in (("random_shift", shifted), ("intensity", varied)):
@@ -185,6 +187,6 @@ def test_an_accelerator_trains(tmp_path: Path) -> None:
     agent = Rainbow(
         "CnnPolicy", RandomFrames(CHANNEL_FIRST), policy_kwargs=small(neck="spatial_mlp"), augment=True, **arguments
     )
-    agent.learn(30).save(tmp_path / "agent.zip")
+    agent.learn(50).save(tmp_path / "agent.zip")
     loaded = Rainbow.load(tmp_path / "agent.zip", device="cpu")
     assert agent._n_updates > 2 and np.array_equal(*(a.predict(frames(), deterministic=True)[0] for a in (agent, loaded)))

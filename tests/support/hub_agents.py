@@ -25,8 +25,8 @@ from pretrainrl.integrations.sb3 import Rainbow, VecEncodeObservation, neck_poli
 from pretrainrl.integrations.sb3.frame_replay import FrameReplayBuffer
 
 PONG = "PongNoFrameskip-v4"
-OFF = {"buffer_size": 40, "learning_starts": 4, "batch_size": 3, "device": "cpu", "seed": 0}
-ON = {"n_steps": 4, "batch_size": 4, "n_epochs": 1, "device": "cpu", "seed": 0}
+OFF = {"buffer_size": 80, "learning_starts": 32, "batch_size": 3, "device": "cpu", "seed": 0}
+ON = {"n_steps": 32, "batch_size": 16, "n_epochs": 1, "device": "cpu", "seed": 0}
 
 
 def pixels() -> VecEnv:
@@ -50,7 +50,16 @@ AGENTS: dict[str, tuple[Callable[[], VecEnv], Callable[[VecEnv], BaseAlgorithm]]
     ),
     "rainbow, encoder": (pixels, lambda env: Rainbow("CnnPolicy", env, policy_kwargs=small(neck="spatial_mlp"), **OFF)),
     "rainbow, by name": (pixels, lambda env: Rainbow(RainbowEncoderPolicy, env, policy_kwargs=BY_NAME, **OFF)),
-    "rainbow, maps": (maps, lambda env: Rainbow("MlpPolicy", env, policy_kwargs=neck_policy_kwargs(features_dim=16), **OFF)),
+    "rainbow, maps": (
+        maps,
+        lambda env: Rainbow("MlpPolicy", env, policy_kwargs=neck_policy_kwargs(neck="spatial_mlp", features_dim=16), **OFF),
+    ),
+    "rainbow, places": (
+        maps,
+        lambda env: Rainbow(
+            "MlpPolicy", env, policy_kwargs=neck_policy_kwargs(neck="spatial", embeddings=2, features_dim=16), **OFF
+        ),
+    ),
     "dqn": (cartpole, lambda env: DQN("MlpPolicy", env, n_steps=3, train_freq=(2, "step"), **OFF)),
     "dqn, by name": (pixels, lambda env: DQN(DQNEncoderPolicy, env, policy_kwargs=BY_NAME, **OFF)),
     "qrdqn": (

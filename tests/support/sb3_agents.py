@@ -44,18 +44,18 @@ class RandomFrames(gym.Env[np.ndarray, Any]):
         return self._frame(), float(self.np_random.normal()), self.steps == self.length, False, {}
 
 
-STEPS = 8
-OFF_POLICY = {"buffer_size": 20, "learning_starts": 4, "batch_size": 3, "train_freq": 1}
+STEPS = 36  # enough for the statistics of a standardizing neck, and a few updates
+OFF_POLICY = {"buffer_size": 80, "learning_starts": 32, "batch_size": 3, "train_freq": 1}
 Q_LEARNING = {**OFF_POLICY, "target_update_interval": 1}
-ON_POLICY = {"n_steps": 4}
+ON_POLICY = {"n_steps": 32}
 ALGORITHMS: dict[str, tuple[type[BaseAlgorithm], str, bool, dict[str, Any]]] = {
     "DQN": (DQN, "CnnPolicy", False, Q_LEARNING),
     "QRDQN": (QRDQN, "CnnPolicy", False, Q_LEARNING),
     "Rainbow": (Rainbow, "CnnPolicy", False, Q_LEARNING),
-    "PPO": (PPO, "CnnPolicy", False, {**ON_POLICY, "batch_size": 4, "n_epochs": 1}),
+    "PPO": (PPO, "CnnPolicy", False, {**ON_POLICY, "batch_size": 16, "n_epochs": 1}),
     "A2C": (A2C, "CnnPolicy", True, ON_POLICY),
-    "TRPO": (TRPO, "CnnPolicy", False, {**ON_POLICY, "batch_size": 4, "n_critic_updates": 2, "cg_max_steps": 2}),
-    "RecurrentPPO": (RecurrentPPO, "CnnLstmPolicy", False, {**ON_POLICY, "batch_size": 4, "n_epochs": 1}),
+    "TRPO": (TRPO, "CnnPolicy", False, {**ON_POLICY, "batch_size": 16, "n_critic_updates": 2, "cg_max_steps": 2}),
+    "RecurrentPPO": (RecurrentPPO, "CnnLstmPolicy", False, {**ON_POLICY, "batch_size": 16, "n_epochs": 1}),
     "SAC": (SAC, "CnnPolicy", True, OFF_POLICY),
     "TD3": (TD3, "CnnPolicy", True, OFF_POLICY),
     "TQC": (TQC, "CnnPolicy", True, OFF_POLICY),

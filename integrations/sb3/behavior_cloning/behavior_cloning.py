@@ -20,7 +20,9 @@ from pretrainrl.integrations.sb3.behavior_cloning.demonstrations import Demonstr
 from pretrainrl.integrations.sb3.behavior_cloning.policies import BehaviorCloningPolicy, CnnPolicy, MlpPolicy
 from pretrainrl.integrations.sb3.behavior_cloning.schedule import WarmupCosine
 from pretrainrl.integrations.sb3.behavior_cloning.transfer import initialise
+from pretrainrl.integrations.sb3.necks import ExtractorWithNeck
 from pretrainrl.integrations.sb3.rainbow import Rainbow
+from pretrainrl.integrations.sb3.standardization import fit_standardization
 from pretrainrl.progress import progress_bar as show_progress
 
 if TYPE_CHECKING:
@@ -189,6 +191,7 @@ class BehaviorCloning(BaseAlgorithm):
         train, validation = shown.split(self.validation_fraction, self._order_seed)
         hooks = self._begin(train, callback, tb_log_name, reset_num_timesteps)
         hooks.on_training_start(locals(), globals())
+        self._fit_standardization(train)
         with show_progress(disable=not progress_bar) as bar:
             task = bar.add_task("clone, epochs", total=self.n_epochs, note="")
             while self._epoch < self._last_epoch:
@@ -217,6 +220,17 @@ class BehaviorCloning(BaseAlgorithm):
         if not self._custom_logger:
             self._logger = configure_logger(self.verbose, self.tensorboard_log, tb_log_name, reset)
         return self._init_callback(callback)
+
+    def _fit_standardization(self, train: Demonstrations) -> None:
+        """Measure the statistics that the neck lacks from what it learns from, each observation once."""
+        extractor = self.policy.q_net.features_extractor
+        if not isinstance(extractor, ExtractorWithNeck) or not extractor.lacks_statistics:
+            return
+        shown = (obs for obs, _ in train.in_order(self.batch_size))
+        if train.encoded:
+            extractor.fit_standardize(shown)
+        else:
+            fit_standardization(self, shown)
 
     def _train_epoch(self, train: Demonstrations, callback: BaseCallback) -> bool:
         """Pass over the data once; return False where a callback asks to stop."""

@@ -21,7 +21,6 @@ from pretrainrl.errors import DatasetError, InputError
 from pretrainrl.integrations.sb3.atari_vec_env import AtariVecEnv
 from pretrainrl.integrations.sb3.extractor import PretrainedExtractor
 from pretrainrl.integrations.sb3.fill import check_actions, encoding_wrapper
-from pretrainrl.integrations.sb3.necks import OneGameSpatialMLP
 from pretrainrl.integrations.sb3.views import FeatureViews, one_view
 
 if TYPE_CHECKING:
@@ -130,7 +129,7 @@ def frozen_encoder(model: BehaviorCloning | Rainbow) -> tuple[Encoder, FeatureKi
     extractor = model.policy.q_net.features_extractor
     if isinstance(extractor, PretrainedExtractor) and extractor.frozen:
         encoder = extractor.encoder_on(model.device)
-        return encoder, "map" if isinstance(extractor.neck, OneGameSpatialMLP) else encoder.features
+        return encoder, "map" if extractor.reads_map else encoder.features
     return None
 
 

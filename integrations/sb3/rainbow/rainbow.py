@@ -20,6 +20,7 @@ from pretrainrl.integrations.sb3.rainbow.arguments import atari_pb, check_argume
 from pretrainrl.integrations.sb3.rainbow.policies import CnnPolicy, MlpPolicy, MultiInputPolicy, RainbowNetwork, RainbowPolicy
 from pretrainrl.integrations.sb3.rainbow.update import Transitions, td_losses
 from pretrainrl.integrations.sb3.rainbow.values import Distributional
+from pretrainrl.integrations.sb3.standardization import fit_from_experience
 from pretrainrl.networks.momentum import update_momentum
 
 SelfRainbow = TypeVar("SelfRainbow", bound="Rainbow")
@@ -236,6 +237,7 @@ class Rainbow(OffPolicyAlgorithm):
 
     def train(self, gradient_steps: int, batch_size: int = 100) -> None:
         """Make updates with batches from the replay buffer."""
+        fit_from_experience(self)
         self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
         for _ in range(gradient_steps):

@@ -1,0 +1,512 @@
+"""Standardizing necks in agents: who measures their statistics, when, from what, and that it happens once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from gymnasium.spaces import Box, Discrete
+from sb3_agents import ALGORITHMS, CHANNEL_FIRST, RandomFrames, frames, make_agent, same, small, weights
+from sb3_contrib import QRDQN, TQC, TRPO, MaskablePPO, RecurrentPPO
+from stable_baselines3 import A2C, DDPG, DQN, PPO, SAC, TD3
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.buffers import NStepReplayBuffer, ReplayBuffer
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
+from torch import Tensor
+
+from pretrainrl.errors import InputError
+from pretrainrl.integrations.minari import collect_dataset, open_dataset
+from pretrainrl.integrations.sb3 import (
+    AtariVecEnv,
+    BehaviorCloning,
+    CompactReplayBuffer,
+    NeckExtractor,
+    PrioritizedReplayBuffer,
+    Rainbow,
+    VecEncodeObservation,
+    fit_standardization,
+    neck_policy_kwargs,
+    policy_kwargs,
+)
+from pretrainrl.integrations.sb3 import standardization as module
+from pretrainrl.networks.standardize import Standardize
+
+ENCODER = "random.nature"
+
+
+class RandomFeatures(gym.Env[np.ndarray, Any]):
+    """Observations (6,) of different scale, of which one never changes, in episodes of five steps."""
+
+    def __init__(self, continuous: bool = False) -> None:
+        self.observation_space = Box(-np.inf, np.inf, (6,), np.float16)
+        self.action_space = Box(-1, 1, (2,)) if continuous else Discrete(3)
+
+    def _features(self) -> np.ndarray:
+        scale, offset = np.array([0.01, 1, 50, 0, 3, 0.2]), np.array([3, 0, -20, 7, 100, 0])
+        return (self.np_random.normal(size=6) * scale + offset).astype(np.float16)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.steps = 0
+        return self._features(), {}
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        self.steps += 1
+        return self._features(), float(self.np_random.normal()), self.steps == 5, False, {}
+
+    def action_masks(self) -> np.ndarray:
+        return np.ones(3, np.bool_)
+
+
+OFF: dict[str, Any] = {"learning_starts": 40, "batch_size": 4, "buffer_size": 200, "train_freq": 1}
+COMPACT: dict[str, Any] = {"replay_buffer_class": CompactReplayBuffer}
+KINDS: dict[str, tuple[type[BaseAlgorithm], str, bool, dict[str, Any]]] = {
+    "DQN": (DQN, "MlpPolicy", False, OFF),
+    "DQN, compact": (DQN, "MlpPolicy", False, {**OFF, **COMPACT}),
+    "DQN, prioritized": (DQN, "MlpPolicy", False, {**OFF, "replay_buffer_class": PrioritizedReplayBuffer}),
+    "DQN, one array": (
+        DQN,
+        "MlpPolicy",
+        False,
+        {**OFF, "optimize_memory_usage": True, "replay_buffer_kwargs": {"handle_timeout_termination": False}},
+    ),
+    "DQN, n steps": (
+        DQN,
+        "MlpPolicy",
+        False,
+        {**OFF, "replay_buffer_class": NStepReplayBuffer, "replay_buffer_kwargs": {"n_steps": 3, "gamma": 0.9}},
+    ),
+    "QRDQN": (QRDQN, "MlpPolicy", False, OFF),
+    "Rainbow": (Rainbow, "MlpPolicy", False, OFF),
+    "Rainbow, tau": (Rainbow, "MlpPolicy", False, {**OFF, "tau": 0.01, "prioritized": False}),
+    "SAC": (SAC, "MlpPolicy", True, OFF),
+    "TD3": (TD3, "MlpPolicy", True, OFF),
+    "DDPG": (DDPG, "MlpPolicy", True, OFF),
+    "TQC": (TQC, "MlpPolicy", True, OFF),
+    "PPO": (PPO, "MlpPolicy", False, {"n_steps": 20, "batch_size": 10, "n_epochs": 2}),
+    "A2C": (A2C, "MlpPolicy", True, {"n_steps": 20}),
+    "TRPO": (TRPO, "MlpPolicy", False, {"n_steps": 20, "batch_size": 10, "n_critic_updates": 2, "cg_max_steps": 2}),
+    "RecurrentPPO": (RecurrentPPO, "MlpLstmPolicy", False, {"n_steps": 20, "batch_size": 10, "n_epochs": 1}),
+    "MaskablePPO": (MaskablePPO, "MlpPolicy", False, {"n_steps": 20, "batch_size": 10, "n_epochs": 1}),
+}
+
+
+def features_env(continuous: bool = False, n_envs: int = 2) -> VecEnv:
+    env = DummyVecEnv([lambda: RandomFeatures(continuous)] * n_envs)
+    env.seed(0)
+    return env
+
+
+def make(kind: str, env: VecEnv | None = None, **more: Any) -> BaseAlgorithm:
+    cls, policy, continuous, arguments = KINDS[kind]
+    kwargs = neck_policy_kwargs(features_dim=8, net_arch=[8])
+    env = env or features_env(continuous)
+    return cls(policy, env, **{"policy_kwargs": kwargs, "seed": 0, "device": "cpu", **arguments, **more})
+
+
+def standardizers(agent: BaseAlgorithm) -> list[Standardize]:
+    return [each for each in agent.policy.modules() if isinstance(each, Standardize)]
+
+
+class Fits(NamedTuple):
+    """What modules were fitted to, each call's observations in one array."""
+
+    seen: list[np.ndarray]
+
+
+@pytest.fixture
+def fits(monkeypatch: pytest.MonkeyPatch) -> Fits:
+    found = Fits([])
+    fit = Standardize.fit
+
+    def spy(self: Standardize, features: Any) -> None:
+        batches = [features] if isinstance(features, Tensor) else list(features)
+        found.seen.append(torch.cat(batches).float().numpy() if batches else np.zeros(0))
+        fit(self, batches)
+
+    monkeypatch.setattr(Standardize, "fit", spy)
+    return found
+
+
+def check_statistics(standardize: Standardize, data: np.ndarray) -> None:
+    """By definition, from observations (N, ...)."""
+    data = data.astype(np.float64).reshape(len(data), -1)
+    std = data.std(axis=0)
+    np.testing.assert_allclose(standardize.mean.numpy().ravel(), data.mean(axis=0), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(standardize.scale.numpy().ravel(), 1 / (std + 0.01 * std.mean()), rtol=1e-4)
+
+
+# --- every algorithm does it by itself
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_algorithm_measures_once(kind: str, fits: Fits, tmp_path: Path) -> None:
+    env = features_env(KINDS[kind][2])
+    agent = make(kind, env)
+    stored = []
+    step = env.step_wait
+
+    def recording() -> Any:
+        stored.append(np.array(agent._last_obs))
+        return step()
+
+    env.step_wait = recording  # type: ignore[method-assign]
+    states: list[bool] = [each.is_fitted for each in standardizers(agent)]
+    agent.learn(60)
+    assert not any(states) and agent._n_updates > 0
+    [seen] = fits.seen
+    assert len(seen) == (42 if hasattr(agent, "learning_starts") else 40), "what was stored when training began"
+    expected = np.concatenate(stored[: len(seen) // 2])
+    assert np.array_equal(np.sort(seen, axis=0), np.sort(expected.astype(np.float32), axis=0))
+    first, *others = standardizers(agent)
+    check_statistics(first, expected)
+    assert all(each.is_fitted and same(weights(each), weights(first)) for each in others), "targets, actors, critics"
+    assert (first(torch.as_tensor(expected))[:, 3] == 0).all(), "what never changes"
+
+    agent.save(tmp_path / "agent.zip")
+    loaded = type(agent).load(tmp_path / "agent.zip", env=features_env(KINDS[kind][2]), device="cpu")
+    assert same(weights(loaded.policy), weights(agent.policy))
+    assert np.array_equal(*(each.predict(expected[:5], deterministic=True)[0] for each in (loaded, agent)))
+    before = weights(standardizers(loaded)[0])
+    updates = loaded._n_updates
+    loaded.learn(60)
+    agent.learn(20, reset_num_timesteps=False)
+    assert loaded._n_updates > updates and len(fits.seen) == 1
+    assert all(same(weights(each), before) for each in (*standardizers(agent), *standardizers(loaded)))
+
+
+@pytest.mark.parametrize("kind", ["DQN", "PPO", "SAC", "Rainbow"])
+def test_parameters_and_policies_carry_the_statistics(kind: str, tmp_path: Path) -> None:
+    agent, other = make(kind).learn(60), make(kind, seed=1)
+    other.set_parameters(agent.get_parameters())
+    agent.policy.save(tmp_path / "policy.pth")
+    policy = type(agent.policy).load(tmp_path / "policy.pth", device="cpu")
+    for each in (other.policy, policy):
+        assert same(weights(each), weights(agent.policy))
+        assert all(found.is_fitted for found in each.modules() if isinstance(found, Standardize))
+    other.learn(60)
+    assert same(weights(standardizers(other)[0]), weights(standardizers(agent)[0]))
+
+
+def test_training_is_what_it_would_be_with_the_statistics_at_hand() -> None:
+    """Off-policy nothing depends on the neck before training begins."""
+    agent = make("Rainbow").learn(60)
+    ahead = make("Rainbow")
+    for each in standardizers(ahead):
+        each.load_state_dict(standardizers(agent)[0].state_dict())
+    ahead.learn(60)
+    assert same(weights(agent.policy), weights(ahead.policy))
+
+
+def test_equal_seeds_give_equal_agents() -> None:
+    assert all(same(weights(make(kind).learn(60).policy), weights(make(kind).learn(60).policy)) for kind in ("DQN", "PPO"))
+
+
+def test_a_full_ring_is_read_evenly(fits: Fits, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_OBSERVATIONS", 50)
+    monkeypatch.setattr(module, "_BATCH", 7)
+    agent: Any = make("DQN", learning_starts=300)
+    agent.learn(304)
+    [seen] = fits.seen
+    assert len(seen) == 50 and agent.replay_buffer.full
+    stored = agent.replay_buffer.observations.reshape(-1, 6).astype(np.float32)
+    places = [int(np.flatnonzero((stored == row).all(axis=1))[0]) for row in seen if (stored == row).all(axis=1).any()]
+    assert len(places) >= 48, "two observations were overwritten since"
+    assert places == sorted(places) and set(np.diff(places)) <= {4, 5, 8, 9}
+
+
+def test_vec_normalize_comes_first(fits: Fits) -> None:
+    for kind in ("DQN", "PPO"):
+        env = VecNormalize(features_env(), norm_reward=False)
+        agent: Any = make(kind, env)
+        env.training = False
+        env.obs_rms.mean, env.obs_rms.var = np.arange(6.0), np.arange(1, 7.0)
+        agent.learn(60)
+        buffer = agent.replay_buffer if kind == "DQN" else agent.rollout_buffer
+        seen = fits.seen.pop()
+        if kind == "DQN":
+            stored = buffer.observations[:21].reshape(-1, 6)
+            np.testing.assert_allclose(seen, env.normalize_obs(stored), rtol=1e-3, atol=1e-3)
+        assert np.allclose(seen[:, 3], seen[0, 3]) and np.abs(seen).max() <= 10.01, "clipped as VecNormalize does"
+
+
+# --- frames and views
+
+
+@pytest.mark.parametrize("algorithm", list(ALGORITHMS))
+def test_encoders_in_the_agent_see_what_is_stored(algorithm: str, fits: Fits) -> None:
+    agent: Any = make_agent(algorithm, small()).learn(36)
+    [seen] = fits.seen
+    buffer = getattr(agent, "replay_buffer", None) or agent.rollout_buffer
+    assert seen.shape[1:] == (3136,) and len(seen) >= 32
+    first, *others = standardizers(agent)
+    check_statistics(first, seen)
+    assert all(same(weights(each), weights(first)) for each in others)
+    if isinstance(buffer, ReplayBuffer) and not isinstance(buffer, CompactReplayBuffer):
+        extractor = next(each for each in agent.policy.modules() if hasattr(each, "encode"))
+        stored = torch.as_tensor(buffer.observations[: len(seen)].reshape(-1, 4, 84, 84)).float() / 255
+        torch.testing.assert_close(torch.from_numpy(seen), extractor.encode(stored))
+
+
+def encoded_env(features: str, views: int | None = None) -> VecEncodeObservation:
+    games = AtariVecEnv("pong", n_envs=2, seed=0)
+    choice: Any = features
+    return VecEncodeObservation(games, ENCODER, features=choice, views=views, device="cpu", dtype="float32")
+
+
+@pytest.mark.parametrize(
+    ("features", "neck", "embeddings"),
+    [("flat", "mlp", 1), ("pooled", "mlp", 1), ("map", "mlp", 1), ("map", "spatial", 1), ("map", "spatial", 3)],
+)
+def test_features_and_frames_give_the_same_agent(features: Any, neck: Any, embeddings: int) -> None:
+    """Nothing is standardized twice, whether the encoder is in the environment or in the agent."""
+    choice: dict[str, Any] = {"neck": neck, "embeddings": embeddings, "features_dim": 16}
+    settings = {**OFF, "seed": 0, "device": "cpu"}
+    env = encoded_env(features)
+    outside = Rainbow("MlpPolicy", env, policy_kwargs=neck_policy_kwargs(**choice), **settings)
+    kind = None if neck == "spatial" or features == "map" else features
+    kwargs = policy_kwargs(ENCODER, features=kind, **choice)
+    inside = Rainbow("CnnPolicy", env.venv, policy_kwargs=kwargs, **settings)
+    key = "features_extractor.neck"
+    assert all(
+        torch.equal(tensor.flatten(), dict(inside.q_net.named_parameters())[name].flatten())
+        for name, tensor in outside.q_net.named_parameters()
+        if key in name
+    )
+    shown = env.venv.reset()
+    played = [shown] + [env.venv.step(np.full(2, 2 + step % 2))[0] for step in range(40)]
+    raw = np.concatenate(played)
+    fit_standardization(inside, raw)
+    fit_standardization(outside, [env.encode(raw[:41]), env.encode(raw[41:])])
+    one, other = (standardizers(agent)[0] for agent in (inside, outside))
+    np.testing.assert_allclose(one.mean.flatten(), other.mean.flatten(), rtol=1e-2, atol=1e-3)
+    values = inside.q_net(torch.as_tensor(raw[:8])), outside.q_net(torch.as_tensor(env.encode(raw[:8])))
+    torch.testing.assert_close(*values, rtol=5e-2, atol=5e-2)
+    env.close()
+
+
+@pytest.mark.parametrize("cls", [Rainbow, DQN, PPO])
+def test_views_share_the_statistics_of_the_plain_one(cls: Any, fits: Fits) -> None:
+    env = encoded_env("pooled", views=2)
+    settings: dict[str, Any] = {"n_steps": 20, "batch_size": 10} if cls is PPO else {**OFF, "learning_starts": 40}
+    if cls is Rainbow:
+        settings["augment"] = True
+    agent = cls("MlpPolicy", env, policy_kwargs=neck_policy_kwargs(features_dim=8), seed=0, device="cpu", **settings)
+    agent.learn(60)
+    [seen] = fits.seen
+    assert seen.shape[1:] == (64,)
+    if cls is PPO:
+        return
+    buffer = agent.replay_buffer
+    index = np.arange(len(seen))
+    stored = buffer.observations_at(index) if cls is Rainbow else buffer.observations.reshape(-1, 3, 64)[index]
+    assert np.array_equal(seen, stored[:, 0].astype(np.float32))
+    env.close()
+
+
+def test_a_fitted_neck_is_shared_with_the_target_after_updates() -> None:
+    agent = make("Rainbow, tau").learn(80)
+    online, target = standardizers(agent)
+    assert same(weights(online), weights(target))
+
+
+# --- behaviour cloning
+
+
+@pytest.fixture
+def dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    monkeypatch.setenv("PRETRAINRL_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "datasets"))
+    yield collect_dataset("pong", 200, num_envs=2).id
+
+
+def clones(encoder_in_env: bool, **arguments: Any) -> BehaviorCloning:
+    settings: dict[str, Any] = {"batch_size": 32, "n_epochs": 2, "seed": 0, "device": "cpu", **arguments}
+    if encoder_in_env:
+        return BehaviorCloning("MlpPolicy", encoded_env("flat"), policy_kwargs=neck_policy_kwargs(features_dim=8), **settings)
+    return BehaviorCloning("CnnPolicy", AtariVecEnv("pong", 2), policy_kwargs=small(), **settings)
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"encoder_in_env": True}, {"encoder_in_env": False}, {"encoder_in_env": False, "augment": True}]
+)
+def test_behavior_cloning_measures_its_demonstrations(arguments: Any, dataset: str, fits: Fits, tmp_path: Path) -> None:
+    clone = clones(**arguments).learn(dataset)
+    [seen] = fits.seen
+    total = open_dataset(dataset).minari.total_steps
+    assert seen.shape == (total, 3136), "every observation, once"
+    check_statistics(standardizers(clone)[0], seen)
+    clone.learn(dataset, reset_num_timesteps=False).save(tmp_path / "clone")
+    assert len(fits.seen) == 1
+    loaded = BehaviorCloning.load(tmp_path / "clone", device="cpu")
+    assert same(weights(loaded.policy), weights(clone.policy))
+
+
+def test_validation_episodes_are_not_measured(dataset: str, fits: Fits) -> None:
+    shown = open_dataset(dataset)
+    if len(shown.minari.episode_indices) < 2:
+        pytest.skip("one episode")
+    clones(True, validation_fraction=0.5).learn(dataset)
+    [seen] = fits.seen
+    assert 0 < len(seen) < shown.minari.total_steps
+
+
+def test_a_clone_hands_its_statistics_on(dataset: str, fits: Fits) -> None:
+    clone = clones(True).learn(dataset)
+    kwargs = neck_policy_kwargs(features_dim=8)
+    agent = Rainbow("MlpPolicy", encoded_env("flat"), policy_kwargs=kwargs, seed=0, device="cpu", **OFF)
+    clone.initialise(agent)
+    agent.learn(60)
+    assert len(fits.seen) == 1
+    assert all(same(weights(each), weights(standardizers(clone)[0])) for each in standardizers(agent))
+
+
+# --- by hand
+
+
+WAYS: dict[str, Callable[[np.ndarray], Any]] = {
+    "array": lambda data: data,
+    "tensor": torch.from_numpy,
+    "batches": lambda data: iter(np.array_split(data, 7)),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_statistics_are_measured_by_hand(way: str, fits: Fits) -> None:
+    data = np.random.default_rng(0).normal(size=(90, 6)).astype(np.float16)
+    for model in (agent := make("DQN"), make("PPO").policy):
+        fit_standardization(model, WAYS[way](data))
+        assert np.array_equal(fits.seen[-1], data.astype(np.float32))
+    agent.learn(60)
+    assert len(fits.seen) == 2
+    check_statistics(standardizers(agent)[1], data)
+
+
+@pytest.mark.parametrize("encoder_in_env", [True, False])
+def test_statistics_are_measured_from_a_dataset(encoder_in_env: bool, dataset: str, fits: Fits) -> None:
+    for shown in (dataset, open_dataset(dataset)):
+        clone = clones(encoder_in_env)
+        fit_standardization(clone, shown)
+        assert len(fits.seen[-1]) == open_dataset(dataset).minari.total_steps
+    by_itself = clones(encoder_in_env).learn(dataset)
+    torch.testing.assert_close(standardizers(by_itself)[0].mean, standardizers(clone)[0].mean, rtol=1e-2, atol=1e-3)
+
+
+def test_an_extractor_inside_another_reads_its_entry(fits: Fits) -> None:
+    class Both(BaseFeaturesExtractor):
+        def __init__(self, observation_space: Any) -> None:
+            super().__init__(observation_space, 8)
+            self.features = NeckExtractor(observation_space["features"], 8)
+
+        def forward(self, observations: Any) -> Tensor:
+            return self.features(observations["features"])
+
+    class DictFeatures(RandomFeatures):
+        def __init__(self) -> None:
+            super().__init__()
+            self.observation_space = gym.spaces.Dict(  # type: ignore[assignment]
+                {"features": self.observation_space, "clock": Box(0, 1, (1,), np.float32)}
+            )
+
+        def _features(self) -> Any:
+            return {"features": super()._features(), "clock": np.zeros(1, np.float32)}
+
+    for cls, arguments in ((DQN, OFF), (Rainbow, OFF), (PPO, {"n_steps": 40, "batch_size": 20})):
+        kwargs = {"features_extractor_class": Both, "net_arch": [8]}
+        agent: Any = cls("MultiInputPolicy", DictFeatures(), policy_kwargs=kwargs, device="cpu", **arguments)
+        agent.learn(60)
+        assert all(each.is_fitted for each in standardizers(agent))
+        assert fits.seen.pop().shape[1:] == (6,) and not fits.seen
+
+
+# --- what does not fit
+
+
+@pytest.mark.parametrize(
+    ("kind", "more", "advice"),
+    [
+        ("DQN", {"learning_starts": 10}, "learning_starts"),
+        ("Rainbow", {"learning_starts": 10}, "learning_starts"),
+        ("A2C", {"n_steps": 5}, "n_steps or the number of environments"),
+    ],
+)
+def test_too_few_observations_to_begin_with(kind: str, more: Any, advice: str) -> None:
+    count = {"A2C": 10}.get(kind, 12)
+    message = rf"{kind} begins to train on {count} observations, .* at least 32: raise {advice}, call fit_standardization\("
+    with pytest.raises(InputError, match=message):
+        make(kind, **more).learn(40)
+
+
+def test_features_that_are_not_finite() -> None:
+    data = np.ones((40, 6), np.float32)
+    data[3, 4] = np.nan
+    agent = make("DQN")
+    with pytest.raises(InputError, match="some features are not finite"):
+        fit_standardization(agent, data)
+    assert not any(each.is_fitted for each in standardizers(agent))
+
+
+def test_by_hand_it_is_done_once_and_where_it_makes_sense() -> None:
+    data = np.random.default_rng(0).normal(size=(90, 6))
+    agent = make("DQN")
+    with pytest.raises(InputError, match=r"expected observations \(N, ...\) of Box.*, got shape \(90, 5\)"):
+        fit_standardization(agent, data[:, :5])
+    with pytest.raises(InputError, match="at least 32 observations, got 31"):
+        fit_standardization(agent, data[:31])
+    fit_standardization(agent, data)
+    with pytest.raises(InputError, match="were measured already and stay what they are"):
+        fit_standardization(agent, data)
+    for kwargs in (neck_policy_kwargs(normalization="layer"), neck_policy_kwargs(neck=None)):
+        with pytest.raises(InputError, match="no neck of this DQN standardizes features"):
+            fit_standardization(make("DQN", policy_kwargs=kwargs), data)
+    with pytest.raises(InputError, match="a dataset is shown to an agent, not to a policy"):
+        fit_standardization(make("DQN").policy, "pretrainrl/atari/pong-random-v0")
+
+
+def test_a_buffer_of_unknown_kind_is_named() -> None:
+    class Elsewhere(ReplayBuffer):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            self.hidden, self.observations = self.observations, None  # type: ignore[assignment]
+
+        def add(self, *arguments: Any) -> None:
+            self.observations = self.hidden
+            super().add(*arguments)
+            self.observations = None  # type: ignore[assignment]
+
+    with pytest.raises(InputError, match=r"a Elsewhere has no array of observations .* call fit_standardization"):
+        make("DQN", replay_buffer_class=Elsewhere).learn(60)
+
+
+def test_an_agent_of_another_neck_is_not_loaded(tmp_path: Path) -> None:
+    make("DQN", policy_kwargs=neck_policy_kwargs(features_dim=8, net_arch=[8], normalization="layer")).save(tmp_path / "old")
+    kwargs = neck_policy_kwargs(features_dim=8, net_arch=[8])
+    with pytest.raises(RuntimeError, match=r"saved with another neck\. Make the agent with the neck and normalization"):
+        DQN.load(tmp_path / "old", custom_objects={"policy_kwargs": kwargs})
+
+
+def test_a_trainable_encoder_is_not_standardized() -> None:
+    assert small(trainable=True)["features_extractor_kwargs"]["normalization"] == "layer"
+    with pytest.raises(InputError, match="is for frozen encoders"):
+        small(trainable=True, normalization="standardize")
+    with pytest.raises(InputError, match="not for neck='spatial_mlp'"):
+        small(neck="spatial_mlp", normalization="standardize")
+
+
+def test_training_mode_by_hand_measures_nothing() -> None:
+    policy = make_agent("DQN", small()).policy
+    policy.set_training_mode(True)
+    assert not any(each.is_fitted for each in policy.modules() if isinstance(each, Standardize))
+    unfitted = policy.q_net.features_extractor(torch.as_tensor(frames()).float() / 255)
+    assert torch.isfinite(unfitted).all()
+
+
+def test_frames_without_a_game_still_learn() -> None:
+    agent = Rainbow("CnnPolicy", RandomFrames(CHANNEL_FIRST), policy_kwargs=small(), seed=0, device="cpu", **OFF)
+    assert agent.learn(46)._n_updates > 0
