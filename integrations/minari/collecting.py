@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import minari
@@ -14,6 +15,7 @@ from pretrainrl.games import find_game
 from pretrainrl.integrations.minari.ids import dataset_id, datasets_root
 from pretrainrl.integrations.minari.publishing import exists_error, publish
 from pretrainrl.integrations.minari.segments import segments_of
+from pretrainrl.paths import writable_folder
 
 if TYPE_CHECKING:
     from pretrainrl.integrations.sb3.agent_log import Agent
@@ -35,7 +37,7 @@ def collection_settings(
 
     Args:
         steps: transitions that the player experiences, over all environments together.
-        agent: `random`, `qrdqn`, `ppo`, or the path of an agent saved by Stable-Baselines3.
+        agent: `random`, `qrdqn`, `ppo`, `ppo-ram`, or the path of an agent saved by Stable-Baselines3.
         num_envs: games played at the same time.
         seed: of the player and the games.
         sticky_actions: chance that the game itself repeats the action of the raw frame before, in [0, 1].
@@ -65,7 +67,7 @@ def collection_settings(
 
 
 def default_kind(agent: str) -> str:
-    """Return what a dataset of this player is called: `random`, `qrdqn`, `ppo`, or `agent` for a saved one.
+    """Return what a dataset of this player is called: `random`, that of the learning agent, or `agent` for a saved one.
 
     Raises:
         UnknownNameError: when there is no such agent.
@@ -95,6 +97,7 @@ def collect_dataset(
     version: int = 0,
     resume: bool = False,
     overwrite: bool = False,
+    save_agent: str | Path | None = None,
     progress: Callable[[int], None] | None = None,
     **settings: Any,
 ) -> minari.MinariDataset:
@@ -106,12 +109,13 @@ def collect_dataset(
     Args:
         game: any spelling.
         steps: transitions that the player experiences.
-        agent: `random`, `qrdqn`, `ppo`, or the path of an agent saved by Stable-Baselines3, which is unpickled: use only
+        agent: `random`; `qrdqn`, `ppo` or `ppo-ram`, which learn; or the path of an agent saved by Stable-Baselines3, which is unpickled: use only
             files that you trust.
         kind: of the id, by default that of the player.
         version: of the id.
         resume: go on with an agent's collection of the same settings that was interrupted.
         overwrite: replace a dataset of the same id.
+        save_agent: File, `<name>.zip`, to which an agent that learns is saved in the end.
         progress: called with the number of new transitions after every step.
         **settings: as `collection_settings`.
 
@@ -122,6 +126,11 @@ def collect_dataset(
     recorded = collection_settings(steps, agent=agent, **settings)
     slug, name = find_game(game).slug, dataset_id(game, kind or default_kind(agent), version)
     metadata = {"collection": recorded}
+    if save_agent is not None:
+        if agent == "random" or _find_agent(agent).path is not None:
+            raise InputError(f"save_agent is for agents that learn, not for {agent!r}")
+        save_agent = Path(save_agent).expanduser().resolve()
+        writable_folder(save_agent.parent)
     if agent == "random":
         own = {key: value for key, value in recorded.items() if key not in ("agent", "keep_every")}
         episodes = islice(collect_episodes(slug, progress=progress, **own), 0, None, recorded["keep_every"])
@@ -142,7 +151,7 @@ def collect_dataset(
     found = _find_agent(agent)
     play = {key: recorded[key] for key in ("num_envs", "seed", "sticky_actions", "keep_every", "segment_steps")}
     with segments_of(name, slug, recorded, resume=resume) as segments:
-        log_agent(slug, found, steps, segments, progress=progress, **play)
+        log_agent(slug, found, steps, segments, save_agent=save_agent, progress=progress, **play)
         return publish(
             name,
             segments.episodes(),

@@ -11,10 +11,11 @@ from typing import Any, Protocol
 import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.vec_env import VecEnv
 
 from pretrainrl.data.episode import Episode
 from pretrainrl.errors import InputError, UnknownNameError
-from pretrainrl.integrations.sb3.atari_vec_env import AtariVecEnv, RecordedAtariVecEnv
+from pretrainrl.integrations.sb3.atari_vec_env import RecordedAtariVecEnv
 from pretrainrl.integrations.sb3.experience_log import ExperienceLog
 from pretrainrl.integrations.sb3.learners import (
     LEARNERS,
@@ -25,7 +26,9 @@ from pretrainrl.integrations.sb3.learners import (
     save_state,
     seed_all,
 )
+from pretrainrl.integrations.sb3.ram_agent import RAM_SPACE, VecRamObservation
 from pretrainrl.integrations.sb3.saved_agent import algorithm_of, check_agent, load_agent, sha256_of
+from pretrainrl.paths import atomic_path
 
 # Of each game. Longer than most games, which are cut at a segment's end, and a few minutes of an agent's time.
 SEGMENT_STEPS = 40 * ROLLOUT
@@ -72,8 +75,7 @@ def find_agent(name: str) -> Agent:
         InputError: when the file is no such agent.
     """
     if name in LEARNERS:
-        algorithm = {"ppo": "PPO", "qrdqn": "QR-DQN"}[name]
-        return Agent(name, name, f"{algorithm} of Stable-Baselines3 while it learned the game from pixels")
+        return Agent(name, name, LEARNERS[name])
     path = Path(name or "-").expanduser()
     path = path if path.exists() or path.suffix == ".zip" else path.with_name(path.name + ".zip")
     if not path.exists() and path.parent == Path() and Path(name).suffix != ".zip":
@@ -91,8 +93,8 @@ def check_games(agent: Agent, games: list[str]) -> None:
         return
     saved = load_agent(agent.path)
     for game in games:
-        env = AtariVecEnv(game, 1)
-        check_agent(saved, agent.path, env)
+        env = RecordedAtariVecEnv(game, 1)
+        check_agent(saved, agent.path, _as_seen_by(saved, env), env.game.slug)
         env.close()
 
 
@@ -107,6 +109,7 @@ def log_agent(
     sticky_actions: float = 0.25,
     keep_every: int = 1,
     segment_steps: int = SEGMENT_STEPS,
+    save_agent: Path | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> None:
     """Let `agent` experience `steps` transitions of `game`, and add the segments that `store` does not hold yet.
@@ -123,6 +126,7 @@ def log_agent(
         sticky_actions: chance that the game itself repeats the action of the raw frame before, in [0, 1].
         keep_every: one of how many episodes is kept.
         segment_steps: steps of every game in a segment, a multiple of 128.
+        save_agent: File to which Stable-Baselines3 saves the agent when it has learned.
         progress: called with the number of new transitions after every step.
 
     Raises:
@@ -139,11 +143,15 @@ def log_agent(
             progress(log.experienced)
         if agent.path is not None:
             saved = load_agent(agent.path)
-            check_agent(saved, agent.path, games)
+            check_agent(saved, agent.path, _as_seen_by(saved, games), games.game.slug)
             _play(saved, log, store, seed)
         elif not log.finished:
             learner = make_learner(agent.kind, log, hyperparameters(agent.kind, steps, num_envs), seed)
             learner.learn(steps, callback=_Segments(log, store, state, seed))
+            if save_agent is not None:
+                with atomic_path(save_agent) as temporary:
+                    learner.save(temporary.with_suffix(".zip"))
+                    temporary.with_suffix(".zip").rename(temporary)
     finally:
         log.close()
 
@@ -179,14 +187,20 @@ class _Segments(BaseCallback):
 
 def _play(agent: BaseAlgorithm, log: ExperienceLog, store: Store, seed: int) -> None:
     """Play as the agent explores, with a lost life as an episode's end as in learning."""
+    env = _as_seen_by(agent, log)
     while not log.finished:
-        observations: Any = log.reset()
+        observations: Any = env.reset()
         state, dones, segment = None, np.ones(log.num_envs, np.bool_), log.segment
         seed_all(agent, seed, segment)
         while log.segment == segment:
             actions, state = agent.predict(observations, state=state, episode_start=dones)
-            observations, _, dones, _ = log.step(actions)
+            observations, _, dones, _ = env.step(actions)
         store.add(log.take(), log.begun_before, _nothing)
+
+
+def _as_seen_by(agent: BaseAlgorithm, env: VecEnv) -> VecEnv:
+    """Show an agent that reads the console's memory that, and others what there is."""
+    return VecRamObservation(env) if agent.observation_space == RAM_SPACE else env
 
 
 def _nothing(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Agents that learn a game from pixels within an hour of one processor core, and all that their learning depends on."""
+"""Agents that learn a game within an hour of one processor core, and all that their learning depends on."""
 
 from __future__ import annotations
 
@@ -12,13 +12,19 @@ import torch
 from sb3_contrib import QRDQN
 from stable_baselines3 import PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import VecEnv
 
 from pretrainrl.errors import InputError
 from pretrainrl.integrations.sb3.frame_replay import FrameReplayBuffer
+from pretrainrl.integrations.sb3.ram_agent import RamExtractor, VecRamObservation
 from pretrainrl.paths import save_with_torch
 
-LEARNERS = ("ppo", "qrdqn")
+LEARNERS = {
+    "ppo": "PPO of Stable-Baselines3 while it learned the game from pixels",
+    "qrdqn": "QR-DQN of Stable-Baselines3 while it learned the game from pixels",
+    "ppo-ram": "PPO of Stable-Baselines3 while it learned the game from the console's memory",
+}
 ROLLOUT = 128  # steps of every game between PPO's updates
 _COUNTERS = (
     "num_timesteps",
@@ -34,9 +40,9 @@ _STATE, _REPLAY = "agent.pt", "replay.npz"
 
 def hyperparameters(kind: str, steps: int, num_envs: int) -> dict[str, Any]:
     """Return what distinguishes the agent from Stable-Baselines3's defaults, JSON values; it learns for `steps`."""
-    if kind == "ppo":  # those of Stable-Baselines3's zoo
+    if kind in ("ppo", "ppo-ram"):  # those of Stable-Baselines3's zoo, but for the learning rate of the smaller network
         return {
-            "learning_rate": 2.5e-4,
+            "learning_rate": 2.5e-4 if kind == "ppo" else 5e-4,
             "n_steps": ROLLOUT,
             "batch_size": 32 * num_envs,
             "n_epochs": 4,
@@ -62,10 +68,18 @@ def hyperparameters(kind: str, steps: int, num_envs: int) -> dict[str, Any]:
 
 
 def make_learner(kind: str, env: VecEnv, settings: dict[str, Any], seed: int, device: str = "auto") -> BaseAlgorithm:
-    """Make the agent `kind`, one of `LEARNERS`, with the network of DQN and the hyper-parameters `settings`."""
+    """Make the agent `kind`, one of `LEARNERS`, with the hyper-parameters `settings`; from pixels with the network of DQN."""
     settings = dict(settings)
     if kind == "ppo":
         return PPO("CnnPolicy", env, seed=seed, device=device, **settings)
+    if kind == "ppo-ram":
+        settings["learning_rate"] = LinearSchedule(settings["learning_rate"], 0.05 * settings["learning_rate"], 1.0)
+        extractor = {
+            "features_extractor_class": RamExtractor,
+            "net_arch": [],
+            "optimizer_kwargs": {"eps": 1e-5, "fused": True},
+        }
+        return PPO("MlpPolicy", VecRamObservation(env), seed=seed, device=device, policy_kwargs=extractor, **settings)
     replay = {"n_steps": settings.pop("n_steps"), "gamma": settings["gamma"]}
     return QRDQN(
         "CnnPolicy",

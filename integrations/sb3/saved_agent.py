@@ -14,9 +14,9 @@ from typing import Any
 import sb3_contrib
 import stable_baselines3
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.vec_env import VecEnv
 
 from pretrainrl.errors import InputError
-from pretrainrl.integrations.sb3.atari_vec_env import AtariVecEnv
 
 # What only learning needs, and what cannot be unpickled on another version of Python.
 _WITHOUT_LEARNING: dict[str, Any] = {
@@ -94,8 +94,8 @@ def load_agent(path: Path, device: str = "auto") -> BaseAlgorithm:
         raise InputError(f"the {algorithm.__name__} agent {path} cannot be loaded: {type(error).__name__}: {error}") from error
 
 
-def check_agent(agent: BaseAlgorithm, path: Path, env: AtariVecEnv) -> None:
-    """Check that `agent` can play the game.
+def check_agent(agent: BaseAlgorithm, path: Path, env: VecEnv, game: str) -> None:
+    """Check that `agent` can play `game` in `env`.
 
     Raises:
         InputError: when it expects other observations or actions, naming both.
@@ -105,4 +105,4 @@ def check_agent(agent: BaseAlgorithm, path: Path, env: AtariVecEnv) -> None:
         ("acts in", agent.action_space, env.action_space),
     ):
         if expected != given:
-            raise InputError(f"the agent {path} {what} {expected}, but {env.game.slug} has {given}")
+            raise InputError(f"the agent {path} {what} {expected}, but {game} has {given}")

@@ -23,8 +23,9 @@ def collect(
     agent: Annotated[
         str,
         typer.Option(
-            help="random; qrdqn or ppo, of which the whole learning is logged; or the path of an agent saved by "
-            "Stable-Baselines3, which is unpickled: use only files that you trust."
+            help="random; qrdqn or ppo, which learn from pixels, or ppo-ram, which learns from the console's memory and is good "
+            "in minutes: their whole learning is logged; or the path of an agent saved by Stable-Baselines3, which is "
+            "unpickled: use only files that you trust."
         ),
     ] = "random",
     steps: Annotated[int, typer.Option(min=1, help="Transitions that the player experiences in each game.")] = 20_000,
@@ -52,6 +53,9 @@ def collect(
             help="Folder for a recording of each dataset, or for one game its file: with a card, all that it takes to play it "
             "again, frame by frame."
         ),
+    ] = None,
+    save_agent: Annotated[
+        Path | None, typer.Option(help="Folder where an agent that has learned a game is saved as <game>.zip.")
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Games collected at the same time, each in a process of its own.")] = 1,
     resume: Annotated[
@@ -87,7 +91,7 @@ def collect(
         todo = [slug for slug in slugs if slug not in done]
         check_agent_for(agent, todo)
         files = _recording_files(recording, ids)
-        work = partial(_collect_one, {**own, "kind": kind, "version": version, "resume": resume})
+        work = partial(_collect_one, {**own, "kind": kind, "version": version, "resume": resume}, save_agent)
         _collect_all(work, todo, jobs, steps, ids)
         for slug, file in files.items():
             card = write_recording(ids[slug], file)
@@ -151,10 +155,10 @@ def _collect_all(
             raise type(error)(f"{error} ({complete} of {len(ids)} datasets are complete; --resume goes on)") from error
 
 
-def _collect_one(own: dict[str, Any], slug: str, report: Callable[[int], None]) -> str:
+def _collect_one(own: dict[str, Any], agents: Path | None, slug: str, report: Callable[[int], None]) -> str:
     """Collect one game; returns what to say of it."""
     from pretrainrl.integrations.minari import collect_dataset
 
-    dataset = collect_dataset(slug, progress=report, **own)
+    dataset = collect_dataset(slug, progress=report, save_agent=agents and agents / f"{slug}.zip", **own)
     size = dataset.storage.metadata["dataset_size"]
     return f"{dataset.id}  {dataset.total_steps:,} transitions, {len(dataset)} episodes, {size:.1f} MB"

@@ -184,6 +184,7 @@ class AtariGames:
     Attributes:
         noops: Number of no-ops with which each game under way began, (n_envs,).
         delays: Delay of the last action in each game, (n_envs,) uint8.
+        final_ram: Memory of the console when a game last ended, (n_envs, 128) uint8.
     """
 
     def __init__(self, game: Game, n_envs: int, *, frame_stack: int = 4, **arguments: Any) -> None:
@@ -191,6 +192,12 @@ class AtariGames:
         self._stacks = np.zeros((n_envs, frame_stack, *FRAME_SHAPE), np.uint8)
         self.noops = np.zeros(n_envs, np.int64)
         self.delays = np.zeros(n_envs, np.uint8)
+        self.final_ram = np.zeros((n_envs, 128), np.uint8)
+
+    @property
+    def ram(self) -> npt.NDArray[np.uint8]:
+        """Memory of the consoles, (n_envs, 128) uint8."""
+        return np.stack([game.emulator.ram for game in self.games])
 
     @property
     def num_actions(self) -> int:
@@ -232,6 +239,7 @@ class AtariGames:
         if (over := np.flatnonzero(terminated | truncated)).size:
             info["final_obs"] = self._stacks.copy()
             for env in over.tolist():
+                self.final_ram[env] = self.games[env].emulator.ram
                 self._begin(env)
         info["lives"] = self._lives()
         return self._stacks.copy(), np.array([play.reward for play in plays], np.float32), terminated, truncated, info
