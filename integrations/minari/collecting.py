@@ -31,6 +31,7 @@ def collection_settings(
     keep_every: int = 1,
     repeat_probability: float | None = None,
     ram: bool = False,
+    greedy: bool = False,
     segment_steps: int | None = None,
 ) -> dict[str, Any]:
     """Return all that decides about a collection's episodes, as recorded in the dataset's metadata as `collection`.
@@ -44,6 +45,7 @@ def collection_settings(
         keep_every: of so many episodes one is kept, whole.
         repeat_probability: chance that the random player repeats its last action, in [0, 1); by default 0.75.
         ram: also store the console's 128 bytes of memory; with the random player only.
+        greedy: Whether a saved agent takes the action that it thinks best rather than one that it draws.
         segment_steps: of an agent: steps of each game after which all games begin anew and all is saved.
 
     Raises:
@@ -54,8 +56,8 @@ def collection_settings(
         raise InputError(f"keep_every must be in 1..{steps}, or no episode is left of {steps} steps; it is {keep_every}")
     common = {"steps": steps, "num_envs": num_envs, "seed": seed, "sticky_actions": sticky_actions, "keep_every": keep_every}
     if agent == "random":
-        if segment_steps is not None:
-            raise InputError("segment_steps is for agents; random play has no segments")
+        if segment_steps is not None or greedy:
+            raise InputError(f"{'greedy' if greedy else 'segment_steps'} is for agents, not for random play")
         repeat_probability = REPEAT_PROBABILITY if repeat_probability is None else repeat_probability
         return {**common, "agent": agent, "repeat_probability": repeat_probability, "ram": ram}
     if ram or repeat_probability is not None:
@@ -63,7 +65,10 @@ def collection_settings(
     from pretrainrl.integrations.sb3.agent_log import SEGMENT_STEPS
 
     found = _find_agent(agent)
-    return {**common, **found.settings(steps, num_envs), "segment_steps": segment_steps or SEGMENT_STEPS}
+    if greedy and found.path is None:
+        raise InputError(f"greedy is for saved agents; {agent!r} explores while it learns")
+    own = {**found.settings(steps, num_envs), **({"greedy": True} if greedy else {})}
+    return {**common, **own, "segment_steps": segment_steps or SEGMENT_STEPS}
 
 
 def default_kind(agent: str) -> str:
@@ -109,7 +114,7 @@ def collect_dataset(
     Args:
         game: any spelling.
         steps: transitions that the player experiences.
-        agent: `random`; `qrdqn`, `ppo` or `ppo-ram`, which learn; or the path of an agent saved by Stable-Baselines3, which is unpickled: use only
+        agent: `random`; `qrdqn`, `ppo` or `ppo-ram`, which learn; or the path of a saved agent, which is unpickled: use only
             files that you trust.
         kind: of the id, by default that of the player.
         version: of the id.
@@ -151,7 +156,8 @@ def collect_dataset(
     found = _find_agent(agent)
     play = {key: recorded[key] for key in ("num_envs", "seed", "sticky_actions", "keep_every", "segment_steps")}
     with segments_of(name, slug, recorded, resume=resume) as segments:
-        log_agent(slug, found, steps, segments, save_agent=save_agent, progress=progress, **play)
+        greedy = recorded.get("greedy", False)
+        log_agent(slug, found, steps, segments, greedy=greedy, save_agent=save_agent, progress=progress, **play)
         return publish(
             name,
             segments.episodes(),

@@ -114,4 +114,5 @@ def _episode(group: h5py.Group, game: str) -> Episode:
     names = {"frames": "observations", **{n: n for n in ("actions", "rewards", "terminations", "truncations")}}
     arrays = {argument: group[name][:] for argument, name in names.items()}
     metadata = {key: value for key, value in facts.items() if key not in ("id", "total_steps")}
-    return Episode(**arrays, game=game, metadata=metadata)
+    infos = {name: array[:] for name, array in group.get("infos", {}).items()}
+    return Episode(**arrays, game=game, infos=infos, metadata=metadata)

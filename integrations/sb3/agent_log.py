@@ -109,6 +109,7 @@ def log_agent(
     sticky_actions: float = 0.25,
     keep_every: int = 1,
     segment_steps: int = SEGMENT_STEPS,
+    greedy: bool = False,
     save_agent: Path | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> None:
@@ -126,6 +127,7 @@ def log_agent(
         sticky_actions: chance that the game itself repeats the action of the raw frame before, in [0, 1].
         keep_every: one of how many episodes is kept.
         segment_steps: steps of every game in a segment, a multiple of 128.
+        greedy: Whether a saved agent takes the action that it thinks best; by default it acts as it explores.
         save_agent: File to which Stable-Baselines3 saves the agent when it has learned.
         progress: called with the number of new transitions after every step.
 
@@ -144,7 +146,7 @@ def log_agent(
         if agent.path is not None:
             saved = load_agent(agent.path)
             check_agent(saved, agent.path, _as_seen_by(saved, games), games.game.slug)
-            _play(saved, log, store, seed)
+            _play(saved, log, store, seed, greedy)
         elif not log.finished:
             learner = make_learner(agent.kind, log, hyperparameters(agent.kind, steps, num_envs), seed)
             learner.learn(steps, callback=_Segments(log, store, state, seed))
@@ -185,15 +187,15 @@ class _Segments(BaseCallback):
             self._added = self._log.segment
 
 
-def _play(agent: BaseAlgorithm, log: ExperienceLog, store: Store, seed: int) -> None:
-    """Play as the agent explores, with a lost life as an episode's end as in learning."""
+def _play(agent: BaseAlgorithm, log: ExperienceLog, store: Store, seed: int, greedy: bool) -> None:
+    """Play with a lost life as an episode's end, as in learning."""
     env = _as_seen_by(agent, log)
     while not log.finished:
         observations: Any = env.reset()
         state, dones, segment = None, np.ones(log.num_envs, np.bool_), log.segment
         seed_all(agent, seed, segment)
         while log.segment == segment:
-            actions, state = agent.predict(observations, state=state, episode_start=dones)
+            actions, state = agent.predict(observations, state=state, episode_start=dones, deterministic=greedy)
             observations, _, dones, _ = env.step(actions)
         store.add(log.take(), log.begun_before, _nothing)
 

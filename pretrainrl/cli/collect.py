@@ -23,8 +23,8 @@ def collect(
     agent: Annotated[
         str,
         typer.Option(
-            help="random; qrdqn or ppo, which learn from pixels, or ppo-ram, which learns from the console's memory and is good "
-            "in minutes: their whole learning is logged; or the path of an agent saved by Stable-Baselines3, which is "
+            help="random; qrdqn or ppo, which learn from pixels, or ppo-ram, which learns from the console's memory and plays "
+            "well in minutes: all their learning is logged; or the path of an agent saved by Stable-Baselines3, which is "
             "unpickled: use only files that you trust."
         ),
     ] = "random",
@@ -42,6 +42,10 @@ def collect(
         float | None, typer.Option(help="Chance that the random player repeats its last action; default 0.75.")
     ] = None,
     ram: Annotated[bool, typer.Option("--ram", help="Also store the console's 128 bytes of memory; random only.")] = False,
+    greedy: Annotated[
+        bool,
+        typer.Option("--greedy", help="A saved agent takes the action that it thinks best rather than one that it draws."),
+    ] = False,
     kind: Annotated[
         str | None, typer.Option(help="Of the id pretrainrl/atari/<game>-<kind>-v<version>; default the player's.")
     ] = None,
@@ -80,6 +84,7 @@ def collect(
         "keep_every": keep_every,
         "repeat_probability": repeat_probability,
         "ram": ram,
+        "greedy": greedy,
     }
     settings = collection_settings(**own)
     kind = kind or default_kind(agent)

@@ -1,12 +1,9 @@
 """Collected episodes: how many, how they end, and that they are what ALE shows."""
 
-from collections.abc import Iterator
 from functools import partial
 
-import cv2
 import numpy as np
 import pytest
-from ale_py import Action, ALEInterface, roms
 from ale_py.vector_env import AtariVectorEnv
 
 from pretrainrl.data.collect import collect_episodes, single_env
@@ -14,6 +11,7 @@ from pretrainrl.data.emulator import StickyGame
 from pretrainrl.data.episode import Episode
 from pretrainrl.errors import InputError, UnknownNameError
 from pretrainrl.games import find_game
+from tests.support.plain_ale import plain_ale
 
 
 def episode(**changes: object) -> Episode:
@@ -94,26 +92,6 @@ def test_episodes_are_what_the_game_showed() -> None:
             assert np.array_equal(frames, episode.frames)
             assert np.array_equal(rewards[1:], episode.rewards)
             assert np.array_equal(overs[1:], episode.terminations)
-
-
-def plain_ale(game: str, noops: int, actions: np.ndarray, delays: np.ndarray) -> Iterator[tuple[np.ndarray, float, bool]]:
-    """What a new ALE shows, raw frame by raw frame, preprocessed as Gymnasium does it."""
-    ale = ALEInterface()
-    ale.setFloat("repeat_action_probability", 0.0)
-    ale.loadROM(roms.get_rom_path(game))
-    ale.reset_game()
-    codes, joystick = ale.getMinimalActionSet(), Action.NOOP
-    for _ in range(noops):
-        ale.act(Action.NOOP)
-    yield cv2.resize(ale.getScreenGrayscale(), (84, 84), interpolation=cv2.INTER_AREA), 0.0, False
-    for action, delay in zip(actions, delays, strict=True):
-        points, screens = 0.0, []
-        for raw_frame in range(4):
-            joystick = codes[action] if raw_frame >= delay else joystick
-            points += ale.act(joystick)
-            screens.append(ale.getScreenGrayscale())
-        newest = np.maximum(screens[2], screens[3])
-        yield cv2.resize(newest, (84, 84), interpolation=cv2.INTER_AREA), points, ale.game_over()
 
 
 @pytest.mark.parametrize("game", ["breakout", "ms_pacman"])
