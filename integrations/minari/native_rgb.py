@@ -30,7 +30,7 @@ class NativeDataset:
     Attributes:
         minari: the dataset.
         name: id of the dataset.
-        kind: last part of the id, e.g. `expert`.
+        kind: Kind of the dataset that it becomes, e.g. `farama-expert`.
         game: slug.
     """
 
@@ -76,7 +76,7 @@ def open_native(name: str) -> NativeDataset:
     expected = count_actions(game)
     if getattr(dataset.action_space, "n", None) != expected:
         raise DatasetError(f"{name} has actions {dataset.action_space}; the {expected} that do something in {game} are needed")
-    return NativeDataset(dataset, name, match["kind"], game)
+    return NativeDataset(dataset, name, f"farama-{match['kind']}", game)
 
 
 def import_native(

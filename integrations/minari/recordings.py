@@ -34,6 +34,7 @@ from pretrainrl.weights import file_sha256, locate
 SUFFIX = ".rec"
 _BYTES_A_TRANSITION = 300  # of a dataset with its frames; 230 on average
 _OWN_KEYS = ("id", "total_steps")
+_OPTIONS = ("agent", "steps", "keep_every", "num_envs", "seed", "sticky_actions", "repeat_probability")
 
 
 def recorded_ids() -> list[str]:
@@ -131,7 +132,7 @@ def write_recording(
         name: Minari id.
         path: File to write, `<game>-<kind>-v<version>.rec` by custom.
         play: Sentence on who played; by default the dataset's `algorithm_name`.
-        command: Command that made the dataset; by default one that says how to record another.
+        command: Command that made the dataset; by default the one of `collect` with the settings that the dataset holds.
         limitations: Sentences on what it is not good for.
 
     Returns:
@@ -151,7 +152,7 @@ def write_recording(
         transitions=recording.transitions,
         returns=returns_of(recording),
         limitations=tuple(limitations),
-        command=command or f"pretrainrl collect {recording.game} --recording {path.name}",
+        command=command or _command(recording),
         sources=(str(path.resolve()),),
         sha256=file_sha256(path),
         bytes=path.stat().st_size,
@@ -161,6 +162,15 @@ def write_recording(
     )
     card.write(path.with_suffix(".toml"))
     return card
+
+
+def _command(recording: Recording) -> str:
+    """Return the call of `pretrainrl collect` that made a dataset."""
+    settings = recording.metadata.get("collection", {})
+    options = [f"--{key.replace('_', '-')} {settings[key]}" for key in _OPTIONS if key in settings]
+    flags = [f"--{key}" for key in ("greedy", "ram") if settings.get(key)]
+    kind, version = recording.dataset_id.rsplit("/", 1)[-1].removeprefix(f"{recording.game}-").rsplit("-v", 1)
+    return " ".join(["pretrainrl collect", recording.game, *options, *flags, f"--kind {kind} --version {version}"])
 
 
 def returns_of(recording: Recording) -> Returns | None:

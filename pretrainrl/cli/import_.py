@@ -116,7 +116,7 @@ def rl_unplugged(
 @app.command("minari")
 def native(
     ids: Annotated[list[str], typer.Argument(help="Of native frames: atari/pong/expert-v0.")],
-    kind: Annotated[str | None, typer.Option(help="Of the new id; default as in the old.")] = None,
+    kind: Annotated[str | None, typer.Option(help="Of the new id; default farama- and what the old one has.")] = None,
     version: Version = 0,
     out: Out = None,
     resume: Resume = False,

@@ -93,7 +93,7 @@ def native(root: Path) -> Case:
     path = root / "atari/breakout/expert-v0/data/main_data.hdf5"
     content = path.read_bytes()
     picture = content.rindex(b"\xff\xd8\xff")
-    ids = [f"pretrainrl/atari/{game}-expert-v0" for game in ("pong", "breakout")]
+    ids = [f"pretrainrl/atari/{game}-farama-expert-v0" for game in ("pong", "breakout")]
     return Case(
         ["minari", "atari/pong/expert-v0", "atari/breakout/expert-v0"],
         ids,
@@ -227,7 +227,7 @@ def test_two_sources_of_one_id(
     for version in (0, 1):
         shutil.copytree(sets / "atari/pong/expert-v0", root / f"atari/pong/expert-v{version}")
     assert call(monkeypatch, "minari", "atari/pong/expert-v0", "atari/pong/expert-v1") == 2
-    assert "several would be pretrainrl/atari/pong-expert-v0" in capsys.readouterr().err
+    assert "several would be pretrainrl/atari/pong-farama-expert-v0" in capsys.readouterr().err
     assert made() == []
 
 

@@ -15,7 +15,7 @@ from pretrainrl.errors import DatasetError, InputError, UnknownNameError
 from pretrainrl.integrations.minari import cache_datasets, import_native, local_ids, open_dataset, open_native, publish
 from pretrainrl.integrations.minari.native_rgb import standard_frame
 
-SOURCE, NAME = "atari/pong/expert-v0", "pretrainrl/atari/pong-expert-v0"
+SOURCE, NAME = "atari/pong/expert-v0", "pretrainrl/atari/pong-farama-expert-v0"
 
 
 @pytest.fixture(autouse=True)
