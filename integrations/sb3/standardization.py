@@ -63,7 +63,7 @@ def fit_standardization(model: BaseAlgorithm | BaseModel, observations: Batch | 
 
 
 def fit_from_experience(algorithm: BaseAlgorithm) -> None:
-    """Measure the statistics that an algorithm's necks lack from its replay or rollout buffer; do nothing where it has none.
+    """Measure the statistics that an algorithm's necks lack from its replay or rollout buffer; do nothing if that is empty.
 
     Args:
         algorithm: Algorithm that is about to train. Up to 10,000 of its stored observations are read, evenly spaced.
@@ -71,8 +71,10 @@ def fit_from_experience(algorithm: BaseAlgorithm) -> None:
     Raises:
         InputError: For fewer than 32 observations, or features that are not finite.
     """
+    if not any(each.lacks_statistics for each in _extractors(algorithm.policy)):
+        return
     stored = _stored(algorithm)
-    if stored is None or not any(each.lacks_statistics for each in _extractors(algorithm.policy)):
+    if stored is None:
         return
     count, read = stored
     if count < MIN_OBSERVATIONS:
@@ -88,11 +90,12 @@ def fit_from_experience(algorithm: BaseAlgorithm) -> None:
 def fit_for_caller(extractor: ExtractorWithNeck) -> None:
     """Call `fit_from_experience` for the algorithm that is about to train an extractor, if one of the callers is that.
 
-    Stable-Baselines3 gives extractors and policies no handle on their algorithm, and calls neither them nor a callback between
-    the first rollout and the first update, but for `policy.set_training_mode(True)`, with which `train` of every algorithm
-    begins. Classes of others are not patched here, so what is left is to look who called. It happens until the statistics
-    are measured, not later.
+    Nothing is done where the caller is no algorithm, or one that has stored nothing.
     """
+    # Stable-Baselines3 gives extractors and policies no handle on their algorithm, and its callbacks are the user's to give.
+    # What every algorithm calls between its first rollout and its first update is `policy.set_training_mode(True)`, which
+    # comes here. Its classes are not ours to patch, so what is left is to look who called: until the statistics are measured,
+    # not later.
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         caller = frame.f_locals.get("self")

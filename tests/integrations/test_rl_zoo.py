@@ -44,9 +44,9 @@ atari:
   policy_kwargs: {policy_kwargs}
   env_wrapper: stable_baselines3.common.atari_wrappers.AtariWrapper
   frame_stack: 4
-  n_timesteps: 40
-  buffer_size: 60
-  learning_starts: 20
+  n_timesteps: 60
+  buffer_size: 80
+  learning_starts: 36
 """
 IN_DOCS = re.findall(r"```yaml\n(.*?)```", (Path(__file__).parents[2] / "docs" / "rl-zoo.md").read_text(), re.DOTALL)
 
@@ -60,7 +60,7 @@ def words(options: dict[str, Any]) -> list[str]:
 
 
 def train(algo: str, module: str = ZOO, env: str = PONG, logs: str = "logs", **options: Any) -> list[str]:
-    size = {"env_kwargs": "max_episode_steps:160", "eval_freq": 20, "n": 40} if env == PONG else {"eval_freq": 100, "n": 300}
+    size = {"env_kwargs": "max_episode_steps:160", "eval_freq": 30, "n": 60} if env == PONG else {"eval_freq": 100, "n": 300}
     common = {"algo": algo, "env": env, "f": logs, "seed": 0, "device": "cpu", "eval_episodes": 2}
     return [f"{module}.train", *words({**common, **size, **options})]
 
@@ -85,7 +85,7 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
     string = YAML.format(policy_kwargs="\"dict(encoder='random.nature', features_dim=16)\"")
     for name, text in zip(("string", "inside", "in_front"), (string, *IN_DOCS), strict=True):
         (folder / f"{name}.yml").write_text(text)
-    small = ["learning_starts:20", "buffer_size:60"]
+    small = ["learning_starts:36", "buffer_size:80"]
     search = [*words({"n_trials": 1, "n_evaluations": 1}), "-optimize", "--no-optim-plots"]
     commands = [
         train("rainbow", OURS, "CartPole-v1", params=["learning_starts:50"]),
@@ -97,7 +97,7 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
         train("rainbow", OURS, conf_file=f"{OURS}.frozen_rainbow", params=small),
         enjoy(),
         *(train(algo, conf_file=f"{OURS}.frozen_{algo}", params=small) for algo in ("dqn", "qrdqn")),
-        train("ppo", conf_file=f"{OURS}.frozen_ppo", params=["n_steps:4", "batch_size:4", "n_envs:2", "n_epochs:1"]),
+        train("ppo", conf_file=f"{OURS}.frozen_ppo", params=["n_steps:16", "batch_size:16", "n_envs:2", "n_epochs:1"]),
     ]
     (folder / "output.txt").write_text(python(SCRIPT, folder, json.dumps(commands)))
     return folder
@@ -172,7 +172,7 @@ def test_settings_on_frozen_maps(here: Path, algo: str, number: int, algorithm: 
     agent = algorithm.load(run / f"{PONG}.zip", device="cpu")
     assert isinstance(agent.policy, policies.EncoderPolicy)
     assert isinstance(next(agent.policy.children()).features_extractor, NeckExtractor)
-    assert agent.num_timesteps == 40
+    assert agent.num_timesteps == 60
     assert (run / "evaluations.npz").is_file()
 
 
@@ -242,4 +242,8 @@ def test_settings_name_their_algorithm() -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'rainbow'"):
         frozen("rainbo")
     [_, wrapper] = frozen("dqn", "curl")["vec_env_wrapper"]
+    assert wrapper == {"pretrainrl.integrations.sb3.VecEncodeObservation": {"encoder": "curl"}}
+    study = frozen("dqn", "curl", neck="spatial_mlp")
+    assert study["policy_kwargs"] == {"encoder": None, "neck": "spatial_mlp"}
+    [_, wrapper] = study["vec_env_wrapper"]
     assert wrapper == {"pretrainrl.integrations.sb3.VecEncodeObservation": {"encoder": "curl", "features": "map"}}

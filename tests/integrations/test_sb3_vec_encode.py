@@ -85,7 +85,8 @@ def test_stacks_of_vec_frame_stack_are_encoded() -> None:
 
 def test_p6_one_forward_pass_a_step_whatever_the_updates(batches: list[int]) -> None:
     settings = {"buffer_size": 50, "learning_starts": 5, "batch_size": 4, "train_freq": 1, "gradient_steps": 2}
-    DQN("CnnPolicy", random_frames(1), policy_kwargs=policy_kwargs(ENCODER, features_dim=8), **settings).learn(12)
+    kwargs = policy_kwargs(ENCODER, features_dim=8, normalization="layer")  # standardizing waits for more frames
+    DQN("CnnPolicy", random_frames(1), policy_kwargs=kwargs, **settings).learn(12)
     assert sum(batches) > 12 * 8, "as an extractor, replayed frames are encoded again and again"
 
     batches.clear()

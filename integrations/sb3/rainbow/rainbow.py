@@ -15,6 +15,7 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedul
 from stable_baselines3.common.utils import LinearSchedule
 
 from pretrainrl.integrations.sb3.compact_replay import CompactReplayBuffer
+from pretrainrl.integrations.sb3.necks import ExtractorWithNeck
 from pretrainrl.integrations.sb3.prioritized_replay import PrioritizedReplayBuffer
 from pretrainrl.integrations.sb3.rainbow.arguments import atari_pb, check_arguments
 from pretrainrl.integrations.sb3.rainbow.policies import CnnPolicy, MlpPolicy, MultiInputPolicy, RainbowNetwork, RainbowPolicy
@@ -237,7 +238,9 @@ class Rainbow(OffPolicyAlgorithm):
 
     def train(self, gradient_steps: int, batch_size: int = 100) -> None:
         """Make updates with batches from the replay buffer."""
-        fit_from_experience(self)
+        extractor = self.q_net.features_extractor
+        if isinstance(extractor, ExtractorWithNeck) and extractor.lacks_statistics:
+            fit_from_experience(self)
         self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
         for _ in range(gradient_steps):
