@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 ATARI_PB = "atari-pb:"  # a checkpoint of the Atari-PB study, a pickle of which only tensors are read
 ATARI_PB_URL = "https://github.com/dojeon-ai/Atari-PB"
-HF = re.compile(r"(?P<repo>[^/@]+/[^/@]+)/(?P<file>[^@]+)@(?P<revision>[^@/]+)")
+HF = re.compile(r"(?P<datasets>datasets/)?(?P<repo>[^/@]+/[^/@]+)/(?P<file>[^@]+)@(?P<revision>[^@/]+)")
 
 
 def file_sha256(path: Path) -> str:
@@ -80,17 +80,19 @@ def _download(location: str, sha256: str | None) -> Path:
     """Fetch a file from the Hugging Face hub into the download folder, unless it is there already."""
     match = HF.fullmatch(location)
     if match is None:
-        raise InputError("expected hf://<org>/<repo>/<file>@<revision>")
-    if sha256 and (cached := home() / "weights" / f"{sha256}.safetensors").is_file():
+        raise InputError("expected hf://<org>/<repo>/<file>@<revision>, with datasets/ before the organization of a dataset")
+    suffix = Path(match["file"]).suffix
+    if sha256 and (cached := home() / "weights" / f"{sha256}{suffix}").is_file():
         return cached
     hub = require("huggingface_hub", "hub")
-    where = {"repo_id": match["repo"], "filename": match["file"], "revision": match["revision"]}
+    kind = {"repo_type": "dataset"} if match["datasets"] else {}
+    where = {"repo_id": match["repo"], "filename": match["file"], "revision": match["revision"], **kind}
     try:
         if sha256 is None:
             sha256 = hub.get_hf_file_metadata(hub.hf_hub_url(**where)).etag
             if not re.fullmatch("[0-9a-f]{64}", sha256 or ""):
                 raise WeightsError("the hub has no sha256 of this file; download it and give its path")
-        target = writable_folder(home() / "weights") / f"{sha256}.safetensors"
+        target = writable_folder(home() / "weights") / f"{sha256}{suffix}"
         with tempfile.TemporaryDirectory(dir=target.parent) as folder:
             fetched = Path(hub.hf_hub_download(**where, local_dir=Path(folder)))
             _verified(fetched, sha256, None).replace(target)

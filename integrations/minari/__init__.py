@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pretrainrl.integrations.minari.recordings import write_recording as write_recording
     from pretrainrl.integrations.minari.remote import download_dataset as download_dataset
     from pretrainrl.integrations.minari.remote import upload_dataset as upload_dataset
+    from pretrainrl.integrations.minari.remote import upload_recording as upload_recording
     from pretrainrl.integrations.minari.rl_unplugged import import_rl_unplugged as import_rl_unplugged
     from pretrainrl.integrations.minari.samples import read_samples as read_samples
 
@@ -50,6 +51,7 @@ _LAZY = {
     "publish": "publishing",
     "read_samples": "samples",
     "upload_dataset": "remote",
+    "upload_recording": "remote",
     "write_recording": "recordings",
 }
 
@@ -71,6 +73,7 @@ __all__ = [
     "publish",
     "read_samples",
     "upload_dataset",
+    "upload_recording",
     "write_recording",
 ]
 

@@ -314,7 +314,7 @@ def _check_room(name: str, transitions: int) -> None:
     needed = transitions * _BYTES_A_TRANSITION
     root = writable_folder(datasets_root())
     if (free := min(shutil.disk_usage(root).free, shutil.disk_usage(writable_folder(home())).free)) < needed:
-        raise InputError(f"{name} needs {needed / 1e6:.0f} MB, and {free / 1e6:.0f} MB are free in {root}")
+        raise InputError(f"{name} needs {needed / 1e6:.1f} MB, and {free / 1e6:.1f} MB are free in {root}")
 
 
 def _cores() -> int:

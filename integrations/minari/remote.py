@@ -6,6 +6,7 @@ import difflib
 import io
 import os
 import re
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
@@ -13,11 +14,13 @@ from pathlib import Path
 import minari
 from minari.storage.remotes import get_cloud_storage
 
+from pretrainrl.dataset_cards import RecordingCard
 from pretrainrl.errors import DatasetError, InputError, PretrainRLError
 from pretrainrl.integrations.minari.card import render_card, render_index
 from pretrainrl.integrations.minari.check import check_dataset
 from pretrainrl.integrations.minari.ids import check_id, datasets_root
 from pretrainrl.integrations.minari.publishing import create_namespaces, exists_error, move
+from pretrainrl.integrations.minari.recordings import SUFFIX, write_recording
 from pretrainrl.optional import require
 from pretrainrl.paths import environment_variables, writable_folder
 from pretrainrl.scratch import scratch_folder
@@ -67,6 +70,42 @@ def upload_dataset(name: str, *, remote: str | None = None, token: str | None = 
             repo_id=f"{remote.removeprefix('hf://')}/{repository}",
             repo_type="dataset",
         )
+
+
+def upload_recording(name: str, *, remote: str | None = None, token: str | None = None) -> RecordingCard:
+    """Upload the recording of the local dataset `name` with its card instead of its frames, a thousandth of the bytes.
+
+    Both go to the folder `recordings` of the dataset repository of `upload_dataset`. Who puts the card into an entry point of
+    the group `pretrainrl.recordings`, or gives `build_dataset` the source that it names, has the dataset.
+
+    Args:
+        name: Minari id.
+        remote: Place, `hf://<organization or user>`; by default `MINARI_REMOTE`.
+        token: Token of the hub; by default that of `hf auth login` or `HF_TOKEN`.
+
+    Returns:
+        The card that was uploaded.
+
+    Raises:
+        InputError: The id or the remote will not do.
+        DatasetError: The dataset's play is not recorded, it is in the remote already, or it does not arrive.
+        MissingExtraError: huggingface_hub is not installed.
+    """
+    remote = _checked(remote)
+    check_id(name)
+    repository, file = name.split("/", 1)[0], f"{name.rsplit('/', 1)[-1]}{SUFFIX}"
+    repo_id, path = f"{remote.removeprefix('hf://')}/{repository}", f"recordings/{file}"
+    with tempfile.TemporaryDirectory() as folder, _hub_errors(f"the recording of {name} was not uploaded to {remote}"):
+        card = write_recording(name, Path(folder) / file)
+        card = card.model_copy(update={"sources": (f"hf://datasets/{repo_id}/{path}@main",)})
+        api = require("huggingface_hub", "hub").HfApi(token=token)
+        api.create_repo(repo_id, repo_type="dataset", exist_ok=True)
+        if api.file_exists(repo_id, path, repo_type="dataset"):
+            raise DatasetError(f"{path} is in {repo_id} already, and what is published stays as it is; take another version")
+        sent = {path: (Path(folder) / file).read_bytes(), f"recordings/{card.name}.toml": card.to_toml().encode()}
+        for place, content in sent.items():
+            api.upload_file(path_or_fileobj=content, path_in_repo=place, repo_id=repo_id, repo_type="dataset")
+    return card
 
 
 def download_dataset(name: str, *, remote: str | None = None) -> minari.MinariDataset:

@@ -92,18 +92,34 @@ def build(
 
 @app.command("card")
 def show_card(name: Id) -> None:
-    """Print a local dataset's card as the hub shows it, in Markdown."""
+    """Print a local dataset's card as the hub shows it, in Markdown; of one that is not built yet, its recording's card."""
+    from pretrainrl.dataset_cards import RECORDINGS
     from pretrainrl.integrations.minari.card import render_card
     from pretrainrl.integrations.minari.check import check_dataset
+    from pretrainrl.integrations.minari.ids import datasets_root
+    from pretrainrl.integrations.minari.recordings import is_recorded
 
+    if is_recorded(name) and not (datasets_root() / name).exists():
+        print(RECORDINGS.get(name.rsplit("/", 1)[-1]).to_toml(), end="")
+        return
     print(render_card(check_dataset(name)), end="")
 
 
 @app.command("upload")
-def upload(name: Id, remote: Remote = None) -> None:
+def upload(
+    name: Id,
+    remote: Remote = None,
+    recording: Annotated[
+        bool, typer.Option("--recording", help="Upload how it was played, a thousandth of the bytes, instead of its frames.")
+    ] = False,
+) -> None:
     """Upload a local dataset with its card, under the account of `hf auth login` or HF_TOKEN."""
-    from pretrainrl.integrations.minari import upload_dataset
+    from pretrainrl.integrations.minari import upload_dataset, upload_recording
 
+    if recording:
+        card = upload_recording(name, remote=remote)
+        console.print(f"uploaded {card.sources[0]}", soft_wrap=True)
+        return
     upload_dataset(name, remote=remote)
     console.print(f"uploaded {name}", soft_wrap=True)
 

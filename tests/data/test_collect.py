@@ -11,7 +11,7 @@ from pretrainrl.data.emulator import StickyGame
 from pretrainrl.data.episode import Episode
 from pretrainrl.errors import InputError, UnknownNameError
 from pretrainrl.games import find_game
-from tests.support.plain_ale import plain_ale
+from plain_ale import plain_ale
 
 
 def episode(**changes: object) -> Episode:

@@ -13,8 +13,17 @@ from dqn_shards import numbered
 from fake_hub import FakeHub
 from huggingface_hub import DatasetCard
 
+from pretrainrl.dataset_cards import RECORDINGS, RecordingCard
 from pretrainrl.errors import DatasetError, InputError
-from pretrainrl.integrations.minari import download_dataset, local_ids, open_dataset, publish, upload_dataset
+from pretrainrl.integrations.minari import (
+    collect_dataset,
+    download_dataset,
+    local_ids,
+    open_dataset,
+    publish,
+    upload_dataset,
+    upload_recording,
+)
 
 NAME, OTHER = "pretrainrl/atari/pong-random-v0", "pretrainrl/atari/pong-mine-v1"
 REMOTE = "hf://someone"
@@ -184,3 +193,34 @@ except MissingExtraError as error:
 """
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert 'pip install "pretrainrl[hub]"' in run.stdout, run.stderr
+
+
+def test_a_recording_goes_in_place_of_the_frames(
+    hub: FakeHub, elsewhere: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collected = collect_dataset("pong", 60, num_envs=2)
+    card = upload_recording(NAME, remote=REMOTE, token="secret")
+    assert card.sources == ("hf://datasets/someone/pretrainrl/recordings/pong-random-v0.rec@main",)
+    files = hub.files()
+    assert sorted(files) == [f"someone/pretrainrl/recordings/pong-random-v0.{end}" for end in ("rec", "toml")]
+    assert len(files["someone/pretrainrl/recordings/pong-random-v0.rec"]) == card.bytes
+    with pytest.raises(DatasetError, match="is in someone/pretrainrl already"):
+        upload_recording(NAME, remote=REMOTE)
+
+    def download(revision: str, **where: Any) -> str:
+        assert (revision, where["repo_type"]) == ("main", "dataset")
+        return hub.hf_hub_download(**where)
+
+    elsewhere()
+    monkeypatch.setenv("PRETRAINRL_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    (tmp_path / "card.toml").write_bytes(files["someone/pretrainrl/recordings/pong-random-v0.toml"])
+    monkeypatch.setattr(RECORDINGS, "_items", {card.name: RecordingCard.read(tmp_path / "card.toml")})
+    assert open_dataset(NAME).metadata["content_sha256"] == collected.storage.metadata["content_sha256"]
+
+
+def test_a_dataset_whose_play_is_not_known_has_no_recording(hub: FakeHub) -> None:
+    publish(NAME, numbered([5]))
+    with pytest.raises(DatasetError, match="was not uploaded.*is not recorded"):
+        upload_recording(NAME, remote=REMOTE)
+    assert hub.files() == {}

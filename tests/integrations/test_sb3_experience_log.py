@@ -10,7 +10,7 @@ from pretrainrl.data.episode import Episode
 from pretrainrl.errors import InputError
 from pretrainrl.integrations.sb3.atari_vec_env import RecordedAtariVecEnv
 from pretrainrl.integrations.sb3.experience_log import ExperienceLog
-from tests.support.plain_ale import plain_ale
+from plain_ale import plain_ale
 
 ENVS, SEGMENT, STEPS = 2, 500, 2301  # the third segment is short, and its last step half logged
 

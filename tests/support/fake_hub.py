@@ -88,6 +88,9 @@ class FakeHub:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(content)
 
+    def file_exists(self, repo_id: str, filename: str, repo_type: str) -> bool:
+        return (self.store / repo_id / filename).exists()
+
     def hf_hub_download(
         self,
         repo_id: str,
