@@ -5,13 +5,13 @@ from functools import partial
 import numpy as np
 import pytest
 from ale_py.vector_env import AtariVectorEnv
+from plain_ale import plain_ale
 
 from pretrainrl.data.collect import collect_episodes, single_env
 from pretrainrl.data.emulator import StickyGame
 from pretrainrl.data.episode import Episode
 from pretrainrl.errors import InputError, UnknownNameError
 from pretrainrl.games import find_game
-from plain_ale import plain_ale
 
 
 def episode(**changes: object) -> Episode:

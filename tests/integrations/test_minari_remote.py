@@ -221,6 +221,6 @@ def test_a_recording_goes_in_place_of_the_frames(
 
 def test_a_dataset_whose_play_is_not_known_has_no_recording(hub: FakeHub) -> None:
     publish(NAME, numbered([5]))
-    with pytest.raises(DatasetError, match="was not uploaded.*is not recorded"):
+    with pytest.raises(DatasetError, match=r"was not uploaded.*is not recorded"):
         upload_recording(NAME, remote=REMOTE)
     assert hub.files() == {}

@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from plain_ale import plain_ale
 
 from pretrainrl.data.episode import Episode
 from pretrainrl.errors import InputError
 from pretrainrl.integrations.sb3.atari_vec_env import RecordedAtariVecEnv
 from pretrainrl.integrations.sb3.experience_log import ExperienceLog
-from plain_ale import plain_ale
 
 ENVS, SEGMENT, STEPS = 2, 500, 2301  # the third segment is short, and its last step half logged
 
