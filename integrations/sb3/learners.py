@@ -16,7 +16,7 @@ from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import VecEnv
 
 from pretrainrl.errors import InputError
-from pretrainrl.integrations.sb3.frame_replay import FrameReplayBuffer
+from pretrainrl.integrations.sb3.compact_replay import CompactReplayBuffer
 from pretrainrl.integrations.sb3.ram_agent import RamExtractor, VecRamObservation
 from pretrainrl.paths import save_with_torch
 
@@ -24,6 +24,7 @@ LEARNERS = {
     "ppo": "PPO of Stable-Baselines3 while it learned the game from pixels",
     "qrdqn": "QR-DQN of Stable-Baselines3 while it learned the game from pixels",
     "ppo-ram": "PPO of Stable-Baselines3 while it learned the game from the console's memory",
+    "qrdqn-ram": "QR-DQN of Stable-Baselines3 while it learned the game from the console's memory",
 }
 ROLLOUT = 128  # steps of every game between PPO's updates
 _COUNTERS = (
@@ -52,7 +53,7 @@ def hyperparameters(kind: str, steps: int, num_envs: int) -> dict[str, Any]:
         }
     # One update for every four transitions, as in the study of DQN; the rest is for short learning.
     return {
-        "learning_rate": 1e-4,
+        "learning_rate": 1e-4 if kind == "qrdqn" else 2.5e-4,
         "learning_starts": max(min(10_000, steps // 20), 8 * num_envs),
         "train_freq": 1,
         "gradient_steps": max(1, num_envs // 4),
@@ -70,25 +71,28 @@ def hyperparameters(kind: str, steps: int, num_envs: int) -> dict[str, Any]:
 def make_learner(kind: str, env: VecEnv, settings: dict[str, Any], seed: int, device: str = "auto") -> BaseAlgorithm:
     """Make the agent `kind`, one of `LEARNERS`, with the hyper-parameters `settings`; from pixels with the network of DQN."""
     settings = dict(settings)
-    if kind == "ppo":
-        return PPO("CnnPolicy", env, seed=seed, device=device, **settings)
-    if kind == "ppo-ram":
-        settings["learning_rate"] = LinearSchedule(settings["learning_rate"], 0.05 * settings["learning_rate"], 1.0)
+    extractor: dict[str, Any] = {}
+    if kind.endswith("-ram"):
+        env = VecRamObservation(env)
         extractor = {
             "features_extractor_class": RamExtractor,
             "net_arch": [],
             "optimizer_kwargs": {"eps": 1e-5, "fused": True},
         }
-        return PPO("MlpPolicy", VecRamObservation(env), seed=seed, device=device, policy_kwargs=extractor, **settings)
+    common: dict[str, Any] = {"env": env, "seed": seed, "device": device}
+    policy = "MlpPolicy" if extractor else "CnnPolicy"
+    if kind == "ppo-ram":
+        settings["learning_rate"] = LinearSchedule(settings["learning_rate"], 0.05 * settings["learning_rate"], 1.0)
+    if kind.startswith("ppo"):
+        return PPO(policy, **common, policy_kwargs=extractor, **settings)
     replay = {"n_steps": settings.pop("n_steps"), "gamma": settings["gamma"]}
+    extractor["n_quantiles"] = settings.pop("n_quantiles")
     return QRDQN(
-        "CnnPolicy",
-        env,
-        seed=seed,
-        device=device,
-        replay_buffer_class=FrameReplayBuffer,
+        policy,
+        **common,
+        replay_buffer_class=CompactReplayBuffer,
         replay_buffer_kwargs=replay,
-        policy_kwargs={"n_quantiles": settings.pop("n_quantiles")},
+        policy_kwargs=extractor,
         **settings,
     )
 
