@@ -6,14 +6,14 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
 
-# What the bundled weights are made of: some objectives learn from random play, the others from agents' logs.
+# Games of the suite atari-mini: those that are known in pre-training, and those that are not.
 GAMES  := boxing breakout demonattack enduro freeway mspacman qbert spaceinvaders
-RANDOM := atc curl mae r3m siammae spr
-LOGS   := bc cql_d cql_m dt idm spr_idm
+UNSEEN := assault beamrider humancannonball klax pong seaquest surround
 PROBED := breakout mspacman pong
+OBJECTIVES := atc bc cql_d cql_m curl dt idm mae r3m siammae spr spr_idm
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-heavy bench weights lint type format figures docs clean
+.PHONY: help demo test test-heavy bench recordings weights lint type format figures docs clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -34,19 +34,23 @@ bench: $(VENV)/installed-dev  ## measure speed and write the tables of docs/benc
 		echo "$$table" | tee docs/benchmarks/$$(basename $$script .py).md; \
 	done
 
-weights: $(VENV)/installed-dev  ## make the bundled weights again: collect, pre-train, bundle, probe; some three hours on 2 cores
-	$(BIN)/pretrainrl collect $(GAMES) --steps 24000 --resume
-	OMP_NUM_THREADS=1 $(BIN)/pretrainrl collect $(GAMES) --agent qrdqn --steps 20000 --jobs 2 --resume
-	@set -e; \
-	train() { \
-		$(BIN)/pretrainrl pretrain $$1 $(foreach game,$(GAMES),--dataset pretrainrl/atari/$(game)-$$2-v0) \
-			--name $$1.impala_atari8 --out runs/$$1 --resume; \
-		$(BIN)/python -m pretrainrl.pretraining.bundle runs/$$1; \
-	}; \
-	for objective in $(RANDOM); do train $$objective random; done; \
-	for objective in $(LOGS); do train $$objective qrdqn; done
+recordings: $(VENV)/installed-dev  ## make the bundled recordings again: agents learn each game, then play; some six hours on 2 cores
+	@set -e; export OMP_NUM_THREADS=1; collect="$(BIN)/pretrainrl collect --jobs 2 --resume"; out=runs/recordings; \
+	$$collect $(GAMES) --agent ppo-ram --steps 300000 --keep-every 3 --kind mixed --save-agent runs/agents --recording $$out; \
+	$$collect $(UNSEEN) --agent ppo-ram --steps 300000 --keep-every 3 --kind log --save-agent runs/agents; \
+	for game in $(GAMES) $(UNSEEN); do \
+		$$collect $$game --agent runs/agents/$$game.zip --greedy --steps 20000 --kind expert --recording $$out; \
+	done; \
+	$(BIN)/python -m pretrainrl.integrations.minari.bundle_recording $$out/*.rec
+
+weights: $(VENV)/installed-dev  ## make the bundled weights again, of the recordings: pre-train, bundle, probe; some three hours on 2 cores
+	@set -e; for objective in $(OBJECTIVES); do \
+		$(BIN)/pretrainrl pretrain $$objective $(foreach game,$(GAMES),--dataset pretrainrl/atari/$(game)-mixed-v0) \
+			--name $$objective.impala_atari8 --out runs/$$objective --resume; \
+		$(BIN)/python -m pretrainrl.pretraining.bundle runs/$$objective; \
+	done
 	$(BIN)/pretrainrl collect $(PROBED) --ram --kind ram --steps 4000 --seed 1 --resume
-	@set -e; for objective in $(RANDOM) $(LOGS); do \
+	@set -e; for objective in $(OBJECTIVES); do \
 		$(BIN)/pretrainrl probe $$objective $(foreach game,$(PROBED),--data pretrainrl/atari/$(game)-ram-v0) \
 			--observations 2000 --out runs/probes/$$objective; \
 	done
