@@ -18,7 +18,7 @@ from stable_baselines3.common.monitor import load_results
 
 from pretrainrl.errors import DatasetError, InputError, UnknownNameError, WeightsError
 from pretrainrl.finetuning import agents, finetune, segments
-from pretrainrl.finetuning.config import Config, Record
+from pretrainrl.finetuning.config import Record
 from pretrainrl.finetuning.folder import RunFolder
 from pretrainrl.finetuning.segments import Segments
 from pretrainrl.integrations.minari import collect_dataset
@@ -250,22 +250,6 @@ def test_features(algorithm: str, features: str, neck: str, tmp_path: Path) -> N
     assert [each.is_fitted for each in agent.policy.modules() if isinstance(each, Standardize)] == [True] * (
         0 if neck == "spatial_mlp" else 1 if algorithm == "bc" else 2
     )
-
-
-@pytest.mark.parametrize(
-    ("encoder", "given", "neck", "features"),
-    [
-        ("random.impala", None, "mlp", "flat"),
-        ("random.resnet50", None, "mlp", "pooled"),
-        ("random.resnet50", "flat", "mlp", "flat"),
-        ("random.impala", None, "spatial_mlp", "map"),
-        ("random.impala", "pixels", "spatial", "pixels"),
-    ],
-)
-def test_what_is_observed_by_default(encoder: str, given: Any, neck: Any, features: str) -> None:
-    numbers = {"steps": 5, "epochs": None, "n_envs": 1, "seed": 0, "eval_freq": 1, "eval_episodes": 1, "checkpoint_every": 1}
-    config = Config.of("ppo", "pong", encoder, dataset=None, features=given, neck=neck, **numbers)
-    assert (config.features, config.neck) == (features, neck)
 
 
 BAD: dict[str, tuple[type[Exception], str, dict[str, Any]]] = {

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
+from feature_agents import Fits
 from torch import Tensor
 
 from pretrainrl.encoders import Encoder
+from pretrainrl.networks.standardize import Standardize
 
 
 @pytest.fixture
@@ -23,3 +27,17 @@ def batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(Encoder, "map_floats", counting)
     return sizes
+
+
+@pytest.fixture
+def fits(monkeypatch: pytest.MonkeyPatch) -> Fits:
+    found = Fits([])
+    fit = Standardize.fit
+
+    def spy(self: Standardize, features: Any) -> None:
+        batches = [features] if isinstance(features, Tensor) else list(features)
+        found.seen.append(torch.cat(batches).float().numpy() if batches else np.zeros(0))
+        fit(self, batches)
+
+    monkeypatch.setattr(Standardize, "fit", spy)
+    return found

@@ -1,0 +1,23 @@
+"""What a run is told, and what is filled in."""
+
+from typing import Any
+
+import pytest
+
+from pretrainrl.finetuning.config import Config
+
+
+@pytest.mark.parametrize(
+    ("encoder", "given", "neck", "features"),
+    [
+        ("random.impala", None, "mlp", "flat"),
+        ("random.resnet50", None, "mlp", "pooled"),
+        ("random.resnet50", "flat", "mlp", "flat"),
+        ("random.impala", None, "spatial_mlp", "map"),
+        ("random.impala", "pixels", "spatial", "pixels"),
+    ],
+)
+def test_what_is_observed_by_default(encoder: str, given: Any, neck: Any, features: str) -> None:
+    numbers = {"steps": 5, "epochs": None, "n_envs": 1, "seed": 0, "eval_freq": 1, "eval_episodes": 1, "checkpoint_every": 1}
+    config = Config.of("ppo", "pong", encoder, dataset=None, features=given, neck=neck, **numbers)
+    assert (config.features, config.neck) == (features, neck)
