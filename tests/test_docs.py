@@ -12,12 +12,13 @@ import typer
 from fake_hub import FakeHub
 
 from pretrainrl import cli
+from pretrainrl.dataset_cards import RECORDINGS
 from pretrainrl.integrations.minari import collect_dataset, dataset_id
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "registry" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FENCE = re.compile(r"^(?P<indent> *)```(?P<language>\w+)\n(?P<code>.*?)^ *```$", re.M | re.S)
-DATASET = re.compile(r"pretrainrl/atari/([a-z0-9]+)-random-v0")
+DATASET = re.compile(r"pretrainrl/atari/([a-z0-9]+)-(random|mixed|expert)-v0")
 
 # From the sizes of a real run to those of a test.
 TOY_PYTHON = {
@@ -38,7 +39,15 @@ TOY_OPTIONS = {
     "finetune rainbow": ["--steps", "32"],
     "finetune bc": ["--epochs", "1"],
 }
-NOT_HERE = ("demo", "import", "datasets upload", "datasets download")  # too long; needs the user's own files or account
+# Too long; needs the user's own files or account.
+NOT_HERE = (
+    "demo",
+    "import",
+    "datasets build",
+    "datasets upload",
+    "datasets download",
+    "collect pong --steps 20000 --recording",
+)
 
 
 class Block(NamedTuple):
@@ -90,9 +99,9 @@ def test_page_works(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         shutil.copy(ROOT / "tests" / "parity" / "data" / file, tmp_path)
     text = page.read_text(encoding="utf-8")
     collected = " ".join(line for block in blocks(page) for line in block.command_lines if " collect " in line)
-    for game in sorted(set(DATASET.findall(text))):  # those that the reader has from another page
-        if game not in collected.replace("_", ""):
-            collect_dataset(game, steps=128, num_envs=2)
+    for game, kind in sorted(set(DATASET.findall(text))):  # those that the reader has from another page, or a recording gives
+        if kind != "random" or game not in collected.replace("_", ""):
+            collect_dataset(game, steps=128, num_envs=2, kind=kind)
     namespace: dict[str, Any] = {"__name__": "__main__"}
     for number, block in enumerate(blocks(page), 1):
         if block.language == "python":
@@ -133,5 +142,6 @@ def test_every_command_and_option_is_documented() -> None:
 def test_ids_are_written_as_the_code_writes_them() -> None:
     """An id that nobody can have collected would make the pages' fixtures lie."""
     for page in PAGES:
-        for game in set(DATASET.findall(page.read_text(encoding="utf-8"))):
-            assert dataset_id(game) == f"pretrainrl/atari/{game}-random-v0", label(page)
+        for game, kind in set(DATASET.findall(page.read_text(encoding="utf-8"))):
+            assert dataset_id(game, kind) == f"pretrainrl/atari/{game}-{kind}-v0", label(page)
+            assert kind == "random" or f"{game}-{kind}-v0" in RECORDINGS.names(), label(page)
