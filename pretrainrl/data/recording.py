@@ -1,7 +1,7 @@
 r"""Recordings: all that has to be known of play to play it again, frame by frame, and nothing else.
 
-The frames of a game are a function of its no-ops, its actions and their delays (see `Emulator`), so these are kept, in some
-0.3 bytes a transition. A recording is one file:
+The frames of a game are a function of its no-ops, its actions and their delays (see `Emulator`), so these are kept, in about
+half a byte a transition. A recording is one file:
 
 | bytes | content |
 |---|---|
