@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pretrainrl.data.recording import Recording
 from pretrainrl.dataset_cards import RecordingCard
-from pretrainrl.integrations.minari.recordings import returns_of
+from pretrainrl.integrations.minari.recordings import command_of, returns_of
 from pretrainrl.paths import atomic_path, registry_folder
 
 
@@ -31,6 +31,7 @@ def bundle_recording(
     changes = {
         "sources": (f"bundled:recordings/{card.name}{path.suffix}",),
         "returns": returns_of(recording),
+        "command": command_of(recording),
         "play": play or card.play,
         "limitations": limitations or card.limitations,
     }

@@ -152,7 +152,7 @@ def write_recording(
         transitions=recording.transitions,
         returns=returns_of(recording),
         limitations=tuple(limitations),
-        command=command or _command(recording),
+        command=command or command_of(recording),
         sources=(str(path.resolve()),),
         sha256=file_sha256(path),
         bytes=path.stat().st_size,
@@ -164,7 +164,7 @@ def write_recording(
     return card
 
 
-def _command(recording: Recording) -> str:
+def command_of(recording: Recording) -> str:
     """Return the call of `pretrainrl collect` that made a dataset."""
     settings = recording.metadata.get("collection", {})
     options = [f"--{key.replace('_', '-')} {settings[key]}" for key in _OPTIONS if key in settings]

@@ -5,7 +5,7 @@ half a byte a transition. A recording is one file:
 
 | bytes | content |
 |---|---|
-| 0 to 7 | `b"\\x89PRLREC\\n"` |
+| 0 to 7 | `b"\x89PRLREC\n"` |
 | 8 | version of the format, 1 |
 | from 9 on | an xz stream with a CRC-64 |
 
