@@ -6,11 +6,12 @@ steps of the game, in turns. Tianshou lives in an environment of its own, whose 
     python -m venv ../tianshou && ../tianshou/bin/pip install tianshou==2.0.1
     python benchmarks/rainbow_pixels.py --tianshou ../tianshou/bin/python
 
-Without it, only this package's `Rainbow` is measured.
+`TIANSHOU_PYTHON=../tianshou/bin/python make bench` does so too. Without it, only this package's `Rainbow` is measured.
 """
 
 from __future__ import annotations
 
+import os
 import statistics
 import subprocess
 import sys
@@ -125,7 +126,12 @@ def table(turns: list[dict[str, float]]) -> list[list[str]]:
 
 def main() -> None:
     arguments = parser(__doc__)
-    arguments.add_argument("--tianshou", metavar="PYTHON", help="interpreter of an environment with tianshou 2.0.1")
+    arguments.add_argument(
+        "--tianshou",
+        metavar="PYTHON",
+        default=os.environ.get("TIANSHOU_PYTHON"),
+        help="interpreter of an environment with tianshou 2.0.1; by default what TIANSHOU_PYTHON says",
+    )
     arguments.add_argument("--game", default="pong")
     arguments.add_argument("--steps", type=int, default=4_000, help="recorded steps in every buffer")
     arguments.add_argument("--turns", type=int, default=7)
