@@ -206,6 +206,7 @@ class Where(gym.Env[np.ndarray, Any]):
 
 
 @pytest.mark.heavy
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("kind", ["c51", "quantile"])
 def test_scores_are_those_of_float32(kind: Any) -> None:
     """Random play scores a third; both precisions end above nine tenths, with three seeds each."""
@@ -213,10 +214,10 @@ def test_scores_are_those_of_float32(kind: Any) -> None:
     for precision in ("32-true", "bf16-mixed"):
         for seed in range(3):
             agent = Rainbow(
-                "CnnPolicy", Where(), learning_rate=3e-4, buffer_size=2_000, learning_starts=200, train_freq=2, seed=seed,
-                target_update_interval=200, distributional=kind, n_quantiles=16, v_min=-1, v_max=2, precision=precision,
-                device="cpu", policy_kwargs={"features_extractor_kwargs": {"features_dim": 64}},
-            ).learn(1_500)  # fmt: skip
+                "CnnPolicy", Where(), learning_rate=1e-3, buffer_size=1_000, learning_starts=100, batch_size=16, train_freq=2,
+                seed=seed, n_steps=1, target_update_interval=50, distributional=kind, n_quantiles=16, v_min=-1, v_max=2,
+                precision=precision, device="cpu", policy_kwargs={"features_extractor_kwargs": {"features_dim": 32}},
+            ).learn(500)  # fmt: skip
             score, _ = evaluate_policy(agent, agent.get_env(), n_eval_episodes=100, warn=False)
             scores.setdefault(precision, []).append(float(score))
     print(kind, scores)
