@@ -86,7 +86,8 @@ class _NoisyProduct(torch.autograd.Function):
 def _linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """What `F.linear` returns.
 
-    With few rows, MKL is two to four times as fast at the transposed product in float32.
+    With few rows, MKL is two to three times as fast at the transposed product in float32, as measured with 32 rows and a
+    3136x512 layer on an Intel processor with AVX-512.
     """
     if x.device.type == "cpu" and _in_float32(x):
         return torch.addmm(bias.unsqueeze(1), weight, x.t()).t()
