@@ -126,12 +126,12 @@ def pretrain(
     Raises:
         PretrainRLError: for names, datasets, settings or a run folder that do not fit.
     """
-    from pretrainrl.device import has_native_bf16, resolve_device
+    from pretrainrl.device import resolve_device, resolve_precision
     from pretrainrl.integrations.minari import cache_datasets
     from pretrainrl.pretraining import Config, run
 
     if precision == "auto":
-        precision = "bf16-mixed" if has_native_bf16(resolve_device(device)) else "32-true"
+        precision = resolve_precision(precision, resolve_device(device))
     ids = (dataset,) if isinstance(dataset, str) else tuple(dataset)
     chosen = Config.of(objective, ids, precision=precision, **config)
     folder = Path(out) if out is not None else Path("runs") / f"{chosen.name}-seed{chosen.seed}"

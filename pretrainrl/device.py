@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from pretrainrl.errors import InputError
+from pretrainrl.errors import InputError, UnknownNameError
+
+PRECISIONS = ("auto", "32-true", "bf16-mixed")
 
 
 def resolve_device(device: str | torch.device) -> torch.device:
@@ -48,3 +50,16 @@ def resolve_dtype(dtype: str | torch.dtype, device: str | torch.device) -> torch
     if not isinstance(resolved, torch.dtype):
         raise InputError(f"unknown dtype {dtype!r}; expected 'auto', 'float32' or 'bfloat16'")
     return resolved
+
+
+def resolve_precision(precision: str, device: str | torch.device) -> str:
+    """Turn `auto` into `bf16-mixed` where `device` computes bfloat16 natively and `32-true` elsewhere; check another name.
+
+    Raises:
+        UnknownNameError: for another name than `auto`, `32-true` and `bf16-mixed`.
+    """
+    if precision == "auto":
+        return "bf16-mixed" if has_native_bf16(device) else "32-true"
+    if precision not in PRECISIONS:
+        raise UnknownNameError.of("precision", str(precision), PRECISIONS)
+    return precision

@@ -34,7 +34,6 @@ def list_datasets(context: typer.Context) -> None:
     for column in ("MB", "transitions", "episodes", "mean return"):
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("card", no_wrap=True)
-    table.add_column("here", no_wrap=True)
     problems = []
     local = local_ids()
     for name in local:
@@ -45,13 +44,13 @@ def list_datasets(context: typer.Context) -> None:
             continue
         card = find_dataset_card(name)
         numbers = f"{found.bytes / 1e6:.1f}", f"{found.transitions:,}", f"{len(found.episodes):,}", f"{found.mean_return:.2f}"
-        table.add_row(name, *numbers, card.name if card else "", "yes")
+        table.add_row(name, *numbers, card.name if card else "")
     for recorded in RECORDINGS.items():
         if (name := f"{NAMESPACE}/{recorded.name}") not in local:
             mean = f"{recorded.returns.mean:.2f}" if recorded.returns else ""
             episodes = f"{recorded.returns.episodes:,}" if recorded.returns else ""
             size = f"{recorded.bytes / 1e6:.2f}"
-            table.add_row(name, size, f"{recorded.transitions:,}", episodes, mean, "recording", "as a recording")
+            table.add_row(name, size, f"{recorded.transitions:,}", episodes, mean, "a recording, built when it is needed")
     if table.row_count:
         Console(width=200).print(table)  # an id cut short on a narrow terminal could not be copied
     for problem in problems:

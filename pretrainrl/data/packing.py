@@ -82,7 +82,7 @@ class PackedEpisode:
             DatasetError: The file is damaged.
         """
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with np.load(path) as file:
                 content, bounds = file["chunks"].tobytes(), np.cumsum([0, *file["sizes"]]).tolist()
                 infos = {name.removeprefix("infos."): file[name] for name in file.files if name.startswith("infos.")}
                 return cls(

@@ -119,7 +119,7 @@ def test_bad_input_makes_nothing(root: Path, tmp_path: Path) -> None:
 def test_error_in_one_game_says_what_is_complete(monkeypatch: pytest.MonkeyPatch) -> None:
     from pretrainrl.cli import collect as command
 
-    def failing(own: object, slug: str, report: object) -> str:
+    def failing(own: object, agents: object, slug: str, report: object) -> str:
         if slug == "pong":
             raise InputError("the disk is full")
         return slug

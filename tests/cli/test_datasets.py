@@ -14,7 +14,7 @@ from dqn_shards import log_of, numbered, write_shard
 from fake_hub import FakeHub
 
 from pretrainrl import cli
-from pretrainrl.dataset_cards import DATASETS
+from pretrainrl.dataset_cards import DATASETS, RECORDINGS
 from pretrainrl.integrations.minari import local_ids, publish
 
 NAME, MINE = "pretrainrl/atari/pong-random-v0", "pretrainrl/atari/pong-mine-v0"
@@ -24,6 +24,7 @@ NAME, MINE = "pretrainrl/atari/pong-random-v0", "pretrainrl/atari/pong-mine-v0"
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "datasets"))
     monkeypatch.delenv("MINARI_REMOTE", raising=False)
+    monkeypatch.setattr(RECORDINGS, "_items", {})  # what is recorded is listed too; see the last test
     return tmp_path / "datasets"
 
 
@@ -144,3 +145,20 @@ def test_the_commands_on_cards_are_real(name: str) -> None:
         command = command.commands[words.pop(0)]
     assert not hasattr(command, "commands"), f"no such command: {card.command}"
     command.make_context(name, ["pong" if word == "GAME" else word for word in words])
+
+
+def test_recordings_are_listed_and_described(call, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setattr(RECORDINGS, "_items", None)
+    code, out, _ = call("datasets")
+    assert code == 0
+    listed = {line.split()[0]: line for line in out.splitlines()[1:]}
+    assert sorted(listed) == [f"pretrainrl/atari/{name}" for name in RECORDINGS.names()]
+    name, card = "pretrainrl/atari/pong-expert-v0", RECORDINGS.get("pong-expert-v0")
+    assert card.returns is not None
+    for fact in ("20,000", f"{card.returns.mean:.2f}", "a recording, built when it is needed"):
+        assert fact in listed[name]
+    assert call("datasets", "card", name)[1] == card.to_toml()
+    publish(name, numbered([5]))
+    assert "a recording, built when it is needed" not in next(
+        line for line in call("datasets")[1].splitlines() if line.startswith(name)
+    )

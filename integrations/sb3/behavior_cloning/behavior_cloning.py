@@ -21,6 +21,7 @@ from pretrainrl.integrations.sb3.behavior_cloning.policies import BehaviorClonin
 from pretrainrl.integrations.sb3.behavior_cloning.schedule import WarmupCosine
 from pretrainrl.integrations.sb3.behavior_cloning.transfer import initialise
 from pretrainrl.integrations.sb3.necks import ExtractorWithNeck
+from pretrainrl.integrations.sb3.precision import choose_precision, warn_if_emulated
 from pretrainrl.integrations.sb3.rainbow import Rainbow
 from pretrainrl.integrations.sb3.standardization import fit_standardization
 from pretrainrl.progress import progress_bar as show_progress
@@ -51,6 +52,10 @@ class BehaviorCloning(BaseAlgorithm):
         action_space: without `env`.
         weight_decay: AdamW's; `optimizer_kwargs` in `policy_kwargs` replace it.
         augment: shift frames and vary their intensity in every update. Each frame then passes the encoder in every epoch.
+        precision: what updates are computed in. `32-true`: float32. `bf16-mixed`: networks in bfloat16; weights, optimizer and
+            losses stay in float32, as do frozen encoders, validation and the choice of actions. `auto`: `bf16-mixed` where
+            the device has bfloat16 in hardware and convolutions are trained, else `32-true`. The attribute `precision` says
+            which it is; it is saved with the agent, which goes on in it wherever it is loaded.
         validation_fraction: share of episodes set apart, on which loss and accuracy are logged after each epoch.
         tensorboard_log: folder of TensorBoard's logs.
         policy_kwargs: further arguments of the policy, such as `policy_kwargs` and `neck_policy_kwargs` make.
@@ -60,6 +65,7 @@ class BehaviorCloning(BaseAlgorithm):
 
     Raises:
         InputError: for spaces or arguments that do not fit.
+        UnknownNameError: for another `precision`.
         ValueError: on loading for features of another encoder than those learnt from.
     """
 
@@ -80,6 +86,7 @@ class BehaviorCloning(BaseAlgorithm):
         action_space: spaces.Space[Any] | None = None,
         weight_decay: float = 1e-4,
         augment: bool = False,
+        precision: str = "32-true",
         validation_fraction: float = 0.0,
         tensorboard_log: str | None = None,
         policy_kwargs: dict[str, Any] | None = None,
@@ -101,7 +108,7 @@ class BehaviorCloning(BaseAlgorithm):
         )
         self.batch_size, self.n_epochs, self.max_grad_norm = batch_size, n_epochs, max_grad_norm
         self.weight_decay = weight_decay
-        self.augment = augment
+        self.augment, self.precision = augment, precision
         self.validation_fraction = validation_fraction
         self._epoch = 0
         self._order_seed = int(torch.randint(2**31, ())) if seed is None else seed
@@ -141,6 +148,7 @@ class BehaviorCloning(BaseAlgorithm):
             kwargs.setdefault("optimizer_kwargs", {"weight_decay": self.weight_decay})
         policy = self.policy_class(self.observation_space, self.action_space, self.lr_schedule, **kwargs)
         self.policy = policy.to(self.device)  # type: ignore[assignment]  # its class was chosen among ours
+        self.precision = choose_precision(self.precision, self.policy.q_net.features_extractor, self.device)
 
     def _check_arguments(self) -> None:
         if not isinstance(self.action_space, spaces.Discrete) or self.action_space.start != 0:
@@ -189,6 +197,7 @@ class BehaviorCloning(BaseAlgorithm):
             dataset = open_dataset(dataset)
         shown = open_demonstrations(self, dataset, pixels=self.augment, progress=progress_bar)
         train, validation = shown.split(self.validation_fraction, self._order_seed)
+        warn_if_emulated(self.precision, self.device)
         hooks = self._begin(train, callback, tb_log_name, reset_num_timesteps)
         hooks.on_training_start(locals(), globals())
         self._fit_standardization(train)
@@ -254,7 +263,7 @@ class BehaviorCloning(BaseAlgorithm):
         """Make one update; return its loss and accuracy, (2,), on the device."""
         self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
-        logits = self._logits(obs, encoded, augment=self.augment)
+        logits = self._logits(obs, encoded, augment=self.augment, precision=self.precision)
         loss = F.cross_entropy(logits, actions)
         self.policy.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -264,8 +273,9 @@ class BehaviorCloning(BaseAlgorithm):
         self._n_updates += 1
         return torch.stack([loss.detach(), (logits.argmax(dim=1) == actions).float().mean()])
 
-    def _logits(self, obs: Tensor, encoded: bool, *, augment: bool) -> Tensor:
-        return self.policy.logits(obs.float() if encoded else obs, augment=augment, encoded=encoded)
+    def _logits(self, obs: Tensor, encoded: bool, *, augment: bool, precision: str = "32-true") -> Tensor:
+        shown = obs.float() if encoded else obs
+        return self.policy.logits(shown, augment=augment, encoded=encoded, precision=precision)
 
     def _validate(self, validation: Demonstrations) -> None:
         self.policy.set_training_mode(False)

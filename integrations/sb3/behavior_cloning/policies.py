@@ -10,6 +10,7 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import Tensor
 from torch.distributions import Categorical
 
+from pretrainrl.integrations.sb3.precision import mixed_precision
 from pretrainrl.integrations.sb3.rainbow.policies import RainbowPolicy
 
 _ONE_OUTPUT_AN_ACTION = {"distributional": None, "dueling": False, "noisy": False}
@@ -41,16 +42,20 @@ class BehaviorCloningPolicy(RainbowPolicy):
         self.q_net = self.make_q_net()
         self.optimizer = self.optimizer_class(self.q_net.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)  # type: ignore[call-arg]
 
-    def logits(self, obs: PyTorchObs, *, augment: bool = False, encoded: bool = False) -> Tensor:
-        """Logits of every action, (B, n_actions).
+    def logits(self, obs: PyTorchObs, *, augment: bool = False, encoded: bool = False, precision: str = "32-true") -> Tensor:
+        """Logits of every action, (B, n_actions) float32.
 
         Args:
             obs: (B, ...), as the environment gives them, or `encoded`.
             augment: images are shifted and vary in intensity, each sample in its own way.
             encoded: they are what the frozen encoder made of observations.
+            precision: `32-true`, or `bf16-mixed`: all but a frozen encoder computes in bfloat16.
         """
         net = self.q_net
-        return net.values.mean(net.evaluate(obs if encoded else net.encode(obs, augment=augment)))
+        shown = obs if encoded else net.encode(obs, augment=augment)
+        with mixed_precision(precision, self.device):
+            outputs = net.evaluate(shown)
+        return net.values.mean(outputs.float())
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = True) -> Tensor:
         """Choose actions (B,), the most probable ones or at random."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -37,11 +38,65 @@ class NoisyLinear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, in_features) to (B, out_features)."""
-        means = F.linear(x, self.weight, self.bias)
         if self.noise is None:
-            return means
+            return _linear(x, self.weight, self.bias)
         inputs, outputs = self.noise
-        return torch.addcmul(means, F.linear(x * inputs, self.weight_sigma, self.bias_sigma), outputs)
+        means, sigmas = (self.weight, self.bias), (self.weight_sigma, self.bias_sigma)
+        if len(inputs) == 1 and _in_float32(x):
+            noisy: Tensor = _NoisyProduct.apply(x, *means, *sigmas, inputs, outputs)
+            return noisy
+        return torch.addcmul(_linear(x, *means), _linear(x * inputs, *sigmas), outputs)
+
+
+class _NoisyProduct(torch.autograd.Function):
+    """What `NoisyLinear` computes where all rows have the same noise.
+
+    A weight's gradient times its noise is then the gradient of the noise's size: backward needs one large product less
+    than autograd's own.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        weight_sigma: Tensor,
+        bias_sigma: Tensor,
+        inputs: Tensor,
+        outputs: Tensor,
+    ) -> Tensor:
+        """Map x (B, in_features) to (B, out_features) with noise (1, in_features) and (1, out_features)."""
+        ctx.save_for_backward(x, weight, weight_sigma, inputs, outputs)
+        return torch.addcmul(_linear(x, weight, bias), _linear(x * inputs, weight_sigma, bias_sigma), outputs)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients of x, of the means and of the noise's sizes."""
+        x, weight, weight_sigma, inputs, outputs = ctx.saved_tensors
+        (grad,) = grad_outputs
+        grad_weight, grad_bias = grad.t() @ x, grad.sum(dim=0)
+        grad_sigma = (grad_weight * inputs).mul_(outputs.t())
+        grad_x = None
+        if ctx.needs_input_grad[0]:
+            grad_x = torch.addcmul(grad @ weight, (grad * outputs) @ weight_sigma, inputs)
+        return grad_x, grad_weight, grad_bias, grad_sigma, grad_bias * outputs[0], None, None
+
+
+def _linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """What `F.linear` returns.
+
+    With few rows, MKL is two to three times as fast at the transposed product in float32, as measured with 32 rows and a
+    3136x512 layer on an Intel processor with AVX-512.
+    """
+    if x.device.type == "cpu" and _in_float32(x):
+        return torch.addmm(bias.unsqueeze(1), weight, x.t()).t()
+    return F.linear(x, weight, bias)
+
+
+def _in_float32(x: Tensor) -> bool:
+    """Whether products with `x` are computed in float32."""
+    return x.dtype == torch.float32 and not torch.is_autocast_enabled(x.device.type)
 
 
 def draw_noise(layers: Sequence[NoisyLinear], rows: int = 1) -> None:

@@ -67,6 +67,8 @@ class RainbowNetwork(BasePolicy):
         self.head = ActionHead(
             features_dim, int(action_space.n), self.values.size, net_arch, activation_fn, dueling=dueling, noisy=noisy
         )
+        # Convolutions are fastest in this layout. It changes where numbers lie in memory, and not which they are.
+        self.features_extractor.to(memory_format=torch.channels_last)
         self._noisy_layers = [module for module in self.head.modules() if isinstance(module, NoisyLinear)]
 
     def forward(self, obs: PyTorchObs) -> Tensor:
@@ -289,7 +291,9 @@ def _preprocess(obs: PyTorchObs, space: spaces.Space[Any], normalize_images: boo
 
     def preprocess(each: Tensor, of: spaces.Space[Any]) -> Any:
         if normalize_images and is_image_space(of):
-            return each.float().div_(255)
+            # The layout in which convolutions are fastest: made once here, rather than by every network for itself.
+            layout = torch.channels_last if each.dim() == 4 else torch.preserve_format
+            return each.to(torch.float32, memory_format=layout).div_(255)
         return preprocess_obs(each, of, normalize_images=normalize_images)
 
     return map_entries(preprocess, obs, space)

@@ -16,10 +16,11 @@ from stable_baselines3.common.utils import LinearSchedule
 
 from pretrainrl.integrations.sb3.compact_replay import CompactReplayBuffer
 from pretrainrl.integrations.sb3.necks import ExtractorWithNeck
+from pretrainrl.integrations.sb3.precision import choose_precision, warn_if_emulated
 from pretrainrl.integrations.sb3.prioritized_replay import PrioritizedReplayBuffer
 from pretrainrl.integrations.sb3.rainbow.arguments import atari_pb, check_arguments
 from pretrainrl.integrations.sb3.rainbow.policies import CnnPolicy, MlpPolicy, MultiInputPolicy, RainbowNetwork, RainbowPolicy
-from pretrainrl.integrations.sb3.rainbow.update import Transitions, td_losses
+from pretrainrl.integrations.sb3.rainbow.update import Transitions, clip_gradients, td_losses
 from pretrainrl.integrations.sb3.rainbow.values import Distributional
 from pretrainrl.integrations.sb3.standardization import fit_from_experience
 from pretrainrl.networks.momentum import update_momentum
@@ -72,6 +73,10 @@ class Rainbow(OffPolicyAlgorithm):
         augment: change observations and next observations at random in every update, each sample in its own way: shift
             images and vary their intensity; shift feature maps by a cell; draw one of the augmented views that
             `VecEncodeObservation(..., views=k)` gives.
+        precision: what updates are computed in. `32-true`: float32. `bf16-mixed`: networks in bfloat16; weights, optimizer and
+            losses stay in float32, as do frozen encoders and the choice of actions. `auto`: `bf16-mixed` where the device has
+            bfloat16 in hardware and convolutions are trained, else `32-true`. The attribute `precision` says which it is;
+            it is saved with the agent, which goes on in it wherever it is loaded.
         stats_window_size: episodes over which logged returns and lengths are averaged.
         tensorboard_log: folder of TensorBoard's logs.
         policy_kwargs: further arguments of the policy.
@@ -81,7 +86,7 @@ class Rainbow(OffPolicyAlgorithm):
 
     Raises:
         InputError: for spaces or arguments that do not fit.
-        UnknownNameError: for another `distributional` or `acting_net`.
+        UnknownNameError: for another `distributional`, `acting_net` or `precision`.
     """
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
@@ -130,6 +135,7 @@ class Rainbow(OffPolicyAlgorithm):
         per_beta: float | Schedule = 0.4,
         acting_net: Literal["online", "target"] = "online",
         augment: bool = False,
+        precision: str = "32-true",
         stats_window_size: int = 100,
         tensorboard_log: str | None = None,
         policy_kwargs: dict[str, Any] | None = None,
@@ -173,7 +179,7 @@ class Rainbow(OffPolicyAlgorithm):
         self.n_atoms, self.n_quantiles, self.v_min, self.v_max = n_atoms, n_quantiles, v_min, v_max
         self.prioritized, self.per_alpha, self.per_beta = prioritized, per_alpha, per_beta
         self.acting_net = acting_net
-        self.augment = augment
+        self.augment, self.precision = augment, precision
         self.exploration_rate = 0.0
         self._n_calls = 0
         self._loss_sum, self._loss_count = torch.zeros(()), 0
@@ -204,6 +210,7 @@ class Rainbow(OffPolicyAlgorithm):
         super()._setup_model()
         self.n_steps = n_steps
         self._create_aliases()
+        self.precision = choose_precision(self.precision, self.q_net.features_extractor, self.device)
         # Noise explores instead.
         rates = (0.0, 0.0) if self.noisy else (self.exploration_initial_eps, self.exploration_final_eps)
         self.exploration_schedule = LinearSchedule(*rates, self.exploration_fraction)
@@ -255,13 +262,19 @@ class Rainbow(OffPolicyAlgorithm):
         batch = self._sample(batch_size)
         self.policy.draw_noise()
         losses, priorities = td_losses(
-            self.q_net, self.q_net_target, batch, double_q=self.double_q, augment=self.augment, gamma=self.gamma
+            self.q_net,
+            self.q_net_target,
+            batch,
+            double_q=self.double_q,
+            augment=self.augment,
+            gamma=self.gamma,
+            precision=self.precision,
         )
         loss = (batch.weights.squeeze(1) * losses).mean() if self.prioritized else losses.mean()
         self.policy.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         if self.max_grad_norm is not None:
-            torch.nn.utils.clip_grad_norm_(self.q_net.parameters(), self.max_grad_norm)
+            clip_gradients(list(self.q_net.parameters()), self.max_grad_norm)
         self.policy.optimizer.step()
         if self.prioritized:
             cast(Any, self.replay_buffer).update_priorities(batch.indices, priorities)
@@ -318,6 +331,7 @@ class Rainbow(OffPolicyAlgorithm):
         progress_bar: bool = False,
     ) -> SelfRainbow:
         """Learn for `total_timesteps` transitions; see Stable-Baselines3's `learn`."""
+        warn_if_emulated(self.precision, self.device)
         return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
 
     def _excluded_save_params(self) -> list[str]:

@@ -6,8 +6,9 @@ from typing import Protocol, TypeVar
 
 import torch
 from stable_baselines3.common.type_aliases import PyTorchObs
-from torch import Tensor
+from torch import Tensor, nn
 
+from pretrainrl.integrations.sb3.precision import mixed_precision
 from pretrainrl.integrations.sb3.rainbow.policies import RainbowNetwork
 
 Obs = TypeVar("Obs", bound=PyTorchObs)
@@ -50,7 +51,14 @@ class Transitions(Protocol):
 
 
 def td_losses(
-    online: RainbowNetwork, target: RainbowNetwork, batch: Transitions, *, double_q: bool, augment: bool, gamma: float
+    online: RainbowNetwork,
+    target: RainbowNetwork,
+    batch: Transitions,
+    *,
+    double_q: bool,
+    augment: bool,
+    gamma: float,
+    precision: str = "32-true",
 ) -> tuple[Tensor, Tensor]:
     """Compare the actions' returns with reward and discounted return of the best action that follows.
 
@@ -61,19 +69,35 @@ def td_losses(
         double_q: `online` chooses the best action, rather than `target`.
         augment: change images of both observations at random.
         gamma: discount, where the batch has none.
+        precision: `32-true`, or `bf16-mixed`: both networks compute in bfloat16. What a frozen encoder does, and all that
+            follows the networks' outputs, is computed in float32.
 
     Returns:
         Losses (B,), and priorities (B,) without gradient.
     """
     both = _join(batch.observations, batch.next_observations)
     now, later = _halves(online.encode(both, augment=augment))
+    with mixed_precision(precision, batch.actions.device):
+        # The weights' copies in bfloat16, made here with their gradients, serve the second pass too.
+        outputs = online.evaluate(now)
+        with torch.no_grad():
+            following = target.evaluate(later).float()
+            choosing = online.evaluate(later).float() if double_q else following
     with torch.no_grad():
-        following = target.evaluate(later)
-        choosing = online.evaluate(later) if double_q else following
         best = _pick(following, online.values.mean(choosing).argmax(dim=1))
         discounts = (1 - batch.dones) * (gamma if batch.discounts is None else batch.discounts)
-    taken = _pick(online.evaluate(now), batch.actions.squeeze(1).long())
+    taken = _pick(outputs.float(), batch.actions.squeeze(1).long())
     return online.values.losses(taken, best, batch.rewards.squeeze(1), discounts.squeeze(1))
+
+
+def clip_gradients(parameters: list[nn.Parameter], max_norm: float) -> None:
+    """Scale gradients down to a norm, as `clip_grad_norm_` does, but leave those alone that would be multiplied by one."""
+    if parameters[0].device.type != "cpu":  # where looking at the norm would wait for the device
+        nn.utils.clip_grad_norm_(parameters, max_norm)
+        return
+    norm = nn.utils.get_total_norm([each.grad for each in parameters if each.grad is not None])
+    if not norm + 1e-6 <= max_norm:
+        nn.utils.clip_grads_with_norm_(parameters, max_norm, norm)
 
 
 def _pick(outputs: Tensor, actions: Tensor) -> Tensor:
