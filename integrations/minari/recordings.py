@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -33,6 +34,7 @@ from pretrainrl.weights import file_sha256, locate
 
 SUFFIX = ".rec"
 _BYTES_A_TRANSITION = 300  # of a dataset with its frames; 230 on average
+_SECONDS = 0.2  # between two looks at a lock
 _OWN_KEYS = ("id", "total_steps")
 _OPTIONS = ("agent", "steps", "keep_every", "num_envs", "seed", "sticky_actions", "repeat_probability")
 
@@ -195,7 +197,7 @@ def build_dataset(
     """Play a recording again, and write what is seen as the Minari dataset that it was.
 
     What was played before an interruption is kept and not played again. The dataset is the same, frame by frame, on any number
-    of processes.
+    of processes. Of several processes that want it at once one plays, and the others wait.
 
     Args:
         source: Id of a registered recording, the recording itself, or its file: a path or `hf://...`.
@@ -215,7 +217,13 @@ def build_dataset(
         raise exists_error(name)
     recording.check_game()
     _check_room(name, recording.transitions)
-    jobs = jobs or _cores()
+    with _one_at_a_time(recording):
+        if (datasets_root() / name).exists():  # another process was faster
+            return minari.load_dataset(name)
+        return _build(recording, name, jobs or _cores(), progress)
+
+
+def _build(recording: Recording, name: str, jobs: int, progress: bool) -> minari.MinariDataset:
     with _played(recording, name, jobs, progress) as episodes:
         found = content_sha256(episode.sha256 for episode in episodes())
         if found != recording.content_sha256:
@@ -254,25 +262,37 @@ def open_recording(source: str | Path) -> Recording:
 @contextmanager
 def _played(recording: Recording, name: str, jobs: int, progress: bool) -> Iterator[Callable[[], Iterator[PackedEpisode]]]:
     """Play the episodes, and yield a function that reads them from files; only after an interruption are these kept."""
-    folder = writable_folder(home() / "recordings" / recording.content_sha256[:16])
-    with (folder / "lock").open("w") as lock:
-        if not try_lock(lock) and sys.platform != "win32":
-            raise DatasetError(f"another process is building {name} in {folder}")
-        file = folder / f"play{SUFFIX}"
-        recording.write(file)
-        ram = bool(recording.metadata.get("collection", {}).get("ram"))
-        try:
-            with progress_bar(disable=not progress) as bar:
-                task = bar.add_task(f"{name}: played again", total=recording.transitions, note="transitions")
-                _play(file, folder, jobs, "ram" if ram else "frames", lambda steps: bar.advance(task, steps))
-            yield lambda: (
-                PackedEpisode.read(episode_file(folder, index), recording.game, episode.metadata)
-                for index, episode in enumerate(recording.episodes)
-            )
-        except DatasetError:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
+    folder = writable_folder(_folder_of(recording))
+    file = folder / f"play{SUFFIX}"
+    recording.write(file)
+    ram = bool(recording.metadata.get("collection", {}).get("ram"))
+    try:
+        with progress_bar(disable=not progress) as bar:
+            task = bar.add_task(f"{name}: played again", total=recording.transitions, note="transitions")
+            _play(file, folder, jobs, "ram" if ram else "frames", lambda steps: bar.advance(task, steps))
+        yield lambda: (
+            PackedEpisode.read(episode_file(folder, index), recording.game, episode.metadata)
+            for index, episode in enumerate(recording.episodes)
+        )
+    except DatasetError:
         shutil.rmtree(folder, ignore_errors=True)
+        raise
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _one_at_a_time(recording: Recording) -> Iterator[None]:
+    """Wait until no other process builds from the same recording."""
+    folder = _folder_of(recording)
+    writable_folder(folder.parent)
+    with folder.with_suffix(".lock").open("w") as lock:
+        while not try_lock(lock) and sys.platform != "win32":
+            time.sleep(_SECONDS)
+        yield
+
+
+def _folder_of(recording: Recording) -> Path:
+    return home() / "recordings" / recording.content_sha256[:16]
 
 
 def _play(file: Path, folder: Path, jobs: int, kept: str, report: Callable[[int], None]) -> None:
