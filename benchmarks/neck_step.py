@@ -1,7 +1,7 @@
 """Time of an update of Rainbow on features that were encoded beforehand, with each neck.
 
 Quantile regression with batches of 32 on what an untrained `impala` makes of a game, 32 channels of 11x11 places. The agents
-take turns, and ratios are those of the same turn. What is measured is the processor's time, which other programs on the machine
+take turns, and ratios are those of the same turn. What is measured is the processor's time, which other programs
 disturb less than the clock's.
 """
 
