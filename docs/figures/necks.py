@@ -127,11 +127,11 @@ def part(task: str, runs: Sequence[Run]) -> Iterator[str]:
     """Yield the paragraphs of one task."""
     made = [run for run in runs if run.value is not None]
     yield f"**{TITLES[task]}.** {count(runs)}"
-    if not made:
-        return
     settings = list(dict.fromkeys(run.setting for run in runs))
     encoders = list(dict.fromkeys(run.encoder for run in runs))
     columns = [column(runs, settings, [encoder]) for encoder in encoders] + [column(runs, settings, encoders)]
+    if all(cell == NOT_YET for cells in columns for cell in cells):
+        return
     rows = [[*describe(setting), *cells] for setting, *cells in zip(settings, *columns, strict=True)]
     if task == "bc":
         rows.append(["the most frequent action", "", "", *[majority(made)] * len(columns)])
@@ -153,7 +153,7 @@ def count(runs: Sequence[Run]) -> str:
         return f"All {made} runs were made."
     if not made:
         return f"None of the {len(runs)} runs was made yet."
-    return f'{made} of {len(runs)} runs were made so far; "{NOT_YET}" stands where a game is missing.'
+    return f"{made} of {len(runs)} runs were made so far. A neck has a number when it has runs of every game."
 
 
 def winner(task: str, runs: Sequence[Run], settings: Sequence[Setting], encoders: Sequence[str]) -> Iterator[str]:
