@@ -67,10 +67,11 @@ format: $(VENV)/installed-dev  ## put the code in order
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-figures: $(VENV)/installed-dev  ## the pictures and tables of the pages on objectives and on Rainbow
+figures: $(VENV)/installed-dev  ## the pictures and tables of the pages on objectives, Rainbow and necks
 	$(BIN)/python docs/figures/windows.py
 	$(BIN)/python docs/figures/tables.py
 	$(BIN)/python docs/figures/learning.py
+	$(BIN)/python docs/figures/necks.py
 
 docs: $(VENV)/installed-docs  ## the documentation, in site/; warnings are errors
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

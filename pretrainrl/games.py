@@ -19,12 +19,14 @@ class Scores:
         reference: Mean score of the reference agent.
         agent: Reference agent: `dqn_50m` or `rainbow_2m`, after so many steps.
         human: Mean score of a human player; None where nobody measured it.
+        split: Split of Atari-PB that the game is in: `id`, `near_ood` or `far_ood`. Nothing is chosen on the last two.
     """
 
     random: float
     reference: float
     agent: str
     human: float | None
+    split: str
 
     def normalize(self, score: float) -> float | None:
         """Return where `score` lies between 0, random play, and 1, the reference; None where the reference is no better."""
@@ -99,6 +101,7 @@ def all_scores() -> dict[str, Scores]:
                 float(row["reference"]),
                 row["reference_agent"],
                 float(row["human"]) if row["human"] else None,
+                row["split"],
             )
             for row in csv.DictReader(file)
         }
