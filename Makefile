@@ -6,9 +6,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
 
-# Games of the suite atari-mini: those that are known in pre-training, and those that are not.
+# Games that are known in pre-training.
 GAMES  := boxing breakout demonattack enduro freeway mspacman qbert spaceinvaders
-UNSEEN := assault beamrider humancannonball klax pong seaquest surround
 PROBED := breakout mspacman pong
 OBJECTIVES := atc bc cql_d cql_m curl dt idm mae r3m siammae spr spr_idm
 
@@ -35,13 +34,8 @@ bench: $(VENV)/installed-dev  ## measure speed and write the tables of docs/benc
 	done
 
 recordings: $(VENV)/installed-dev  ## make the bundled recordings again: agents learn each game, then play; some six hours on 2 cores
-	@set -e; export OMP_NUM_THREADS=1; collect="$(BIN)/pretrainrl collect --jobs 2 --resume"; out=runs/recordings; \
-	$$collect $(GAMES) --agent ppo-ram --steps 300000 --keep-every 3 --kind mixed --save-agent runs/agents --recording $$out; \
-	$$collect $(UNSEEN) --agent ppo-ram --steps 300000 --keep-every 3 --kind log --save-agent runs/agents; \
-	for game in $(GAMES) $(UNSEEN); do \
-		$$collect $$game --agent runs/agents/$$game.zip --greedy --steps 20000 --kind expert --recording $$out; \
-	done; \
-	$(BIN)/python -m pretrainrl.integrations.minari.bundle_recording $$out/*.rec
+	$(BIN)/python benchmarks/learning/make_all.py --out runs/all --objectives
+	$(BIN)/python -m pretrainrl.integrations.minari.bundle_recording runs/all/recordings/*.rec
 
 weights: $(VENV)/installed-dev  ## make the bundled weights again, of the recordings: pre-train, bundle, probe; some three hours on 2 cores
 	@set -e; for objective in $(OBJECTIVES); do \
