@@ -114,15 +114,14 @@ def _write(
         data_format="hdf5",
         jpeg_encoding=False,
     )
-    digests = []
     with EpisodeWriter(data) as writer:
         for episode in episodes:
             _check(episode, game, int(env.action_space.n))  # type: ignore[attr-defined]
-            digests.append(writer.write(replace(episode, metadata=episode_metadata(episode))).sha256)
+            writer.write(replace(episode, metadata=episode_metadata(episode)))
     if not writer.episodes:
         raise InputError(f"there are no episodes of {game.slug!r} to publish")
     counts = {"total_episodes": writer.episodes, "total_steps": writer.steps}
-    storage.update_metadata({**facts(), **counts, "content_sha256": content_sha256(digests)})
+    storage.update_metadata({**facts(), **counts, "content_sha256": content_sha256(writer.digests)})
     storage.update_metadata({"dataset_size": float(storage.get_size())})
 
 

@@ -27,12 +27,14 @@ class EpisodeWriter:
     Attributes:
         episodes: how many were written.
         steps: transitions written.
+        digests: Digest of each episode, in their order.
     """
 
     def __init__(self, data_path: Path) -> None:
         self._disk = _Disk(data_path / MAIN_FILE)
         self._file = h5py.File(self._disk, "a", track_order=True)
         self.episodes, self.steps = 0, 0
+        self.digests: list[bytes] = []
 
     def __enter__(self) -> EpisodeWriter:
         return self
@@ -43,8 +45,8 @@ class EpisodeWriter:
         if exception is None:
             self._disk.check()
 
-    def write(self, episode: Episode | PackedEpisode) -> PackedEpisode:
-        """Write one episode, its metadata as attributes of its group, and return it as it was written.
+    def write(self, episode: Episode | PackedEpisode) -> None:
+        """Write one episode, its metadata as attributes of its group.
 
         Raises:
             OSError: when the file cannot be written, for example because the disk is full.
@@ -59,9 +61,9 @@ class EpisodeWriter:
             _write(group.require_group("infos"), name, array)
         self.episodes += 1
         self.steps += len(episode)
+        self.digests.append(packed.sha256)
         self._file.flush()
         self._disk.check()
-        return packed
 
 
 class _Disk(io.FileIO):

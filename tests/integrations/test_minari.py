@@ -16,6 +16,7 @@ import pytest
 
 from pretrainrl.data.collect import collect_episodes
 from pretrainrl.data.episode import Episode
+from pretrainrl.dataset_cards import RECORDINGS
 from pretrainrl.errors import DatasetError, InputError, UnknownNameError
 from pretrainrl.integrations.minari import (
     cache_datasets,
@@ -224,7 +225,10 @@ def test_unwritable_root(episodes: list[Episode], tmp_path: Path, monkeypatch: p
         publish(NAME, episodes)
 
 
-def test_missing_dataset_names_the_nearest(episodes: list[Episode], root: Path) -> None:
+def test_missing_dataset_names_the_nearest(episodes: list[Episode], root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(DatasetError, match="did you mean .*pong-expert-v0"):
+        open_dataset("pretrainrl/atari/pong-expart-v0")
+    monkeypatch.setattr(RECORDINGS, "_items", {})
     with pytest.raises(DatasetError, match="there: none"):
         open_dataset(NAME)
     publish(NAME, episodes[:1])
