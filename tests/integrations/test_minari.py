@@ -226,7 +226,7 @@ def test_unwritable_root(episodes: list[Episode], tmp_path: Path, monkeypatch: p
 
 
 def test_missing_dataset_names_the_nearest(episodes: list[Episode], root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(DatasetError, match="did you mean .*pong-expert-v0"):
+    with pytest.raises(DatasetError, match=r"did you mean .*pong-expert-v0"):
         open_dataset("pretrainrl/atari/pong-expart-v0")
     monkeypatch.setattr(RECORDINGS, "_items", {})
     with pytest.raises(DatasetError, match="there: none"):
