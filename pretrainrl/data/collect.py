@@ -101,14 +101,14 @@ def _play(
 
     for game, recorder in zip(games, recorders, strict=True):
         game.seed(recorder.seed)
-        _begin(game, recorder, memory(game))
+        recorder.start(game.restart(), memory(game), noops=game.noops)
     while steps > 0:
         repeated = rng.random(num_envs) < repeat_probability
         actions = np.where(repeated, actions, rng.integers(num_actions, size=num_envs))
         stepped = min(steps, num_envs)
         for game, recorder, action in zip(games[:stepped], recorders, actions.tolist(), strict=False):
             if recorder.ended:
-                _begin(game, recorder, memory(game))
+                recorder.start(game.restart(), memory(game), noops=game.noops)
             play = game.step(action)
             recorder.add(action, game.delay, play.reward, play.terminated, play.truncated)
             recorder.observe(play.frame, memory(game))
@@ -120,11 +120,6 @@ def _play(
     for recorder in recorders:
         if recorder.running:
             yield recorder.episode(cut=True)
-
-
-def _begin(game: StickyGame, recorder: EpisodeRecorder, ram: npt.NDArray[np.uint8] | None) -> None:
-    frame = game.restart()
-    recorder.start(frame, ram if ram is None else game.emulator.ram, noops=game.noops)
 
 
 def single_env(game: Game, sticky_actions: float, noop_max: int = NOOP_MAX) -> Env[Any, Any]:

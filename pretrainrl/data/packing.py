@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import os
 import zipfile
 import zlib
 from collections.abc import Iterable
@@ -17,6 +16,7 @@ import numpy.typing as npt
 
 from pretrainrl.data.episode import FRAME_SHAPE, Episode
 from pretrainrl.errors import DatasetError
+from pretrainrl.paths import atomic_path
 
 CHUNK_ROWS = 64  # frames that are compressed together, along time: some 230 bytes a frame
 GZIP_LEVEL = 6
@@ -62,8 +62,7 @@ class PackedEpisode:
 
     def write(self, path: Path) -> None:
         """Write all but `game` and `metadata` to the file `path`, whole or not at all."""
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        with temporary.open("wb") as file:
+        with atomic_path(path) as temporary, temporary.open("wb") as file:
             np.savez(
                 file,
                 chunks=np.frombuffer(b"".join(self.chunks), np.uint8),
@@ -72,7 +71,6 @@ class PackedEpisode:
                 **{name: getattr(self, name) for name in _ARRAYS},
                 **{f"infos.{name}": array for name, array in self.infos.items()},  # type: ignore[arg-type]
             )
-        temporary.replace(path)
 
     @classmethod
     def read(cls, path: Path, game: str, metadata: dict[str, Any]) -> PackedEpisode:
