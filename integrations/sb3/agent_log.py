@@ -137,7 +137,15 @@ def log_agent(
     if segment_steps % ROLLOUT:
         raise InputError(f"segment_steps must be a multiple of {ROLLOUT}, not {segment_steps}")
     games = RecordedAtariVecEnv(game, num_envs, clip_reward=False, action_repeat_probability=sticky_actions)
-    log = ExperienceLog(games, steps=steps, segment_steps=segment_steps, seed=seed, keep_every=keep_every, progress=progress)
+    log = ExperienceLog(
+        games,
+        steps=steps,
+        segment_steps=segment_steps,
+        seed=seed,
+        keep_every=keep_every,
+        watched=not agent.kind.endswith("-ram"),
+        progress=progress,
+    )
     try:
         segments, begun, state = store.latest() or (0, 0, None)
         log.go_to(segments, begun)

@@ -30,6 +30,7 @@ class ExperienceLog(VecEnvWrapper):
         segment_steps: steps of every copy in a segment.
         seed: of the games.
         keep_every: one of how many episodes is kept.
+        watched: Whether the agent sees the frames of episodes that are not kept.
         progress: called with the number of new transitions after every step.
 
     Attributes:
@@ -50,6 +51,7 @@ class ExperienceLog(VecEnvWrapper):
         segment_steps: int,
         seed: int = 0,
         keep_every: int = 1,
+        watched: bool = True,
         progress: Callable[[int], None] | None = None,
     ) -> None:
         if min(steps, segment_steps, keep_every) < 1 or seed < 0:
@@ -62,7 +64,7 @@ class ExperienceLog(VecEnvWrapper):
         super().__init__(venv)
         self._game, self._games = venv.game.slug, venv.games
         self.steps, self.segment_steps, self.games_seed, self.keep_every = steps, segment_steps, seed, keep_every
-        self._progress = progress
+        self._watched, self._progress = watched, progress
         self.episodes: list[Episode] = []
         self.go_to(0, 0)
 
@@ -121,6 +123,7 @@ class ExperienceLog(VecEnvWrapper):
     def _begin(self, env: int, observations: NDArray[np.uint8], steps_before: int) -> None:
         kept = self._begun % self.keep_every == 0
         self._begun += 1
+        self._games.watched[env] = kept or self._watched
         noops = int(self._games.noops[env])
         self._recorders[env].start(
             observations[env, -1], noops=noops, kept=kept, segment=self.segment, steps_before=steps_before

@@ -45,7 +45,7 @@ def hyperparameters(kind: str, steps: int, num_envs: int) -> dict[str, Any]:
         return {
             "learning_rate": 2.5e-4 if kind == "ppo" else 5e-4,
             "n_steps": ROLLOUT,
-            "batch_size": 32 * num_envs,
+            "batch_size": 32 * num_envs if kind == "ppo" else 256,
             "n_epochs": 4,
             "clip_range": 0.1,
             "ent_coef": 0.01,

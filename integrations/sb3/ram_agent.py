@@ -74,7 +74,7 @@ class RamExtractor(ExtractorWithNeck):
         if observation_space != RAM_SPACE:
             raise InputError(f"memory before and after a step is {RAM_SPACE}, got {observation_space}")
         super().__init__(observation_space, features_dim)
-        inputs = 256 + 128 + 2048
+        inputs = 256 + 128 + 1024
         self.neck = nn.Sequential(
             Standardize((inputs,)), nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, features_dim), nn.ReLU()
         )
@@ -84,9 +84,10 @@ class RamExtractor(ExtractorWithNeck):
         return self.read(self.encode(observations))
 
     def encode(self, observations: Tensor) -> Tensor:
-        """Return the bytes, their movements in one step, and their bits, (B, 2432) float32."""
+        """Return the bytes, their movements in one step, and the bits of the last, (B, 1408) float32."""
         values = observations.flatten(1)
         moved = observations[:, 1] - observations[:, 0]
         moved = torch.where(moved.abs() > _FARTHEST, 0.0, moved)
-        bits = values.to(torch.uint8).unsqueeze(2) >> torch.arange(8, device=values.device, dtype=torch.uint8) & 1
+        last = observations[:, 1].to(torch.uint8)
+        bits = last.unsqueeze(2) >> torch.arange(8, device=values.device, dtype=torch.uint8) & 1
         return torch.cat([values, moved, bits.flatten(1).float()], dim=1)

@@ -75,24 +75,26 @@ class Emulator:
         """Whether `action` is what the joystick does already, so that its delay makes no difference."""
         return self._codes[action] == self._played
 
-    def step(self, action: int, delay: int) -> tuple[Frame, float, bool]:
+    def step(self, action: int, delay: int, *, watched: bool = True) -> tuple[Frame | None, float, bool]:
         """Play four raw frames.
 
         Args:
             action: Index into the minimal action set.
             delay: Number of raw frames, 0 to 4, for which the action before goes on.
+            watched: Whether to return a frame, which costs a fifth of the time.
 
         Returns:
-            The frame (84, 84) uint8, the points, and whether the game is over.
+            The frame (84, 84) uint8, None unless it is watched, the points, and whether the game is over.
         """
         act, code, points = self._ale.act, self._codes[action], 0.0
         for index in range(FRAME_SKIP):
             if index == delay:
                 self._played = code
             points += act(self._played)  # does nothing once the game is over
-            if index >= FRAME_SKIP - 2:
+            if watched and index >= FRAME_SKIP - 2:
                 self._ale.getScreenGrayscale(self._screens[index - FRAME_SKIP])
-        return self._frame_of(self._screens.max(axis=0)), points, bool(self._ale.game_over())
+        frame = self._frame_of(self._screens.max(axis=0)) if watched else None
+        return frame, points, bool(self._ale.game_over())
 
     def _frame_of(self, screen: npt.NDArray[np.uint8]) -> Frame:
         import cv2
@@ -108,13 +110,13 @@ class Play:
     """What one step of a `StickyGame` led to.
 
     Attributes:
-        frame: Newest frame, (84, 84) uint8.
+        frame: Newest frame, (84, 84) uint8, or None where nobody watches.
         reward: Raw points.
         terminated: Whether the game is over.
         truncated: Whether the time of the game is up while it goes on.
     """
 
-    frame: Frame
+    frame: Frame | None
     reward: float
     terminated: bool
     truncated: bool
@@ -161,11 +163,11 @@ class StickyGame:
         self.steps = 0
         return self.emulator.restart(self.noops)
 
-    def step(self, action: int) -> Play:
-        """Play an action, an index into the minimal action set, for four raw frames."""
+    def step(self, action: int, *, watched: bool = True) -> Play:
+        """Play an action, an index into the minimal action set, for four raw frames; only a watched game gives a frame."""
         repeated = self._rng.random(FRAME_SKIP) < self._sticky_actions
         self.delay = 0 if self.emulator.is_played(action) else int(np.argmin([*repeated, False]))
-        frame, reward, over = self.emulator.step(action, self.delay)
+        frame, reward, over = self.emulator.step(action, self.delay, watched=watched)
         self.steps += 1
         return Play(frame, reward, over, not over and self.steps >= self._max_steps)
 
@@ -184,12 +186,15 @@ class AtariGames:
     Attributes:
         noops: Number of no-ops with which each game under way began, (n_envs,).
         delays: Delay of the last action in each game, (n_envs,) uint8.
+        watched: Games of which someone sees the frames, (n_envs,) bool, all at first. The others keep the frames that they
+            had, which saves a fifth of the time where an agent reads memory.
         final_ram: Memory of the console when a game last ended, (n_envs, 128) uint8.
     """
 
     def __init__(self, game: Game, n_envs: int, *, frame_stack: int = 4, **arguments: Any) -> None:
         self.games = [StickyGame(game, **arguments) for _ in range(n_envs)]
         self._stacks = np.zeros((n_envs, frame_stack, *FRAME_SHAPE), np.uint8)
+        self.watched = np.ones(n_envs, np.bool_)
         self.noops = np.zeros(n_envs, np.int64)
         self.delays = np.zeros(n_envs, np.uint8)
         self.final_ram = np.zeros((n_envs, 128), np.uint8)
@@ -229,10 +234,15 @@ class AtariGames:
             Observations, points, terminations, truncations, and a dictionary of `lives` and, where a game ended,
             `final_obs`: the observations `(n_envs, frame_stack, 84, 84)` with which the games ended.
         """
-        plays = [game.step(action) for game, action in zip(self.games, self._actions, strict=True)]
+        plays = [
+            game.step(action, watched=watched)
+            for game, action, watched in zip(self.games, self._actions, self.watched.tolist(), strict=True)
+        ]
         self.delays = np.array([game.delay for game in self.games], np.uint8)
-        self._stacks[:, :-1] = self._stacks[:, 1:]
-        self._stacks[:, -1] = [play.frame for play in plays]
+        for stack, play in zip(self._stacks, plays, strict=True):
+            if play.frame is not None:
+                stack[:-1] = stack[1:]
+                stack[-1] = play.frame
         terminated = np.array([play.terminated for play in plays])
         truncated = np.array([play.truncated for play in plays])
         info: dict[str, Any] = {}
