@@ -45,6 +45,7 @@ class Emulator:
         ale.reset_game()
         self._start = ale.cloneState()
         self._first_frame: Frame = self._frame_of(ale.getScreenGrayscale())
+        self._frame = self._first_frame
 
     @property
     def lives(self) -> int:
@@ -67,24 +68,23 @@ class Emulator:
             self._ale.act(_NOOP)
             if self._ale.game_over():
                 self._ale.reset_game()
-        if noops == 0:
-            return np.array(self._first_frame)
-        return self._frame_of(self._ale.getScreenGrayscale())
+        self._frame = self._frame_of(self._ale.getScreenGrayscale()) if noops else np.array(self._first_frame)
+        return self._frame
 
     def is_played(self, action: int) -> bool:
         """Whether `action` is what the joystick does already, so that its delay makes no difference."""
         return self._codes[action] == self._played
 
-    def step(self, action: int, delay: int, *, watched: bool = True) -> tuple[Frame | None, float, bool]:
+    def step(self, action: int, delay: int, *, watched: bool = True) -> tuple[Frame, float, bool]:
         """Play four raw frames.
 
         Args:
             action: Index into the minimal action set.
             delay: Number of raw frames, 0 to 4, for which the action before goes on.
-            watched: Whether to return a frame, which costs a fifth of the time.
+            watched: Whether to draw a new frame, which takes a fifth of the time.
 
         Returns:
-            The frame (84, 84) uint8, None unless it is watched, the points, and whether the game is over.
+            The newest frame drawn (84, 84) uint8, the points, and whether the game is over.
         """
         act, code, points = self._ale.act, self._codes[action], 0.0
         for index in range(FRAME_SKIP):
@@ -93,8 +93,9 @@ class Emulator:
             points += act(self._played)  # does nothing once the game is over
             if watched and index >= FRAME_SKIP - 2:
                 self._ale.getScreenGrayscale(self._screens[index - FRAME_SKIP])
-        frame = self._frame_of(self._screens.max(axis=0)) if watched else None
-        return frame, points, bool(self._ale.game_over())
+        if watched:
+            self._frame = self._frame_of(self._screens.max(axis=0))
+        return self._frame, points, bool(self._ale.game_over())
 
     def _frame_of(self, screen: npt.NDArray[np.uint8]) -> Frame:
         import cv2
@@ -110,13 +111,13 @@ class Play:
     """What one step of a `StickyGame` led to.
 
     Attributes:
-        frame: Newest frame, (84, 84) uint8, or None where nobody watches.
+        frame: Newest frame drawn, (84, 84) uint8.
         reward: Raw points.
         terminated: Whether the game is over.
         truncated: Whether the time of the game is up while it goes on.
     """
 
-    frame: Frame | None
+    frame: Frame
     reward: float
     terminated: bool
     truncated: bool
@@ -164,7 +165,7 @@ class StickyGame:
         return self.emulator.restart(self.noops)
 
     def step(self, action: int, *, watched: bool = True) -> Play:
-        """Play an action, an index into the minimal action set, for four raw frames; only a watched game gives a frame."""
+        """Play an action, an index into the minimal action set, for four raw frames; only a watched game draws a frame."""
         repeated = self._rng.random(FRAME_SKIP) < self._sticky_actions
         self.delay = 0 if self.emulator.is_played(action) else int(np.argmin([*repeated, False]))
         frame, reward, over = self.emulator.step(action, self.delay, watched=watched)
@@ -186,8 +187,8 @@ class AtariGames:
     Attributes:
         noops: Number of no-ops with which each game under way began, (n_envs,).
         delays: Delay of the last action in each game, (n_envs,) uint8.
-        watched: Games of which someone sees the frames, (n_envs,) bool, all at first. The others keep the frames that they
-            had, which saves a fifth of the time where an agent reads memory.
+        watched: Games of which someone sees the frames, (n_envs,) bool, all at first. The others keep their last one,
+            which saves a fifth of the time where an agent reads memory.
         final_ram: Memory of the console when a game last ended, (n_envs, 128) uint8.
     """
 
@@ -239,10 +240,8 @@ class AtariGames:
             for game, action, watched in zip(self.games, self._actions, self.watched.tolist(), strict=True)
         ]
         self.delays = np.array([game.delay for game in self.games], np.uint8)
-        for stack, play in zip(self._stacks, plays, strict=True):
-            if play.frame is not None:
-                stack[:-1] = stack[1:]
-                stack[-1] = play.frame
+        self._stacks[:, :-1] = self._stacks[:, 1:]
+        self._stacks[:, -1] = [play.frame for play in plays]
         terminated = np.array([play.terminated for play in plays])
         truncated = np.array([play.truncated for play in plays])
         info: dict[str, Any] = {}
