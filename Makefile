@@ -26,15 +26,15 @@ test: $(VENV)/installed-dev  ## the tests, but for the heavy ones; options with 
 test-heavy: $(VENV)/installed-dev  ## the tests that take minutes each
 	$(BIN)/python -m pytest -m heavy $(ARGS)
 
-bench: $(VENV)/installed-dev  ## measure speed and write the tables of docs/benchmarks
-	@set -e; for script in $(wildcard benchmarks/*.py); do \
+bench: $(VENV)/installed-dev  ## measure speed and write the tables of docs/speed
+	@set -e; for script in $(wildcard speed/*.py); do \
 		echo "$$script"; \
 		table=$$($(BIN)/python $$script); \
-		echo "$$table" | tee docs/benchmarks/$$(basename $$script .py).md; \
+		echo "$$table" | tee docs/speed/$$(basename $$script .py).md; \
 	done
 
 recordings: $(VENV)/installed-dev  ## make the bundled recordings again: agents learn each game, then play; some six hours on 2 cores
-	$(BIN)/python benchmarks/learning/make_all.py --out runs/all --objectives
+	$(BIN)/python speed/learning/make_all.py --out runs/all --objectives
 	$(BIN)/python -m pretrainrl.integrations.minari.bundle_recording runs/all/recordings/*.rec
 
 weights: $(VENV)/installed-dev  ## make the bundled weights again, of the recordings: pre-train, bundle, probe; some three hours on 2 cores
@@ -48,7 +48,7 @@ weights: $(VENV)/installed-dev  ## make the bundled weights again, of the record
 		$(BIN)/pretrainrl probe $$objective $(foreach game,$(PROBED),--data pretrainrl/atari/$(game)-ram-v0) \
 			--observations 2000 --out runs/probes/$$objective; \
 	done
-	$(BIN)/python -m pretrainrl.probing.record runs/probes/*
+	$(BIN)/python -m pretrainrl.probing.report runs/probes/*
 
 lint: $(VENV)/installed-dev  ## ruff: rules and formatting
 	$(BIN)/ruff check .

@@ -47,19 +47,19 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *_LAZY})
 
 
-def list_encoders(pattern: str = "*", *, by_hand: bool = False) -> list[str]:
+def list_encoders(pattern: str = "*", *, include_manual: bool = False) -> list[str]:
     """Return the names of registered encoders that match the shell-style `pattern`, sorted.
 
     A bare objective (`siammae`) is the short name of that objective's default variant (`siammae.impala_atari8`).
 
     Args:
         pattern: of names.
-        by_hand: also those whose weights do not come by themselves: `make_encoder` needs a file for them.
+        include_manual: also those whose weights do not come by themselves: `make_encoder` needs a file for them.
     """
     from pretrainrl.cards import ENCODERS
 
     names = ENCODERS.names(pattern)
-    return [name for name in names if by_hand or not ENCODERS.get(name).weights.by_hand]
+    return [name for name in names if include_manual or not ENCODERS.get(name).weights.manual]
 
 
 def encoder_card(name: str) -> EncoderCard:
@@ -113,7 +113,7 @@ def pretrain(
 
     Args:
         objective: a name of `list_objectives()`.
-        dataset: ids of Minari datasets made by `pretrainrl collect` or `publish`.
+        dataset: ids of Minari datasets made by `pretrainrl collect` or `write_dataset`.
         out: run folder, by default `runs/<name>-seed<seed>`.
         device: `auto`, `cpu` or `cuda`. Several processes: start under `torchrun`.
         precision: `32-true`, `bf16-mixed`, or `auto` for bfloat16 where the device computes it natively.

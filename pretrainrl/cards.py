@@ -131,13 +131,13 @@ class Weights(Card):
     seed: int | None = None
 
     @property
-    def by_hand(self) -> bool:
+    def manual(self) -> bool:
         """Whether the file is one that people get by themselves and name when they make the encoder."""
         return any(source.startswith("atari-pb:") for source in self.sources)
 
     @model_validator(mode="after")
     def _either(self) -> Weights:
-        if self.by_hand:
+        if self.manual:
             if len(self.sources) > 1 or (self.sha256, self.bytes, self.seed) != (None, None, None):
                 raise ValueError("an atari-pb source stands alone")
             return self

@@ -48,7 +48,7 @@ def writable_folder(folder: Path) -> Path:
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def no_room(error: BaseException | None) -> str | None:
+def disk_full_reason(error: BaseException | None) -> str | None:
     """Say that a disk, a quota or the allowed size of a file was used up, where that is what is behind `error`."""
     while error is not None:
         # Rust's errors, as those of safetensors, are text.
@@ -75,7 +75,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
         yield temporary
         temporary.replace(target)
     except Exception as error:
-        if reason := no_room(error):
+        if reason := disk_full_reason(error):
             raise InputError(f"cannot write {target}: {reason}; what was there before is unchanged") from error
         raise
     finally:
@@ -86,7 +86,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
 
 
 def save_with_torch(content: dict[str, Any], path: Path) -> None:
-    """Call `torch.save` so that `no_room` finds why it failed: given a path, it hides that the disk is full."""
+    """Call `torch.save` so that `disk_full_reason` finds why it failed: given a path, it hides that the disk is full."""
     import torch
 
     with path.open("wb") as file:

@@ -118,7 +118,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise WeightsError(f"{path} is not a readable safetensors file: {error}") from error
 
 
-def misfits(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> list[str]:
+def state_dict_errors(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> list[str]:
     """Say what is wrong with every tensor that is missing, unexpected, misshapen or not finite, sorted."""
     return sorted(_misfits(expected, tensors))
 

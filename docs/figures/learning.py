@@ -1,6 +1,6 @@
 """The pictures and tables of what agents learned, from the scores in docs/learning. `make figures` writes them.
 
-The scores themselves are made by `benchmarks/learning/run.py`.
+The scores themselves are made by `speed/learning/run.py`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The table of necks on frozen encoders, from what is kept in docs/learning/necks.csv. `make figures` writes it.
 
-The scores themselves are made by `benchmarks/learning/necks.py`. Runs that are missing have a line without a score, and the
+The scores themselves are made by `speed/learning/necks.py`. Runs that are missing have a line without a score, and the
 text says how many there are.
 """
 

@@ -22,7 +22,7 @@ from pretrainrl.cards import OBJECTIVES
 from pretrainrl.data.collect import collect_episodes
 from pretrainrl.data.episode import Episode
 from pretrainrl.data.windows import WindowSpec
-from pretrainrl.networks.masking import mask_from_scores, show_visible
+from pretrainrl.networks.masked_autoencoder import mask_from_scores, show_visible
 from pretrainrl.objectives import Objective
 from pretrainrl.registry import import_target
 

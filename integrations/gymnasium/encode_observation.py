@@ -10,10 +10,12 @@ import numpy as np
 import torch
 from gymnasium.core import ActType
 from gymnasium.utils import RecordConstructorArgs
+from gymnasium.vector import VectorEnv, VectorWrapper
+from gymnasium.vector.utils import batch_space
 from numpy.typing import DTypeLike, NDArray
 
 from pretrainrl.encoders import Encoder
-from pretrainrl.integrations.gymnasium.observation_encoder import Features, ObservationEncoder
+from pretrainrl.encoders.observation_encoder import Features, ObservationEncoder
 
 
 class EncodeObservation(
@@ -73,3 +75,82 @@ class EncodeObservation(
         """Encode one observation."""
         features: NDArray[np.floating[Any]] = self._encode(observation[None])[0]
         return features
+
+
+Frames = NDArray[np.uint8]
+FeatureArray = NDArray[np.floating[Any]]
+
+
+class VectorEncodeObservation(VectorWrapper[FeatureArray, ActType, Frames, ActType, NDArray[Any]], RecordConstructorArgs):
+    """Replaces stacked frames by the features of a frozen encoder, with one forward pass a step.
+
+    Works with every autoreset mode. Under SAME_STEP the final observations in `info["final_obs"]` are encoded in the same
+    pass, whether they come as Gymnasium's array of objects or as ALE's dense array, and `info["_final_obs"]` says whose
+    they are. (With `life_loss_info=True`, ale-py gives no valid final observation where only a life was lost.)
+
+    Args:
+        env: whose single observations are (4, 84, 84) uint8, or channel-last (84, 84, 4).
+        encoder: name, run folder or card file, as `make_encoder` takes it.
+        weights: instead of the card's, as `make_encoder` takes them.
+        features: `flat`, `pooled`, or `map` for the feature map itself; the card's choice by default.
+        device: where the encoder runs; `auto` takes an accelerator if there is one.
+        dtype: of computation; `auto` is bfloat16 where the device has it in hardware, else float32.
+        output_dtype: of the features, float32 or float16.
+
+    Raises:
+        InputError: for observations or arguments that do not fit.
+        UnknownNameError: for an encoder that is not registered.
+        WeightsError: when its weights cannot be found, are damaged, or do not fit.
+    """
+
+    def __init__(
+        self,
+        env: VectorEnv[Frames, ActType, NDArray[Any]],
+        encoder: str | Path,
+        *,
+        weights: str | Path | None = None,
+        features: Features | None = None,
+        device: str | torch.device = "auto",
+        dtype: str | torch.dtype = "auto",
+        output_dtype: DTypeLike = np.float32,
+    ) -> None:
+        self._encode = ObservationEncoder(
+            encoder,
+            env.single_observation_space,
+            weights=weights,
+            features=features,
+            device=device,
+            dtype=dtype,
+            output_dtype=output_dtype,
+        )
+        RecordConstructorArgs.__init__(self, **self._encode.arguments)
+        VectorWrapper.__init__(self, env)
+        self.single_observation_space = self._encode.space
+        self.observation_space = batch_space(self._encode.space, self.num_envs)
+
+    @property
+    def encoder(self) -> Encoder:
+        """The frozen encoder; its `name`, `sha256` and `card` say what the features are."""
+        return self._encode.encoder
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[FeatureArray, dict[str, Any]]:
+        """Reset the environments and encode their first observations: (N, *features) and the infos."""
+        frames, infos = self.env.reset(seed=seed, options=options)
+        return self._encode(frames), infos
+
+    def step(self, actions: ActType) -> tuple[FeatureArray, NDArray[Any], NDArray[Any], NDArray[Any], dict[str, Any]]:
+        """Step the environments and encode what they return, final observations included."""
+        frames, rewards, terminations, truncations, infos = self.env.step(actions)
+        if "final_obs" not in infos:
+            return self._encode(frames), rewards, terminations, truncations, infos
+        ended = infos.get("_final_obs", terminations | truncations)
+        finals = infos["final_obs"]
+        features, final_features = self._encode.with_finals(frames, [finals[i] for i in np.flatnonzero(ended)])
+        if finals.dtype == object:
+            encoded = np.full(self.num_envs, None, dtype=object)
+            for i, row in zip(np.flatnonzero(ended), final_features, strict=True):
+                encoded[i] = row
+        else:
+            encoded = np.zeros_like(features)
+            encoded[ended] = final_features
+        return features, rewards, terminations, truncations, {**infos, "final_obs": encoded, "_final_obs": ended}

@@ -1,7 +1,7 @@
 """The Hugging Face hub for agents: pushed as others expect them, loaded without unpickling anything."""
 
+from pretrainrl.integrations.hub.description import agent_name
 from pretrainrl.integrations.hub.load import load_from_hub
-from pretrainrl.integrations.hub.names import agent_name
 from pretrainrl.integrations.hub.push import push_to_hub
 
 __all__ = ["agent_name", "load_from_hub", "push_to_hub"]

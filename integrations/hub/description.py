@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from typing import Annotated, Any
 
 from gymnasium.spaces import Space
@@ -21,11 +22,12 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 
 from pretrainrl.cards import ENCODERS, Card
+from pretrainrl.encoders.observation_spaces import FeatureSpace
 from pretrainrl.errors import InputError, UnknownNameError
-from pretrainrl.integrations.gymnasium.feature_space import FeatureSpace
-from pretrainrl.integrations.hub.plain import to_plain
-from pretrainrl.integrations.rl_zoo.policies import ENCODER_POLICIES, EncoderPolicy
+from pretrainrl.integrations.hub.json_codec import to_plain
 from pretrainrl.integrations.sb3 import CompactReplayBuffer, PretrainedExtractor, PrioritizedReplayBuffer, Rainbow
+from pretrainrl.integrations.sb3.encoding.policies import ENCODER_POLICIES, EncoderPolicy
+from pretrainrl.optional import require
 
 ALGORITHMS: dict[str, type[BaseAlgorithm]] = {"a2c": A2C, "dqn": DQN, "ppo": PPO, "qrdqn": QRDQN, "rainbow": Rainbow}
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -181,3 +183,105 @@ def _policy_kwargs(agent: BaseAlgorithm, policy: str) -> dict[str, Any]:
         kwargs["features_extractor_kwargs"] = {"encoder": encoder.name, **given, "sha256": encoder.sha256}
     check_encoder_source(encoder_arguments(policy, kwargs) or {})
     return kwargs
+
+
+_ABOUT = """
+# {algorithm} playing {env_id}
+
+A trained **{algorithm}** agent for **{env_id}**, made with
+[Stable-Baselines3](https://github.com/DLR-RM/stable-baselines3) and pretrainrl.
+"""
+_SAFE = """
+## Use
+
+`{description}` and `{name}.safetensors` are the agent without any pickle. They are read by
+
+```python
+from pretrainrl.integrations.hub import load_from_hub
+
+agent = load_from_hub("{repo_id}", env)
+```
+"""
+_ZIP = """
+`{name}.zip` is the agent as Stable-Baselines3 saves it. It holds pickles, which run code when they are loaded: only if you
+trust its author.
+
+```python
+from huggingface_sb3 import load_from_hub
+
+path = load_from_hub("{repo_id}", "{name}.zip")
+```
+"""
+
+
+def render_card(
+    repo_id: str, name: str, algorithm: str, env_id: str, score: tuple[float, float] | None, encoder: str | None, safe: bool
+) -> str:
+    """Write `README.md`, with the metadata that the hub and the zoo read.
+
+    Args:
+        repo_id: of the repository.
+        name: of the agent's files.
+        algorithm: its class, e.g. `Rainbow`.
+        env_id: of its environment.
+        score: mean and standard deviation of an episode's return.
+        encoder: that it learned from, if any.
+        safe: whether the description is there.
+
+    Raises:
+        MissingExtraError: when huggingface_hub is not installed.
+    """
+    hub, cards = require("huggingface_hub", "hub"), require("huggingface_hub.repocard", "hub")
+    metadata = {
+        "library_name": "stable-baselines3",
+        "tags": [env_id, "deep-reinforcement-learning", "reinforcement-learning", "stable-baselines3", "pretrainrl"],
+    }
+    if score is not None:
+        metadata |= cards.metadata_eval_result(
+            model_pretty_name=algorithm,
+            task_pretty_name="reinforcement-learning",
+            task_id="reinforcement-learning",
+            metrics_pretty_name="mean_reward",
+            metrics_id="mean_reward",
+            metrics_value=f"{score[0]:.2f} +/- {score[1]:.2f}",
+            dataset_pretty_name=env_id,
+            dataset_id=env_id,
+        )
+    on = f"\nIt learned from the frozen encoder `{encoder}`.\n" if encoder else ""
+    text = (_ABOUT + on + (_SAFE if safe else "\n## Use\n") + _ZIP).format(
+        algorithm=algorithm, env_id=env_id, repo_id=repo_id, name=name, description=DESCRIPTION
+    )
+    return f"---\n{hub.ModelCardData(**metadata).to_yaml()}\n---\n{text}"
+
+
+DESCRIPTION = "agent.json"  # beside <name>.zip and <name>.safetensors
+_ZOO = {"recurrentppo": "ppo_lstm"}  # the zoo's names are those of the classes in lower case, but for this one
+
+
+def algorithm_name(algorithm: type) -> str:
+    """Return the zoo's name of an algorithm."""
+    name = algorithm.__name__.lower()
+    return _ZOO.get(name, name)
+
+
+def agent_name(algorithm: str, env_id: str) -> str:
+    """Return `<algorithm>-<environment>`, with `/` as `-` and without the module of `module:environment`.
+
+    Raises:
+        InputError: for what is no id of Gymnasium.
+    """
+    if re.fullmatch(r"([\w.]+:)?[\w./-]+", env_id) is None:
+        raise InputError(f"expected an environment's id such as PongNoFrameskip-v4 or ALE/Pong-v5, got {env_id!r}")
+    return f"{algorithm}-{env_id.replace('/', '-').rpartition(':')[2]}"
+
+
+def repository(repo_id: str, name: str | None = None) -> str:
+    """Complete an organisation to the id of a repository, and check it.
+
+    Raises:
+        InputError: when it is no id of a repository.
+    """
+    completed = repo_id if "/" in repo_id or name is None else f"{repo_id}/{name}"
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", completed) is None:
+        raise InputError(f"expected a repository such as someone/rainbow-PongNoFrameskip-v4, got {repo_id!r}")
+    return completed

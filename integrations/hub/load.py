@@ -14,18 +14,19 @@ from stable_baselines3.common.vec_env import VecEnv
 from pretrainrl.errors import CardError, InputError, PretrainRLError, UnknownNameError, WeightsError
 from pretrainrl.integrations.hub.description import (
     ALGORITHMS,
+    DESCRIPTION,
     Description,
     argument_names,
     check_encoder_source,
     encoder_arguments,
     observed_encoder,
     policy_classes,
+    repository,
 )
-from pretrainrl.integrations.hub.names import DESCRIPTION, repository
-from pretrainrl.integrations.hub.plain import from_plain
+from pretrainrl.integrations.hub.json_codec import from_plain
 from pretrainrl.integrations.hub.push import tensors_of
 from pretrainrl.optional import require
-from pretrainrl.weights import locate, misfits, read_tensors
+from pretrainrl.weights import locate, read_tensors, state_dict_errors
 
 
 def load_from_hub(
@@ -167,7 +168,7 @@ def _check_environment(description: Description, env: VecEnv) -> None:
 
 def _set_tensors(agent: BaseAlgorithm, tensors: dict[str, torch.Tensor], repo_id: str) -> None:
     own = tensors_of(agent.policy)
-    if wrong := misfits(own, tensors):
+    if wrong := state_dict_errors(own, tensors):
         raise WeightsError(f"the weights in {repo_id} do not fit its {DESCRIPTION}: {'; '.join(wrong[:5])}")
     with torch.no_grad():
         for key, tensor in own.items():

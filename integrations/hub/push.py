@@ -12,9 +12,16 @@ from stable_baselines3.common.policies import BasePolicy
 from torch import Tensor
 
 from pretrainrl.errors import InputError, PretrainRLError, WeightsError
-from pretrainrl.integrations.hub.card import render_card
-from pretrainrl.integrations.hub.description import Description, describe, encoder_arguments
-from pretrainrl.integrations.hub.names import DESCRIPTION, agent_name, algorithm_name, repository
+from pretrainrl.integrations.hub.description import (
+    DESCRIPTION,
+    Description,
+    agent_name,
+    algorithm_name,
+    describe,
+    encoder_arguments,
+    render_card,
+    repository,
+)
 from pretrainrl.optional import require
 from pretrainrl.weights import file_sha256
 

@@ -16,21 +16,21 @@ if TYPE_CHECKING:
     from pretrainrl.integrations.minari.check import check_dataset as check_dataset
     from pretrainrl.integrations.minari.collecting import collect_dataset as collect_dataset
     from pretrainrl.integrations.minari.dqn_replay import import_dqn_replay as import_dqn_replay
-    from pretrainrl.integrations.minari.ids import dataset_id as dataset_id
-    from pretrainrl.integrations.minari.ids import local_ids as local_ids
-    from pretrainrl.integrations.minari.native_rgb import import_native as import_native
+    from pretrainrl.integrations.minari.metadata import dataset_id as dataset_id
+    from pretrainrl.integrations.minari.metadata import local_ids as local_ids
+    from pretrainrl.integrations.minari.native_rgb import import_rgb as import_rgb
     from pretrainrl.integrations.minari.native_rgb import open_native as open_native
-    from pretrainrl.integrations.minari.publishing import publish as publish
     from pretrainrl.integrations.minari.read import AtariDataset as AtariDataset
     from pretrainrl.integrations.minari.read import cache_datasets as cache_datasets
     from pretrainrl.integrations.minari.read import open_dataset as open_dataset
+    from pretrainrl.integrations.minari.read import read_samples as read_samples
     from pretrainrl.integrations.minari.recordings import build_dataset as build_dataset
     from pretrainrl.integrations.minari.recordings import write_recording as write_recording
     from pretrainrl.integrations.minari.remote import download_dataset as download_dataset
     from pretrainrl.integrations.minari.remote import upload_dataset as upload_dataset
     from pretrainrl.integrations.minari.remote import upload_recording as upload_recording
     from pretrainrl.integrations.minari.rl_unplugged import import_rl_unplugged as import_rl_unplugged
-    from pretrainrl.integrations.minari.samples import read_samples as read_samples
+    from pretrainrl.integrations.minari.write import write_dataset as write_dataset
 
 # What each name is imported from, when it is first asked for (PEP 562): looking at datasets needs neither torch nor Minari.
 _LAZY = {
@@ -39,17 +39,17 @@ _LAZY = {
     "cache_datasets": "read",
     "check_dataset": "check",
     "collect_dataset": "collecting",
-    "dataset_id": "ids",
+    "dataset_id": "metadata",
     "download_dataset": "remote",
     "import_atari_pb": "atari_pb",
     "import_dqn_replay": "dqn_replay",
-    "import_native": "native_rgb",
+    "import_rgb": "native_rgb",
     "import_rl_unplugged": "rl_unplugged",
-    "local_ids": "ids",
+    "local_ids": "metadata",
     "open_dataset": "read",
     "open_native": "native_rgb",
-    "publish": "publishing",
-    "read_samples": "samples",
+    "write_dataset": "write",
+    "read_samples": "read",
     "upload_dataset": "remote",
     "upload_recording": "remote",
     "write_recording": "recordings",
@@ -65,15 +65,15 @@ __all__ = [
     "download_dataset",
     "import_atari_pb",
     "import_dqn_replay",
-    "import_native",
+    "import_rgb",
     "import_rl_unplugged",
     "local_ids",
     "open_dataset",
     "open_native",
-    "publish",
     "read_samples",
     "upload_dataset",
     "upload_recording",
+    "write_dataset",
     "write_recording",
 ]
 

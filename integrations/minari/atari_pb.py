@@ -7,7 +7,7 @@ from typing import Any
 
 import minari
 
-from pretrainrl.data.atari_pb_files import SharedShard
+from pretrainrl.data.sources.atari_pb import AtariPBShard
 from pretrainrl.integrations.minari.dqn_replay import SOURCE, import_dqn_replay
 
 ATARI_PB_SOURCE = {
@@ -18,7 +18,7 @@ ATARI_PB_SOURCE = {
 
 
 def import_atari_pb(
-    shards: Sequence[SharedShard],
+    shards: Sequence[AtariPBShard],
     steps: int = 10_000,
     *,
     kind: str = "dqn-replay",
@@ -32,7 +32,7 @@ def import_atari_pb(
     What the files hold are rows of the DQN Replay Dataset, and they are read as such.
 
     Args:
-        shards: of one game, from `find_shared_shards`.
+        shards: of one game, from `find_atari_pb_shards`.
         steps: transitions of each shard; the last row only tells what the one before led to.
         kind: of the id.
         version: of the id.

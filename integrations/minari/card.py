@@ -9,7 +9,7 @@ from typing import Any
 
 from pretrainrl.dataset_cards import DATASETS, DatasetCard
 from pretrainrl.integrations.minari.check import Summary
-from pretrainrl.integrations.minari.ids import kind_of
+from pretrainrl.integrations.minari.metadata import kind_of
 
 # What Minari keeps for itself, and what the card says elsewhere.
 _TOLD = {

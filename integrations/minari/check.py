@@ -18,7 +18,7 @@ import h5py
 import numpy as np
 
 from pretrainrl.errors import DatasetError
-from pretrainrl.integrations.minari.ids import datasets_root
+from pretrainrl.integrations.minari.metadata import datasets_root
 
 LONGEST_ROWS = 32_767  # transitions of an episode, of which arrow and parquet read one observation more
 
@@ -92,12 +92,12 @@ def refuse_lossy(name: str, data: Path, metadata: dict[str, Any]) -> None:
         parts = ", ".join(metadata["combined_datasets"])
         raise DatasetError(
             f"{name} holds JPEG-encoded (lossy) frames: minari.combine_datasets re-encodes lossless ones; delete it and "
-            f"use its parts as they are ({parts}), or join them with pretrainrl's publish()"
+            f"use its parts as they are ({parts}), or join them with pretrainrl's write_dataset()"
         )
     if metadata.get("jpeg_encoding", True):
         raise DatasetError(
             f"{name} holds JPEG-encoded (lossy) observations, Minari's default; what is needed are lossless uint8 frames of "
-            "shape (84, 84): record it again with jpeg_encoding=False, or with `pretrainrl collect` or publish()"
+            "shape (84, 84): record it again with jpeg_encoding=False, or with `pretrainrl collect` or write_dataset()"
         )
     if metadata.get("data_format") in ("arrow", "parquet"):
         long = [index for index, facts in enumerate(_arrow_episodes(data)) if facts["total_steps"] > LONGEST_ROWS]

@@ -1,4 +1,4 @@
-"""Play a game, at random or by an agent, and publish what was seen."""
+"""Play a game, at random or by an agent, and write what was seen."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import minari
 from pretrainrl.data.collect import REPEAT_PROBABILITY, collect_episodes
 from pretrainrl.errors import InputError
 from pretrainrl.games import find_game
-from pretrainrl.integrations.minari.ids import dataset_id, datasets_root
-from pretrainrl.integrations.minari.publishing import exists_error, publish
-from pretrainrl.integrations.minari.segments import segments_of
+from pretrainrl.integrations.minari.metadata import dataset_id, datasets_root
+from pretrainrl.integrations.minari.store import segments_of
+from pretrainrl.integrations.minari.write import exists_error, write_dataset
 from pretrainrl.paths import writable_folder
 
 if TYPE_CHECKING:
-    from pretrainrl.integrations.sb3.agent_log import Agent
+    from pretrainrl.integrations.sb3.recording.agent_log import Agent
 
 
 def collection_settings(
@@ -62,7 +62,7 @@ def collection_settings(
         return {**common, "agent": agent, "repeat_probability": repeat_probability, "ram": ram}
     if ram or repeat_probability is not None:
         raise InputError(f"{'ram' if ram else 'repeat_probability'} is for random play, not for the agent {agent!r}")
-    from pretrainrl.integrations.sb3.agent_log import SEGMENT_STEPS
+    from pretrainrl.integrations.sb3.recording.agent_log import SEGMENT_STEPS
 
     found = _find_agent(agent)
     if greedy and found.path is None:
@@ -88,7 +88,7 @@ def check_agent_for(agent: str, games: list[str]) -> None:
         InputError: when it cannot be loaded, or expects other observations or actions.
     """
     if agent != "random" and games:
-        from pretrainrl.integrations.sb3.agent_log import check_games
+        from pretrainrl.integrations.sb3.recording.agent_log import check_games
 
         check_games(_find_agent(agent), games)
 
@@ -106,7 +106,7 @@ def collect_dataset(
     progress: Callable[[int], None] | None = None,
     **settings: Any,
 ) -> minari.MinariDataset:
-    """Play `game` and publish it as `pretrainrl/atari/<game>-<kind>-v<version>`.
+    """Play `game` and write it as `pretrainrl/atari/<game>-<kind>-v<version>`.
 
     A random player is that of `collect_episodes`. Of an agent that learns, all of its learning is logged; what it has
     experienced is saved now and then, so that an interrupted collection can go on.
@@ -125,7 +125,7 @@ def collect_dataset(
         **settings: as `collection_settings`.
 
     Raises:
-        UnknownNameError, InputError, DatasetError: as `collection_settings`, `collect_episodes` and `publish`; and when an
+        UnknownNameError, InputError, DatasetError: as `collection_settings`, `collect_episodes` and `write_dataset`; when an
             interrupted collection is there and `resume` is not set.
     """
     recorded = collection_settings(steps, agent=agent, **settings)
@@ -140,7 +140,7 @@ def collect_dataset(
         own = {key: value for key, value in recorded.items() if key not in ("agent", "keep_every")}
         episodes = islice(collect_episodes(slug, progress=progress, **own), 0, None, recorded["keep_every"])
         algorithm = f"random actions, the last one repeated with probability {recorded['repeat_probability']:g}"
-        return publish(
+        return write_dataset(
             name,
             episodes,
             sticky_actions=recorded["sticky_actions"],
@@ -151,14 +151,14 @@ def collect_dataset(
     if (datasets_root() / name).exists() and not overwrite:
         raise exists_error(name)  # before hours of play
 
-    from pretrainrl.integrations.sb3.agent_log import log_agent
+    from pretrainrl.integrations.sb3.recording.agent_log import log_agent
 
     found = _find_agent(agent)
     play = {key: recorded[key] for key in ("num_envs", "seed", "sticky_actions", "keep_every", "segment_steps")}
     with segments_of(name, slug, recorded, resume=resume) as segments:
         greedy = recorded.get("greedy", False)
         log_agent(slug, found, steps, segments, greedy=greedy, save_agent=save_agent, progress=progress, **play)
-        return publish(
+        return write_dataset(
             name,
             segments.episodes(),
             sticky_actions=recorded["sticky_actions"],
@@ -169,6 +169,6 @@ def collect_dataset(
 
 
 def _find_agent(name: str) -> Agent:
-    from pretrainrl.integrations.sb3.agent_log import find_agent
+    from pretrainrl.integrations.sb3.recording.agent_log import find_agent
 
     return find_agent(name)

@@ -8,11 +8,11 @@ from typing import Any
 
 import minari
 
-from pretrainrl.data.dqn_replay import PREPROCESSING, Findings, count_actions, read_episodes
-from pretrainrl.data.shard import Shard
+from pretrainrl.data.sources.dqn_replay import PREPROCESSING, Findings, count_actions, read_episodes
+from pretrainrl.data.sources.shard import Shard
 from pretrainrl.errors import InputError
-from pretrainrl.integrations.minari.ids import dataset_id
-from pretrainrl.integrations.minari.publishing import publish
+from pretrainrl.integrations.minari.metadata import dataset_id
+from pretrainrl.integrations.minari.write import write_dataset
 
 SOURCE = {
     "dataset": "DQN Replay Dataset",
@@ -40,7 +40,7 @@ def import_dqn_replay(
     changed is counted there as well.
 
     Args:
-        shards: of one game, from `find_shards` or `find_shared_shards`.
+        shards: of one game, from `find_shards` or `find_atari_pb_shards`.
         steps: transitions of each shard.
         kind: of the id.
         version: of the id.
@@ -51,7 +51,7 @@ def import_dqn_replay(
         overwrite: replace a dataset of the same id.
 
     Raises:
-        InputError, DatasetError: as `read_episodes` and `publish`.
+        InputError, DatasetError: as `read_episodes` and `write_dataset`.
     """
     games = sorted({shard.game for shard in shards})
     if len(games) != 1:
@@ -69,7 +69,7 @@ def import_dqn_replay(
         }
 
     episodes = read_episodes(shards, steps, count_actions(games[0]), verify=verify, progress=progress, findings=findings)
-    return publish(
+    return write_dataset(
         dataset_id(games[0], kind, version),
         episodes,
         sticky_actions=0.25,

@@ -12,12 +12,12 @@ import minari
 import numpy as np
 import numpy.typing as npt
 
-from pretrainrl.data.dqn_replay import count_actions
 from pretrainrl.data.episode import FRAME_SHAPE, Episode
+from pretrainrl.data.sources.dqn_replay import count_actions
 from pretrainrl.errors import DatasetError, InputError
 from pretrainrl.games import find_game
-from pretrainrl.integrations.minari.ids import dataset_id, datasets_root
-from pretrainrl.integrations.minari.publishing import publish
+from pretrainrl.integrations.minari.metadata import dataset_id, datasets_root
+from pretrainrl.integrations.minari.write import write_dataset
 
 _AS_SOURCE = "as in the source"
 _MAX_RAW_FRAMES = 108_000  # half an hour, after which ALE's environments break an episode off
@@ -79,7 +79,7 @@ def open_native(name: str) -> NativeDataset:
     return NativeDataset(dataset, name, f"farama-{match['kind']}", game)
 
 
-def import_native(
+def import_rgb(
     source: NativeDataset,
     *,
     kind: str | None = None,
@@ -87,7 +87,7 @@ def import_native(
     progress: Callable[[int], None] | None = None,
     overwrite: bool = False,
 ) -> minari.MinariDataset:
-    """Convert a dataset of native frames and publish it as `pretrainrl/atari/<game>-<kind>-v<version>`.
+    """Convert a dataset of native frames and write it as `pretrainrl/atari/<game>-<kind>-v<version>`.
 
     Frames become grey by ALE's own weights, 0.299 R + 0.587 G + 0.114 B, and 84x84 by averaging areas, as in the standard
     preprocessing. What is not there cannot be made: of the raw frames between two steps only the last was kept, so
@@ -103,11 +103,11 @@ def import_native(
         overwrite: replace a dataset of the same id.
 
     Raises:
-        InputError, DatasetError: as `publish`, and when the source is damaged.
+        InputError, DatasetError: as `write_dataset`, and when the source is damaged.
     """
     facts = source.minari.storage.metadata
     author = facts.get("author") or "unknown"
-    return publish(
+    return write_dataset(
         dataset_id(source.game, kind or source.kind, version),
         _episodes(source, progress or (lambda _: None)),
         sticky_actions=source.env_kwargs.get("repeat_action_probability", 0.25),

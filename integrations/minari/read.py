@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any, get_args
 
@@ -20,8 +21,9 @@ from pretrainrl.data.frame_cache import FrameCache
 from pretrainrl.errors import DatasetError, InputError
 from pretrainrl.games import find_game
 from pretrainrl.integrations.minari.check import damaged, refuse_lossy
-from pretrainrl.integrations.minari.ids import datasets_root, local_ids
+from pretrainrl.integrations.minari.metadata import datasets_root, local_ids
 from pretrainrl.integrations.minari.recordings import build_dataset, is_recorded, recorded_ids
+from pretrainrl.probing import Samples, take_samples
 from pretrainrl.progress import progress_bar
 
 
@@ -207,8 +209,33 @@ def _codec_there(folders: dict[Codec, Path]) -> Codec | None:
 
 
 def _game_of(dataset: minari.MinariDataset, metadata: dict[str, Any]) -> str:
-    """Slug of the game: as `publish` recorded it, else from the environment's id."""
+    """Slug of the game: as `write_dataset` recorded it, else from the environment's id."""
     name = metadata.get("game") or getattr(dataset.env_spec, "id", None)
     if name is None:
         raise DatasetError(f"{dataset.id} does not say which game it is of")
     return find_game(str(name)).slug
+
+
+def read_samples(names: Sequence[str], *, limit: int = 8000) -> list[Samples]:
+    """Take up to `limit` observations of each game, evenly spread over the datasets `names`, for `pretrainrl.probing.probe`.
+
+    Args:
+        names: Minari ids; several may be of the same game.
+        limit: of each game; an observation takes 28 kB of memory.
+
+    Raises:
+        InputError: when no dataset is named, or `limit` is not positive.
+        DatasetError: as `open_dataset`.
+    """
+    if not names or limit < 1:
+        raise InputError(f"name at least one dataset and a limit of at least 1, not {list(names)} and {limit}")
+    by_game: dict[str, list[AtariDataset]] = {}
+    for name in dict.fromkeys(names):
+        dataset = open_dataset(name)
+        by_game.setdefault(dataset.game, []).append(dataset)
+    return [_of_one_game(datasets, limit) for datasets in by_game.values()]
+
+
+def _of_one_game(datasets: Sequence[AtariDataset], limit: int) -> Samples:
+    steps = sum(int(dataset.minari.total_steps) for dataset in datasets)
+    return take_samples(chain.from_iterable(datasets), every=-(-steps // limit))

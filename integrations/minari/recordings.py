@@ -24,9 +24,9 @@ from pretrainrl.dataset_cards import RECORDINGS, RecordingCard, Returns
 from pretrainrl.errors import DatasetError, InputError, UnknownNameError, WeightsError
 from pretrainrl.games import all_scores
 from pretrainrl.integrations.minari.check import check_dataset
-from pretrainrl.integrations.minari.ids import NAMESPACE, check_id, datasets_root
-from pretrainrl.integrations.minari.publishing import exists_error, publish
+from pretrainrl.integrations.minari.metadata import NAMESPACE, check_id, datasets_root
 from pretrainrl.integrations.minari.store import MAIN_FILE
+from pretrainrl.integrations.minari.write import exists_error, write_dataset
 from pretrainrl.paths import home, writable_folder
 from pretrainrl.progress import progress_bar
 from pretrainrl.scratch import try_lock
@@ -232,7 +232,7 @@ def _build(recording: Recording, name: str, jobs: int, progress: bool) -> minari
                 f"played with ale-py {version('ale-py')} it has {found}; nothing is kept; install ale-py "
                 f"{recording.ale_py_version}"
             )
-        return publish(
+        return write_dataset(
             name,
             episodes(),
             sticky_actions=recording.sticky_actions,

@@ -18,9 +18,9 @@ from pretrainrl.dataset_cards import RecordingCard
 from pretrainrl.errors import DatasetError, InputError, PretrainRLError
 from pretrainrl.integrations.minari.card import render_card, render_index
 from pretrainrl.integrations.minari.check import check_dataset
-from pretrainrl.integrations.minari.ids import check_id, datasets_root
-from pretrainrl.integrations.minari.publishing import create_namespaces, exists_error, move
+from pretrainrl.integrations.minari.metadata import check_id, datasets_root
 from pretrainrl.integrations.minari.recordings import SUFFIX, write_recording
+from pretrainrl.integrations.minari.write import create_namespaces, exists_error, move
 from pretrainrl.optional import require
 from pretrainrl.paths import environment_variables, writable_folder
 from pretrainrl.scratch import scratch_folder

@@ -7,12 +7,12 @@ from typing import Any
 
 import minari
 
-from pretrainrl.data.dqn_replay import PREPROCESSING, count_actions
-from pretrainrl.data.rl_unplugged import RecordFile, read_record_episodes
+from pretrainrl.data.sources.dqn_replay import PREPROCESSING, count_actions
+from pretrainrl.data.sources.rl_unplugged import RecordFile, read_record_episodes
 from pretrainrl.errors import InputError
 from pretrainrl.integrations.minari.dqn_replay import SOURCE
-from pretrainrl.integrations.minari.ids import dataset_id
-from pretrainrl.integrations.minari.publishing import publish
+from pretrainrl.integrations.minari.metadata import dataset_id
+from pretrainrl.integrations.minari.write import write_dataset
 
 RL_UNPLUGGED_SOURCE = {
     "dataset": "RL Unplugged, Atari, episodes in order",
@@ -48,13 +48,13 @@ def import_rl_unplugged(
         overwrite: replace a dataset of the same id.
 
     Raises:
-        InputError, DatasetError: as `read_record_episodes` and `publish`.
+        InputError, DatasetError: as `read_record_episodes` and `write_dataset`.
     """
     games = sorted({file.game for file in files})
     if len(games) != 1:
         raise InputError(f"a dataset is made of records of one game, not of {games}")
     preprocessing = {**PREPROCESSING, "reward_clipping": "none"}
-    return publish(
+    return write_dataset(
         dataset_id(games[0], kind, version),
         read_record_episodes(files, steps, count_actions(games[0]), verify=verify, progress=progress),
         sticky_actions=0.25,

@@ -6,7 +6,7 @@ from copy import deepcopy
 from typing import Any
 
 from pretrainrl.errors import UnknownNameError
-from pretrainrl.networks.agent_necks import Neck, reads_map
+from pretrainrl.networks.necks import Neck, reads_map
 
 ATARI: dict[str, Any] = {"env_wrapper": ["stable_baselines3.common.atari_wrappers.AtariWrapper"], "n_timesteps": 10_000_000}
 
@@ -68,7 +68,7 @@ def frozen(algo: str, encoder: str = "siammae", neck: Neck = "mlp") -> dict[str,
         {
             **ATARI,
             "vec_env_wrapper": wrappers,
-            "policy": f"pretrainrl.integrations.rl_zoo.policies.{policy}",
+            "policy": f"pretrainrl.integrations.sb3.encoding.policies.{policy}",
             "policy_kwargs": {"encoder": None, "neck": neck},
             **settings,
         }

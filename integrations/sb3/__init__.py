@@ -1,16 +1,16 @@
 """Stable-Baselines3: Atari's vector environment, features extractor, observation wrapper, Rainbow, behaviour cloning."""
 
-from pretrainrl.integrations.sb3.atari_vec_env import AtariVecEnv
 from pretrainrl.integrations.sb3.behavior_cloning import BehaviorCloning
-from pretrainrl.integrations.sb3.compact_replay import CompactReplayBuffer
-from pretrainrl.integrations.sb3.extractor import PretrainedExtractor, policy_kwargs
-from pretrainrl.integrations.sb3.fill import fill_replay_buffer
-from pretrainrl.integrations.sb3.necks import NeckExtractor, neck_policy_kwargs
-from pretrainrl.integrations.sb3.prioritized_replay import PrioritizedReplayBuffer
+from pretrainrl.integrations.sb3.encoding.extractor import PretrainedExtractor, policy_kwargs
+from pretrainrl.integrations.sb3.encoding.necks import NeckExtractor, neck_policy_kwargs
+from pretrainrl.integrations.sb3.encoding.standardization import fit_standardization
+from pretrainrl.integrations.sb3.encoding.vec_encode import VecEncodeObservation
+from pretrainrl.integrations.sb3.envs.atari_vec_env import AtariVecEnv
+from pretrainrl.integrations.sb3.envs.reward_observation import VecRewardObservation
 from pretrainrl.integrations.sb3.rainbow import Rainbow
-from pretrainrl.integrations.sb3.reward_observation import VecRewardObservation
-from pretrainrl.integrations.sb3.standardization import fit_standardization
-from pretrainrl.integrations.sb3.vec_encode import VecEncodeObservation
+from pretrainrl.integrations.sb3.replay.compact_replay import CompactReplayBuffer
+from pretrainrl.integrations.sb3.replay.fill_replay_buffer import fill_replay_buffer
+from pretrainrl.integrations.sb3.replay.prioritized_replay import PrioritizedReplayBuffer
 from pretrainrl.integrations.sb3.zero_shot import DecisionTransformerPolicy, ZeroShotPolicy
 
 __all__ = [

@@ -7,14 +7,14 @@ import sys
 import typer
 
 from pretrainrl.cli import cache, datasets, encoders, import_
-from pretrainrl.cli.atari_pb import convert, parity
 from pretrainrl.cli.collect import collect
 from pretrainrl.cli.demo import demo
 from pretrainrl.cli.finetune import finetune
+from pretrainrl.cli.parity import convert, parity
 from pretrainrl.cli.pretrain import pretrain
 from pretrainrl.cli.probe import probe
 from pretrainrl.errors import PretrainRLError
-from pretrainrl.paths import no_room
+from pretrainrl.paths import disk_full_reason
 
 app = typer.Typer(
     name="pretrainrl",
@@ -45,7 +45,7 @@ def main() -> None:
     except PretrainRLError as error:
         _fail(str(error))
     except OSError as error:
-        reason = no_room(error)
+        reason = disk_full_reason(error)
         if reason is None:
             raise
         _fail(f"cannot write {error.filename or 'to the disk'}: {reason}")

@@ -1,4 +1,4 @@
-"""`collect`: play games and publish what was seen as Minari datasets."""
+"""`collect`: play games and write what was seen as Minari datasets."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from pretrainrl.cli.publishing import is_done, root_of_datasets
+from pretrainrl.cli.datasets import is_done, root_of_datasets
 from pretrainrl.errors import InputError, PretrainRLError
 from pretrainrl.paths import writable_folder
 from pretrainrl.progress import progress_bar
@@ -66,14 +66,14 @@ def collect(
         bool, typer.Option("--resume", help="Go on: skip the games that are there, take up the one that was interrupted.")
     ] = False,
 ) -> None:
-    """Play GAMES at random or by an agent and publish one lossless Minari dataset for each."""
+    """Play GAMES at random or by an agent and write one lossless Minari dataset for each."""
     from pretrainrl.games import find_game
 
     slugs = list(dict.fromkeys(find_game(name).slug for name in games))  # before the imports, which take seconds
 
     from pretrainrl.integrations.minari import dataset_id, write_recording
     from pretrainrl.integrations.minari.collecting import check_agent_for, collection_settings, default_kind
-    from pretrainrl.integrations.minari.ids import datasets_root
+    from pretrainrl.integrations.minari.metadata import datasets_root
 
     own: dict[str, Any] = {
         "agent": agent,
@@ -126,8 +126,8 @@ def _collect_all(
     work: Callable[[str, Callable[[int], None]], str], todo: list[str], jobs: int, steps: int, ids: Mapping[str, str]
 ) -> None:
     """Collect the games `todo` under one bar, which names those under way."""
-    from pretrainrl.cli.jobs import run_jobs
-    from pretrainrl.pretraining.interrupt import InterruptedRunError, stop_requests
+    from pretrainrl.runs.interrupt import InterruptedRunError, stop_requests
+    from pretrainrl.runs.pool import run_jobs
 
     running: list[str] = []
     complete = len(ids) - len(todo)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+
+from pretrainrl.errors import DatasetError
+from pretrainrl.paths import environment_variables
 
 app = typer.Typer(help="List the datasets; show, build, upload or download one.")
 console = Console()
@@ -27,7 +32,7 @@ def list_datasets(context: typer.Context) -> None:
     from pretrainrl.errors import DatasetError
     from pretrainrl.integrations.minari.card import find_dataset_card
     from pretrainrl.integrations.minari.check import check_dataset
-    from pretrainrl.integrations.minari.ids import NAMESPACE, datasets_root, local_ids
+    from pretrainrl.integrations.minari.metadata import NAMESPACE, datasets_root, local_ids
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("id", no_wrap=True)
@@ -72,8 +77,8 @@ def build(
     jobs: Annotated[int | None, typer.Option(min=1, help="Processes; default one for each core.")] = None,
 ) -> None:
     """Play recordings again and write what is seen as Minari datasets; those that are here already are skipped."""
-    from pretrainrl.cli.publishing import root_of_datasets
-    from pretrainrl.integrations.minari.ids import datasets_root
+    from pretrainrl.cli.datasets import root_of_datasets
+    from pretrainrl.integrations.minari.metadata import datasets_root
     from pretrainrl.integrations.minari.recordings import build_dataset, matching_recordings
 
     with root_of_datasets(out):
@@ -95,7 +100,7 @@ def show_card(name: Id) -> None:
     from pretrainrl.dataset_cards import RECORDINGS
     from pretrainrl.integrations.minari.card import render_card
     from pretrainrl.integrations.minari.check import check_dataset
-    from pretrainrl.integrations.minari.ids import datasets_root
+    from pretrainrl.integrations.minari.metadata import datasets_root
     from pretrainrl.integrations.minari.recordings import is_recorded
 
     if is_recorded(name) and not (datasets_root() / name).exists():
@@ -127,7 +132,33 @@ def upload(
 def download(name: Id, remote: Remote = None) -> None:
     """Download a dataset, verify it, and put it among the local ones."""
     from pretrainrl.integrations.minari import download_dataset
-    from pretrainrl.integrations.minari.ids import datasets_root
+    from pretrainrl.integrations.minari.metadata import datasets_root
 
     download_dataset(name, remote=remote)
     console.print(f"{name} is in {datasets_root()}", soft_wrap=True)
+
+
+def is_done(name: str, key: str, settings: Mapping[str, Any], resume: bool) -> bool:
+    """Whether the dataset `name` is there, made with the same settings, which its metadata hold under `key`.
+
+    Raises:
+        DatasetError: when it is there without `resume`, or was made with other settings.
+    """
+    from pretrainrl.integrations.minari import open_dataset
+    from pretrainrl.integrations.minari.metadata import datasets_root
+    from pretrainrl.integrations.minari.write import exists_error
+
+    if not (datasets_root() / name).exists():
+        return False
+    if not resume:
+        raise exists_error(name)
+    made = open_dataset(name).metadata.get(key, {})
+    different = [f"{key} {made.get(key)} instead of {value}" for key, value in settings.items() if made.get(key) != value]
+    if different:
+        raise DatasetError(f"{name} exists with {', '.join(different)}; choose another --version")
+    return True
+
+
+def root_of_datasets(out: Path | None) -> AbstractContextManager[None]:
+    """Make `out` the root of Minari's datasets for a while, if it is given."""
+    return nullcontext() if out is None else environment_variables(MINARI_DATASETS_PATH=str(out))

@@ -17,7 +17,7 @@ console = Console()
 
 def encoders(
     pattern: Annotated[str, typer.Argument(help="Shell-style pattern of names.")] = "*",
-    by_hand: Annotated[bool, typer.Option("--all", help="Also those that need a file of yours.")] = False,
+    include_manual: Annotated[bool, typer.Option("--include-manual", help="Also those that need a file of yours.")] = False,
 ) -> None:
     """List the registered encoders."""
     from rich.table import Table
@@ -28,7 +28,7 @@ def encoders(
     for column in ("short", "name", "backbone", "features", "weights", "trained"):
         table.add_column(column, no_wrap=True)
     for card in ENCODERS.items(pattern):
-        if card.weights.by_hand and not by_hand:
+        if card.weights.manual and not include_manual:
             continue
         short = card.objective if card.default else ""
         trained = f"{card.training.minutes:.0f} min" if card.training else ""
@@ -41,7 +41,7 @@ def encoders(
 
 
 def _weights(card: EncoderCard) -> str:
-    if card.weights.by_hand:
+    if card.weights.manual:
         return "your file"
     return f"{card.weights.bytes / 1e6:.1f} MB" if card.weights.bytes else f"seed {card.weights.seed}"
 
@@ -57,7 +57,7 @@ def info(name: Annotated[str, typer.Argument(help="Name, run folder or card file
 
 def verify(pattern: Annotated[str, typer.Argument(help="Shell-style pattern of names.")] = "*") -> None:
     """Check weights from source to features: sha256, size, tensors, golden values."""
-    from pretrainrl.encoders.golden import verify_encoder
+    from pretrainrl.encoders.check import verify_encoder
     from pretrainrl.errors import PretrainRLError, UnknownNameError, WeightsError
 
     cards = pretrainrl.list_encoders(pattern)

@@ -95,8 +95,7 @@ def _show(probes: Sequence[Probe]) -> None:
 def _write(out: Path, name: str, probes: Sequence[Probe], data: Sequence[str], seed: int) -> None:
     """Write the numbers and the page."""
     from pretrainrl.paths import writable_folder
-    from pretrainrl.probing.page import write_page
-    from pretrainrl.probing.report import write_probes
+    from pretrainrl.probing.report import write_page, write_probes
 
     writable_folder(out)
     pictures, note = _reconstructions(Path(name), data, seed)
@@ -109,7 +108,7 @@ def _reconstructions(run: Path, data: Sequence[str], seed: int) -> tuple[Tensor 
     """What a masked objective paints (n, 3, 84, 84), or None and why there is nothing."""
     from pretrainrl.integrations.minari import open_dataset
     from pretrainrl.pretraining.trained import FILE, load_objective
-    from pretrainrl.probing.reconstruct import reconstructions
+    from pretrainrl.probing.probes import reconstructions
 
     if not (run / FILE).is_file():
         return None, "Reconstructions need the run folder of a masked objective: an encoder alone has no painter."

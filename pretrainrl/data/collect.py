@@ -10,8 +10,7 @@ import numpy.typing as npt
 from gymnasium import Env
 
 from pretrainrl.data.emulator import FRAME_SKIP, NOOP_MAX, StickyGame
-from pretrainrl.data.episode import Episode
-from pretrainrl.data.recorder import EpisodeRecorder
+from pretrainrl.data.episode import Episode, EpisodeRecorder
 from pretrainrl.errors import InputError
 from pretrainrl.games import Game, find_game
 

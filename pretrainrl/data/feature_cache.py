@@ -19,8 +19,7 @@ from torch import Tensor
 from pretrainrl.data.cache_build import locked
 from pretrainrl.data.cache_files import JOURNAL, MANIFEST, Damaged, as_tensor, lock_file, map_array, partial_folder
 from pretrainrl.data.caches import features_folder
-from pretrainrl.data.frame_cache import FrameCache
-from pretrainrl.data.read_ahead import read_ahead
+from pretrainrl.data.frame_cache import FrameCache, read_ahead
 from pretrainrl.data.sampler import WindowSampler
 from pretrainrl.data.windows import WindowSpec
 from pretrainrl.encoders import Encoder

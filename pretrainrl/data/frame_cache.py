@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import zlib
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +37,9 @@ from pretrainrl.data.episode import FRAME_SHAPE, Episode
 from pretrainrl.data.frame_codec import Frames, Lz4Frames, RawFrames
 from pretrainrl.errors import DatasetError, InputError
 from pretrainrl.paths import writable_folder
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,3 +168,22 @@ def _checked(path: Path, dtype: str, shape: tuple[int, ...], files: dict[str, di
     if zlib.crc32(array.data) != files[path.name]["crc32"]:
         raise Damaged(f"{path.name} has another checksum than when it was written")
     return array
+
+
+def read_ahead(read: Callable[[Item], Result], items: Iterable[Item], depth: int = 2) -> Iterator[Result]:
+    """Yield `read(item)` of all items in order, calling it up to `depth` of them ahead in one thread.
+
+    What fails in the thread is raised here; closing the iterator ends the thread.
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="windows") as thread:
+        ahead: deque[Future[Result]] = deque()
+        try:
+            for item in items:
+                ahead.append(thread.submit(read, item))
+                if len(ahead) > depth:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+        finally:
+            for future in ahead:
+                future.cancel()

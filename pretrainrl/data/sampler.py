@@ -9,10 +9,8 @@ import torch
 from torch import Tensor
 
 from pretrainrl.data.episode import FRAME_SHAPE
-from pretrainrl.data.frame_cache import FrameCache
-from pretrainrl.data.read_ahead import read_ahead
-from pretrainrl.data.returns import sums_of_rewards
-from pretrainrl.data.windows import Batch, WindowSpec
+from pretrainrl.data.frame_cache import FrameCache, read_ahead
+from pretrainrl.data.windows import Batch, WindowSpec, discounted_returns
 from pretrainrl.errors import InputError
 
 
@@ -66,7 +64,7 @@ class WindowSampler:
             raise InputError(f"a batch of {batch_size * world_size} is larger than the data, {len(self)} windows")
         self._frame_offsets = torch.arange(1 - spec.stack, spec.future + 1)
         self._step_offsets = torch.arange(spec.steps)
-        self._returns = sums_of_rewards(cache, spec.returns) if spec.returns else None
+        self._returns = discounted_returns(cache, spec.returns) if spec.returns else None
         self._last: tuple[int, Tensor] | None = None
 
     def __len__(self) -> int:

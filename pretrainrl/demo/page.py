@@ -22,9 +22,9 @@ from pretrainrl.demo.agent import QRDQN_SETTINGS, Agent
 from pretrainrl.demo.curves import Chart, Line, line_chart, smooth
 from pretrainrl.demo.steps import OBJECTIVE, RAW_FRAME_BYTES, Collected, loss_curve
 from pretrainrl.integrations.minari import cache_datasets
-from pretrainrl.pages import data_uri, write_html
 from pretrainrl.pretraining.loop import FIGURE_WINDOWS
 from pretrainrl.registry import import_target
+from pretrainrl.reports.pages import data_uri, write_html
 
 PADDING = 2  # of the tiles in a run folder's figure
 TILE = 84

@@ -18,8 +18,8 @@ from pretrainrl.errors import CardError, InputError
 from pretrainrl.games import find_game
 from pretrainrl.optional import require
 from pretrainrl.paths import environment_variables, writable_folder
-from pretrainrl.pretraining.interrupt import InterruptedRunError, stop_requests
 from pretrainrl.progress import progress_bar
+from pretrainrl.runs.interrupt import InterruptedRunError, stop_requests
 
 BASELINE = "random"
 

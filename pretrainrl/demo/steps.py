@@ -71,7 +71,7 @@ class Collected(Card):
 
 
 def collect(game: str, size: Size, seed: int, tick: Tick) -> Collected:
-    """Play `game` at random and publish what was seen as a dataset; `tick` is told of new transitions."""
+    """Play `game` at random and write what was seen as a dataset; `tick` is told of new transitions."""
     name = dataset_id(game)
     collect_dataset(game, size.transitions, seed=seed, progress=tick, overwrite=True)
     dataset = open_dataset(name)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from pretrainrl.encoders.resnet import ResNet50
 from pretrainrl.errors import WeightsError
-from pretrainrl.weights import misfits
+from pretrainrl.weights import state_dict_errors
 
 _PREFIX = re.compile(r"^(?:_orig_mod\.|module\.)+")
 _TWIN = "stem.0.weight"  # the checkpoints hold the first convolution under two names
@@ -63,12 +63,12 @@ def resnet50_tensors(backbone: Mapping[str, Tensor], where: str) -> tuple[float,
     width = resnet50_width(tensors)
     with torch.device("meta"):
         own = ResNet50(width=width).state_dict()
-    wrong = misfits({to_theirs(key): tensor for key, tensor in own.items()}, tensors)
+    wrong = state_dict_errors({to_checkpoint_key(key): tensor for key, tensor in own.items()}, tensors)
     if first is not None and twin is not None and not torch.equal(first, twin):
         wrong.append(f"{_TWIN} differs from conv1.weight")
     if wrong:
         raise WeightsError(f"{where} is not the backbone of an Atari-PB checkpoint: {', '.join(wrong)}")
-    return width, {key: tensors[to_theirs(key)] for key in own}
+    return width, {key: tensors[to_checkpoint_key(key)] for key in own}
 
 
 def resnet50_width(backbone: Mapping[str, Tensor]) -> float:
@@ -79,11 +79,11 @@ def resnet50_width(backbone: Mapping[str, Tensor]) -> float:
 
 def checkpoint_tensors(resnet50: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the tensors of a `ResNet50` as a checkpoint's `backbone` names them, in float32."""
-    tensors = {to_theirs(key): tensor.float() for key, tensor in resnet50.items()}
+    tensors = {to_checkpoint_key(key): tensor.float() for key, tensor in resnet50.items()}
     return {**tensors, _TWIN: tensors["conv1.weight"]}
 
 
-def to_theirs(key: str) -> str:
+def to_checkpoint_key(key: str) -> str:
     """Return the checkpoint's name of `ResNet50`'s tensor `key`."""
     if key == "stem.0.weight":
         return "conv1.weight"

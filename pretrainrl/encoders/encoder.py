@@ -10,7 +10,7 @@ from gymnasium.spaces import Box
 from torch import Tensor, nn
 
 from pretrainrl.encoders.frozen import freeze, thaw
-from pretrainrl.encoders.observation import check_observation, check_range
+from pretrainrl.encoders.observation_spaces import check_observation, check_range
 from pretrainrl.errors import InputError
 
 if TYPE_CHECKING:

@@ -15,9 +15,9 @@ from pretrainrl.cards import BACKBONES, EncoderCard, Weights, find_card
 from pretrainrl.device import resolve_device
 from pretrainrl.encoders.encoder import Encoder
 from pretrainrl.errors import CardError, InputError, WeightsError
-from pretrainrl.heap import keep_freed_memory
+from pretrainrl.malloc import keep_freed_memory
 from pretrainrl.registry import import_target
-from pretrainrl.weights import ATARI_PB, ATARI_PB_URL, file_sha256, locate, misfits, read_tensors
+from pretrainrl.weights import ATARI_PB, ATARI_PB_URL, file_sha256, locate, read_tensors, state_dict_errors
 
 Features = Literal["flat", "pooled"]
 
@@ -55,7 +55,7 @@ def make_encoder(
 ) -> Encoder:
     """Make an encoder by name: frozen, in eval mode, its weights verified. Leaves the random state as it was.
 
-    On a CPU it also lets the process keep memory that tensors free (`pretrainrl.heap.keep_freed_memory`).
+    On a CPU it also lets the process keep memory that tensors free (`pretrainrl.malloc.keep_freed_memory`).
 
     Args:
         name: a registered name, a run folder of `pretrain`, or a card file.
@@ -129,7 +129,7 @@ def _read_weights(card: EncoderCard, override: str | None) -> _Stored | None:
     """Read the weights that are asked for; None for an untrained backbone."""
     if override == "random" or (override is None and card.weights.seed is not None):
         return None
-    if override is None and card.weights.by_hand:
+    if override is None and card.weights.manual:
         raise WeightsError(
             f"the weights of {card.name} do not come with this package; get {card.weights.sources[0].removeprefix(ATARI_PB)} "
             f'from the authors ({ATARI_PB_URL}) and pass weights="{ATARI_PB}<path to it>"'
@@ -137,7 +137,7 @@ def _read_weights(card: EncoderCard, override: str | None) -> _Stored | None:
     source = card.weights if override is None else Weights.model_construct(sources=(override,))
     path = locate(source.sources, source.sha256, source.bytes)
     sha256 = source.sha256 or file_sha256(path)
-    if not source.by_hand:
+    if not source.manual:
         return _Stored(read_tensors(path), sha256, str(path))
     from pretrainrl.encoders.atari_pb import read_checkpoint, resnet50_tensors
 
@@ -159,7 +159,7 @@ def load_tensors(backbone: nn.Module, tensors: dict[str, Tensor], where: str) ->
     Raises:
         WeightsError: with every tensor that is missing, unexpected, misshapen or not finite.
     """
-    if wrong := misfits(backbone.state_dict(), tensors):
+    if wrong := state_dict_errors(backbone.state_dict(), tensors):
         raise WeightsError(f"{where} does not fit the backbone: {', '.join(wrong)}")
     backbone.load_state_dict(tensors)
 

@@ -24,13 +24,13 @@ from pretrainrl.integrations.sb3 import (
     neck_policy_kwargs,
     policy_kwargs,
 )
-from pretrainrl.networks.agent_necks import Neck
+from pretrainrl.networks.necks import Neck
 
 MAX_EPISODE_STEPS = 27_000  # the study's
 
 
 @dataclass(frozen=True)
-class Sight:
+class ObservationSetup:
     """How an agent sees: through the encoder in front of it, or one in itself.
 
     Attributes:
@@ -76,7 +76,7 @@ class Sight:
         return "MlpPolicy", neck_policy_kwargs(neck=self.neck)
 
 
-def make_agent(config: Config, sight: Sight, env: VecEnv, arguments: dict[str, Any]) -> BaseAlgorithm:
+def make_agent(config: Config, sight: ObservationSetup, env: VecEnv, arguments: dict[str, Any]) -> BaseAlgorithm:
     """Make the agent of `config` with the algorithm's `arguments`, which learns in `env`, or from a dataset of its game."""
     policy, kwargs = sight.policy()
     common: dict[str, Any] = {"env": env, "seed": config.seed, "device": sight.device}

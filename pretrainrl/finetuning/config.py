@@ -11,7 +11,7 @@ from pydantic import Field
 from pretrainrl.cards import Card, EncoderCard, Scalar, find_card
 from pretrainrl.errors import InputError, UnknownNameError
 from pretrainrl.games import find_game
-from pretrainrl.networks.agent_necks import NECKS, Neck, reads_map
+from pretrainrl.networks.necks import NECKS, Neck, reads_map
 
 ALGORITHMS = ("rainbow", "qrdqn", "ppo", "bc")
 FEATURES = ("flat", "pooled", "map", "pixels")

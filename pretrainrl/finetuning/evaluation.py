@@ -17,7 +17,7 @@ EPSILON = 0.001  # the study's
 ALE_SEEDS = 2**31 - 1  # they are not negative and have 32 bits, with one for each copy
 
 
-class NearlyGreedy:
+class EpsilonGreedy:
     """An agent that takes what it thinks best, but for one action in a thousand.
 
     Args:
@@ -65,7 +65,7 @@ def evaluate(
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
         scores, lengths = evaluate_policy(
-            agent if draws else NearlyGreedy(agent, seed),
+            agent if draws else EpsilonGreedy(agent, seed),
             games,
             episodes,
             deterministic=not draws,

@@ -9,16 +9,16 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
 from pretrainrl.device import resolve_device
-from pretrainrl.finetuning.agents import Sight, make_agent
+from pretrainrl.finetuning.agents import ObservationSetup, make_agent
 from pretrainrl.finetuning.config import Config, Record
 from pretrainrl.finetuning.folder import RunFolder
-from pretrainrl.finetuning.segments import CutGames, Segments
-from pretrainrl.finetuning.settings import rollout_steps, settings, versions, written
+from pretrainrl.finetuning.segments import PeriodicTruncation, Segments
+from pretrainrl.finetuning.settings import rollout_steps, settings, to_toml_values, versions
 from pretrainrl.integrations.minari import AtariDataset, open_dataset
 from pretrainrl.integrations.sb3.behavior_cloning.demonstrations import open_demonstrations
-from pretrainrl.networks.agent_necks import Neck
-from pretrainrl.pretraining.interrupt import InterruptedRunError, stop_requests
+from pretrainrl.networks.necks import Neck
 from pretrainrl.progress import progress_bar
+from pretrainrl.runs.interrupt import InterruptedRunError, stop_requests
 
 
 def finetune(
@@ -92,14 +92,14 @@ def finetune(
     runs = Path("runs") / "finetune" / f"{config.encoder}-{config.features}" if out is None else Path(out).expanduser()
     folder = RunFolder(runs, config, resume=resume)
     shown = None if config.dataset is None else open_dataset(config.dataset)
-    sight = Sight(encoder, weights, config.features, resolve_device(device), neck)
+    sight = ObservationSetup(encoder, weights, config.features, resolve_device(device), neck)
     arguments = settings(config)
     record = Record(
         run=config,
         dataset_fingerprint=None if shown is None else shown.fingerprint,
         encoder_sha256=sight.model.sha256,
         encoder_dtype=str(sight.dtype).removeprefix("torch."),
-        settings=written(arguments),
+        settings=to_toml_values(arguments),
         versions=versions(),
     )
     folder.check(record)
@@ -112,7 +112,9 @@ def finetune(
 class _Run:
     """Games, agent and folder of one run."""
 
-    def __init__(self, record: Record, sight: Sight, folder: RunFolder, arguments: dict[str, Any], *, progress: bool) -> None:
+    def __init__(
+        self, record: Record, sight: ObservationSetup, folder: RunFolder, arguments: dict[str, Any], *, progress: bool
+    ) -> None:
         self.record, self.config, self.sight, self.folder = record, record.run, sight, folder
         self.arguments, self.progress = arguments, progress
 
@@ -137,7 +139,7 @@ class _Run:
     def _play(self, whole: VecEnv) -> None:
         config, rollout = self.config, rollout_steps(self.config)
         each = rollout * -(-config.checkpoint_every // (rollout * config.n_envs))
-        games = CutGames(self.sight.games(config.game, config.n_envs, seed=config.seed), each)
+        games = PeriodicTruncation(self.sight.games(config.game, config.n_envs, seed=config.seed), each)
         try:
             agent = make_agent(config, self.sight, games, self.arguments)
             self._learn(agent, config.length, each * config.n_envs, whole)

@@ -16,15 +16,15 @@ from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from pretrainrl.finetuning.config import Config
 from pretrainrl.finetuning.evaluation import ALE_SEEDS, evaluate
 from pretrainrl.finetuning.folder import BEST, RunFolder
-from pretrainrl.integrations.sb3.learners import load_state, save_state, seed_all
-from pretrainrl.pretraining.interrupt import InterruptedRunError
+from pretrainrl.integrations.sb3.recording.learners import load_state, save_state, seed_all
+from pretrainrl.runs.interrupt import InterruptedRunError
 
 _PURPOSES = {"games": 2, "evaluation": 3}  # 1 is the agent's
 
 Bar = Callable[[int, str], None]
 
 
-class CutGames(VecEnvWrapper):
+class PeriodicTruncation(VecEnvWrapper):
     """Truncates the games under way after every so many steps; who steps them then resets them.
 
     ALE's games cannot be restored in the middle, so a segment of learning begins with new ones.

@@ -9,7 +9,7 @@ from stable_baselines3.common.utils import LinearSchedule
 
 from pretrainrl.finetuning.config import Config
 from pretrainrl.integrations.sb3 import BehaviorCloning, Rainbow
-from pretrainrl.integrations.sb3.learners import ROLLOUT, hyperparameters
+from pretrainrl.integrations.sb3.recording.learners import ROLLOUT, hyperparameters
 from pretrainrl.networks.standardize import MIN_OBSERVATIONS
 
 _PACKAGES = ("pretrainrl", "torch", "numpy", "ale-py", "stable-baselines3", "sb3-contrib")
@@ -47,7 +47,7 @@ def rollout_steps(config: Config) -> int:
     return ROLLOUT if config.algorithm == "ppo" else 1
 
 
-def written(arguments: dict[str, Any]) -> dict[str, Any]:
+def to_toml_values(arguments: dict[str, Any]) -> dict[str, Any]:
     """Return `arguments` with words in place of objects."""
     return {name: value if isinstance(value, bool | int | float | str) else repr(value) for name, value in arguments.items()}
 

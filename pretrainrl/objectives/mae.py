@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from pretrainrl.data.windows import Batch, WindowSpec
-from pretrainrl.networks.masking import TokenMask
+from pretrainrl.networks.masked_autoencoder import TokenMask
 from pretrainrl.objectives.masked import MaskedObjective
 
 

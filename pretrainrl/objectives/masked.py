@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from pretrainrl.data.windows import Batch
 from pretrainrl.errors import InputError
-from pretrainrl.networks.masked_autoencoder import PixelDecoder, TokenEncoder
-from pretrainrl.networks.masking import TokenMask, mask_from_scores, show_visible
+from pretrainrl.networks.masked_autoencoder import PixelDecoder, TokenEncoder, TokenMask, mask_from_scores, show_visible
 from pretrainrl.objectives.objective import Objective, feature_std
 
 

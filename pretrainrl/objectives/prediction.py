@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pretrainrl.data.windows import Batch, WindowSpec
-from pretrainrl.networks.heads import GameLinear
-from pretrainrl.networks.transition import ActionTransition
+from pretrainrl.networks.heads import ActionTransition, GameLinear
 from pretrainrl.objectives.momentum import MomentumObjective
 
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from pretrainrl.data.windows import Batch, WindowSpec
 from pretrainrl.errors import InputError
+from pretrainrl.networks.masked_autoencoder import TokenMask, mask_from_scores
 from pretrainrl.objectives.masked import MaskedObjective
 from pretrainrl.objectives.objective import Objective
 from pretrainrl.parity.checkpoint import load_objective
-from pretrainrl.parity.fixture import Fixture
 
 TOLERANCE = 1e-4  # of features and loss, relative
 GRADIENT_TOLERANCE = 1e-3
@@ -96,3 +99,96 @@ def _compute(objective: Objective, fixture: Fixture) -> tuple[Tensor, Tensor, Te
 
 def _relative(value: Tensor, expected: Tensor) -> float:
     return float((value.double() - expected).norm() / expected.norm())
+
+
+_BATCH = ("obs", "next_obs", "act", "rew", "done", "rtg", "game_id")
+_EXPECTED = ("loss", "backbone_grad_norm", "features")
+
+
+@dataclass(eq=False)
+class RecordedBatch(Batch):
+    """A batch whose later observations were recorded as they are, not as frames that follow.
+
+    Attributes:
+        later: `(B, K, 4, 84, 84)` uint8: the observation after t, or the K that an objective reads, in order.
+        future: the last of them, in steps after t.
+    """
+
+    later: Tensor | None = None
+    future: int = 0
+
+    def observation(self, offset: int | Tensor = 0) -> Tensor:
+        """Return the frame stack at t + `offset`; a tensor of offsets has only one observation to choose."""
+        if self.later is None or (isinstance(offset, int) and offset == 0):
+            return super().observation(offset)
+        if isinstance(offset, Tensor):
+            return self.later[:, 0]
+        return self.later[:, self.later.shape[1] * offset // self.future - 1]
+
+
+@dataclass(frozen=True, eq=False)
+class Fixture:
+    """A recorded batch and what is expected of it.
+
+    Attributes:
+        arrays: every array of the file, by name: `batch/...`, `expected/...`, `mask/recover_idx`.
+    """
+
+    arrays: dict[str, Tensor]
+
+    @classmethod
+    def read(cls, path: Path) -> Fixture:
+        """Read an .npz file.
+
+        Raises:
+            InputError: when it is none, or with every array that is missing or misshapen.
+        """
+        try:
+            with np.load(path) as file:
+                arrays = {key: torch.from_numpy(np.asarray(file[key])) for key in file.files}
+        except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile) as error:
+            raise InputError(f"{path} is not a readable batch: {error}") from error
+        wanted = [*(f"batch/{name}" for name in _BATCH), *(f"expected/{name}" for name in _EXPECTED)]
+        wrong = [f"{name} is missing" for name in wanted if name not in arrays]
+        for name in ("batch/obs", "batch/next_obs"):
+            if name in arrays and (arrays[name].ndim != 6 or arrays[name].dtype != torch.uint8):
+                shape = tuple(arrays[name].shape)
+                wrong.append(f"{name} is {arrays[name].dtype} {shape} instead of uint8 (n, t, 4, c, 84, 84)")
+        if wrong:
+            raise InputError(f"{path} is not a parity batch: {', '.join(wrong)}")
+        return cls(arrays)
+
+    def batch(self, window: WindowSpec) -> RecordedBatch:
+        """Return the batch as an objective with this window reads it.
+
+        Raises:
+            InputError: when steps that follow each other do not share frames.
+        """
+        observations = self.arrays["batch/obs"][:, :, :, 0]  # (n, t, 4, 84, 84)
+        if not torch.equal(observations[:, 1:, :-1], observations[:, :-1, 1:]):
+            raise InputError("the observations of consecutive steps do not overlap")
+        frames = torch.cat([observations[:, 0], observations[:, 1:, -1]], dim=1)
+        steps = max(window.steps, 1)
+        one_step = observations.shape[1] == 1
+        return RecordedBatch(
+            frames=frames,
+            actions=self.arrays["batch/act"][:, :steps].long(),
+            rewards=self.arrays["batch/rew"][:, :steps].float(),
+            terminations=self.arrays["batch/done"][:, :steps].bool(),
+            games=self.arrays["batch/game_id"][:, 0].long(),
+            returns=self.arrays["batch/rtg"][:, :steps].float(),
+            valid=torch.ones(frames.shape[:2], dtype=torch.bool),
+            later=self.arrays["batch/next_obs"][:, 0].transpose(1, 2) if one_step else None,
+            future=window.future,
+        )
+
+    def mask(self, mask_ratio: float) -> TokenMask:
+        """Return the recorded mask of a masked objective, which hides this share of the tokens.
+
+        Raises:
+            InputError: when none was recorded.
+        """
+        if "mask/recover_idx" not in self.arrays:
+            raise InputError("a masked objective needs the batch's mask/recover_idx")
+        places = self.arrays["mask/recover_idx"]
+        return mask_from_scores(places, keep=int(places.shape[1] * (1 - mask_ratio)))

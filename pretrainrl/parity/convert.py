@@ -9,8 +9,8 @@ from safetensors.torch import save_file
 from pretrainrl.cards import OBJECTIVES, EncoderCard, Golden, Weights
 from pretrainrl.encoders import Encoder, make_backbone, make_encoder
 from pretrainrl.encoders.atari_pb import checkpoint_tensors, read_checkpoint, resnet50_tensors
+from pretrainrl.encoders.check import golden_values
 from pretrainrl.encoders.factory import load_tensors
-from pretrainrl.encoders.golden import golden_values
 from pretrainrl.errors import InputError
 from pretrainrl.parity.checkpoint import ALIASES, objective_name
 from pretrainrl.paths import atomic_path, save_with_torch

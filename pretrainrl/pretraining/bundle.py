@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from pretrainrl.cards import EncoderCard
-from pretrainrl.encoders.golden import verify_encoder
+from pretrainrl.encoders.check import verify_encoder
 from pretrainrl.paths import atomic_path, registry_folder
 
 

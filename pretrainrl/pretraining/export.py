@@ -13,9 +13,9 @@ import torch
 from pretrainrl.cards import OBJECTIVES, EncoderCard, Golden, ObservationSpec, Training, Weights, default_features
 from pretrainrl.data.frame_cache import FrameCache
 from pretrainrl.encoders import make_backbone
+from pretrainrl.encoders.check import golden_values
 from pretrainrl.encoders.encoder import Encoder
 from pretrainrl.encoders.factory import load_tensors
-from pretrainrl.encoders.golden import golden_values
 from pretrainrl.pretraining.config import Config
 from pretrainrl.pretraining.run_folder import final_metrics
 from pretrainrl.weights import file_sha256, read_tensors

@@ -20,16 +20,16 @@ from pretrainrl.data.windows import Batch
 from pretrainrl.device import resolve_device
 from pretrainrl.encoders import make_backbone
 from pretrainrl.errors import InputError
-from pretrainrl.heap import keep_freed_memory
+from pretrainrl.malloc import keep_freed_memory
+from pretrainrl.networks.schedules import cosine_with_warmup
 from pretrainrl.objectives import Objective, make_objective
 from pretrainrl.pretraining.config import Config
 from pretrainrl.pretraining.export import code_commit, export_card
-from pretrainrl.pretraining.interrupt import InterruptedRunError, stop_requests
 from pretrainrl.pretraining.run_folder import MetricsFile, RunFolder
-from pretrainrl.pretraining.schedule import cosine_with_warmup
 from pretrainrl.pretraining.trained import save_objective
-from pretrainrl.probing.health import CollapseWatch
+from pretrainrl.probing.probes import CollapseWatch
 from pretrainrl.progress import progress_bar
+from pretrainrl.runs.interrupt import InterruptedRunError, stop_requests
 
 LOG_EVERY = 20  # steps between two rows of metrics.csv
 FIGURE_WINDOWS = 8

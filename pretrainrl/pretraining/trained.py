@@ -10,8 +10,7 @@ from typing import Any
 import torch
 
 from pretrainrl.data.frame_cache import FrameCache
-from pretrainrl.data.returns import sums_of_rewards
-from pretrainrl.data.windows import Returns
+from pretrainrl.data.windows import Returns, discounted_returns
 from pretrainrl.device import resolve_device
 from pretrainrl.encoders import make_backbone
 from pretrainrl.encoders.factory import load_tensors
@@ -58,7 +57,7 @@ def best_returns(cache: FrameCache) -> list[float]:
     Episodes that were cut short before the game was over do not count where a game has others: in Pong, an episode's first
     steps look better than any whole one.
     """
-    sums = sums_of_rewards(cache, Returns())[cache.starts]
+    sums = discounted_returns(cache, Returns())[cache.starts]
     over = cache.terminations[cache.starts + cache.lengths - 1]
     best = []
     for game in range(len(cache.games)):

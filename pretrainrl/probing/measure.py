@@ -11,12 +11,16 @@ from torch import Tensor
 
 from pretrainrl.encoders import Encoder
 from pretrainrl.errors import InputError
-from pretrainrl.probing.encode import Encoded, encode, energy_maps, evenly
-from pretrainrl.probing.health import dormant_ratio, knn_accuracy, principal_components, rankme, spectrum
-from pretrainrl.probing.linear import LinearProbe, balanced_accuracy
-from pretrainrl.probing.ram import ram_classes
-from pretrainrl.probing.samples import Samples
-from pretrainrl.probing.split import Split, split_episodes
+from pretrainrl.probing.probes import (
+    LinearProbe,
+    balanced_accuracy,
+    dormant_ratio,
+    knn_accuracy,
+    principal_components,
+    rankme,
+    spectrum,
+)
+from pretrainrl.probing.samples import Encoded, Samples, Split, encode, energy_maps, evenly, ram_classes, split_episodes
 
 SPECTRUM_SAMPLES = 1024  # of all games together, evenly spread
 KNN_SAMPLES = 1024  # of each game's two sides, evenly spread

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import argparse
 import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pretrainrl.cards import EncoderCard, find_card
+from pretrainrl.data.episode import FRAME_SHAPE
 from pretrainrl.errors import InputError
-from pretrainrl.paths import atomic_path
+from pretrainrl.paths import atomic_path, registry_folder
 from pretrainrl.probing.measure import Probe
+from pretrainrl.reports.pages import data_uri, write_html
 
 FILE = "probe.json"
 
@@ -70,3 +80,160 @@ def read_metrics(path: Path) -> dict[str, dict[str, float]]:
         ) from error
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{path} does not hold measurements of pretrainrl probe: {error!r}") from error
+
+
+BASELINE = "random"  # what metrics of the baseline start with in the card
+
+
+def record(folder: Path, registry: Path) -> EncoderCard:
+    """Write the numbers of `pretrainrl probe NAME --out folder` into the card of NAME in the folder `registry`.
+
+    The baseline's are written beside them, their names starting with `random_`. Other metrics of the card stay.
+
+    Raises:
+        InputError: when the folder holds no measurements, or they are not of a card in `registry`.
+    """
+    name, *baselines = measured = read_metrics(folder / FILE)
+    path = registry / "encoders" / f"{name}.toml"
+    if not path.is_file():
+        raise InputError(f"{name} has no card in {registry / 'encoders'}")
+    if any(find_card(baseline).objective != "random" for baseline in baselines):
+        raise InputError(f"cards compare with an untrained encoder, not with {baselines[0]}; probe with --baseline random")
+    mine = {key: _round(value) for key, value in measured[name].items()}
+    theirs = {f"{BASELINE}_{key}": _round(value) for each in baselines for key, value in measured[each].items()}
+    card = EncoderCard.read(path)
+    card = card.model_copy(
+        update={"metrics": {**card.metrics, **mine, **theirs}, "summary": _summary(card.summary, mine, theirs)}
+    )
+    card.write(path)
+    return card
+
+
+def _summary(summary: str, mine: dict[str, float], theirs: dict[str, float]) -> str:
+    """What the encoder is, and whether features of an untrained one tell a linear probe as much."""
+    key = "ram_balanced_accuracy"
+    if key not in mine or f"{BASELINE}_{key}" not in theirs:
+        return summary
+    own, untrained = mine[key], theirs[f"{BASELINE}_{key}"]
+    more = "more" if own > untrained else "no more"
+    what = summary.split(";")[0]
+    return f"{what}; tells a linear probe {more} of the game's state than `random` ({own:.2f} to {untrained:.2f})"
+
+
+def _round(value: float) -> float:
+    return float(f"{value:.4g}")
+
+
+def main() -> None:
+    """Record the measurements in the folders named on the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path, nargs="+", help="of pretrainrl probe --out")
+    for folder in parser.parse_args().folder:
+        print(record(folder, registry_folder()).name)
+
+
+if __name__ == "__main__":
+    main()
+
+
+WIDTH, HEIGHT = 640, 260  # of the spectrum's drawing, in pixels
+DECADES = 5  # that it shows
+SIDE = 320  # of the drawing of points
+POINTS = 600  # of each drawing
+STYLES = ("first", "second")
+GLOW = (1.0, 0.62, 0.1)  # colour of energy, on the grey frame
+
+
+def write_page(out: Path, probes: Sequence[Probe], pictures: Tensor | None, note: str) -> Path:
+    """Write `out/index.html`.
+
+    Args:
+        out: folder.
+        probes: one or two, on the same observations; the first is what the page is about.
+        pictures: (n, 3, 84, 84) floats in [0, 1], reconstructions, if there are any.
+        note: says why there are none.
+
+    Raises:
+        MissingExtraError: when the extra `plot` is not installed.
+        InputError: when the folder cannot be written to.
+    """
+    return write_html(out / "index.html", Path(__file__).with_name("template.html"), _context(probes, pictures, note))
+
+
+def _context(probes: Sequence[Probe], pictures: Tensor | None, note: str) -> dict[str, Any]:
+    """Everything that the template shows."""
+    first = probes[0]
+    styled = list(zip(probes, STYLES[: len(probes)], strict=True))
+    return {
+        "styled": styled,
+        "rows": list(rows([probe.metrics for probe in probes])),
+        "games": first.games,
+        "memory": [
+            (game, _memory([probe.games[number].ram for probe in probes]))
+            for number, game in enumerate(first.games)
+            if game.ram
+        ],
+        "width": WIDTH,
+        "height": HEIGHT,
+        "decades": range(DECADES + 1),
+        "spectra": [(style, _spectrum_line(probe.views.singular_values)) for probe, style in styled],
+        "ranks": [(x, rank) for rank in (1, 10, 100, 1000) if (x := _rank_x(rank)) <= WIDTH],
+        "side": SIDE,
+        "clouds": [(probe, style, _points(probe)) for probe, style in styled],
+        "energy": _energy(probes),
+        "pictures": [] if pictures is None else [list(map(data_uri, row.mul(255).byte().unsqueeze(1))) for row in pictures],
+        "note": note,
+        "version": version("pretrainrl"),
+    }
+
+
+def _memory(measured: Sequence[Sequence[tuple[int, float, float]]]) -> list[dict[str, Any]]:
+    """A column for each byte probed: where its chance level and each probe's accuracy lie, in per cent of the height."""
+    return [
+        {"byte": columns[0][0], "chance": 100 * columns[0][2], "accuracies": [100 * accuracy for _, accuracy, _ in columns]}
+        for columns in zip(*measured, strict=True)
+    ]
+
+
+def _rank_x(rank: int) -> float:
+    return round(WIDTH * math.log10(rank) / math.log10(1024), 1)
+
+
+def _spectrum_line(singular_values: Tensor) -> str:
+    """SVG points of the values over the greatest, both axes logarithmic."""
+    relative = (singular_values / singular_values[0].clamp(min=1e-300)).clamp(min=10.0**-DECADES).tolist()
+    return " ".join(f"{_rank_x(rank)},{-HEIGHT * math.log10(value) / DECADES:.1f}" for rank, value in enumerate(relative, 1))
+
+
+def _points(probe: Probe) -> list[tuple[float, float, int]]:
+    """Places (x, y) in pixels and games of some observations."""
+    every = -(-len(probe.views.points) // POINTS)
+    points, games = probe.views.points[::every], probe.views.point_games[::every]
+    # The few observations from an episode's start, with frames of zeros in them, lie far away; they go to the rim.
+    low, high = points.quantile(0.02, 0), points.quantile(0.98, 0)
+    scale = 0.8 * SIDE / (high - low).max().clamp(min=1e-12)
+    places = ((points - (low + high) / 2) * scale + SIDE / 2).clamp(4, SIDE - 4)
+    return [(round(x, 1), round(SIDE - y, 1), game) for (x, y), game in zip(places.tolist(), games.tolist(), strict=True)]
+
+
+def _energy(probes: Sequence[Probe]) -> list[dict[str, Any]]:
+    """For each frame shown: its game, the frame, and the frame with each probe's energy."""
+    first = probes[0]
+    each = len(first.views.frames) // len(first.games)
+    glowing = [_glow(probe.views.frames, probe.views.energy) for probe in probes]
+    return [
+        {
+            "game": first.games[number // each].game,
+            "images": [data_uri(frame[None]), *(data_uri(images[number]) for images in glowing)],
+        }
+        for number, frame in enumerate(first.views.frames)
+    ]
+
+
+def _glow(frames: Tensor, energy: Tensor) -> Tensor:
+    """Colour (n, 84, 84) grey frames by (n, H, W) energy, from its lowest to its greatest value: (n, 3, 84, 84) uint8."""
+    low, high = energy.amin((1, 2), keepdim=True), energy.amax((1, 2), keepdim=True)
+    level = (energy - low) / (high - low).clamp(min=1e-12)
+    level = F.interpolate(level[:, None], FRAME_SHAPE, mode="bilinear", align_corners=False)
+    grey, colour = frames[:, None] / 255 * 0.6, torch.tensor(GLOW)[:, None, None]
+    return ((grey + (1 - grey) * level * colour * 0.9).clamp(0, 1) * 255).byte()

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from pretrainrl.data.episode import FRAME_SHAPE, Episode
+from pretrainrl.encoders import Encoder
 from pretrainrl.errors import DatasetError, InputError
 
 STACK = 4  # frames of an observation
@@ -95,3 +97,149 @@ def _part(episode: Episode, times: npt.NDArray[np.int64], number: int) -> dict[s
     if ram is not None and ram.shape == (len(episode) + 1, RAM_BYTES):
         part["ram"] = np.asarray(ram, np.uint8)[times]
     return part
+
+
+TEST_SHARE = 0.25  # of the observations, at most
+BLOCKS = 8  # that a lone episode is cut into; the third and the seventh are for the test
+GAP = 32  # steps left out between a training and a test block of one episode
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Two sets of samples.
+
+    Attributes:
+        train: indices, int64, ascending.
+        test: indices, int64, ascending, of other episodes.
+    """
+
+    train: Tensor
+    test: Tensor
+
+
+def split_episodes(episodes: Tensor, times: Tensor, *, seed: int = 0) -> Split:
+    """Split samples by episode.
+
+    Episodes in random order go to the test side as long as it holds at most a quarter of the samples; where none fits, the
+    shortest does. A lone episode is cut into eight blocks of equal time instead, with 32 steps between the sides left out.
+
+    Args:
+        episodes: `(N,)` int64, number of each sample's episode.
+        times: `(N,)` int64, its time in it.
+        seed: of the order.
+
+    Raises:
+        InputError: when there are too few samples for two sides.
+    """
+    numbers, inverse, counts = torch.unique(episodes, return_inverse=True, return_counts=True)
+    if len(numbers) < 2:
+        return _blocks(times)
+    left = int(TEST_SHARE * len(episodes))
+    chosen = []
+    for number in np.random.default_rng(seed).permutation(len(numbers)).tolist():
+        if counts[number] <= left:
+            chosen.append(number)
+            left -= int(counts[number])
+    tested = torch.isin(inverse, torch.tensor(chosen or [int(counts.argmin())]))
+    return Split((~tested).nonzero().flatten(), tested.nonzero().flatten())
+
+
+def _blocks(times: Tensor) -> Split:
+    """Cut one episode in time."""
+    if not len(times):
+        raise InputError("there are no observations to split")
+    first, length = int(times.min()), int(times.max() - times.min()) + 1
+    position = (times - first) * BLOCKS / length
+
+    def near_test(gap: float) -> Tensor:
+        """Whether each sample lies in a test block, widened by `gap` blocks."""
+        return ((position - 2.5).abs() < 0.5 + gap) | ((position - 6.5).abs() < 0.5 + gap)
+
+    train, test = ~near_test(GAP * BLOCKS / length), near_test(0)
+    if not train.any() or not test.any():
+        raise InputError(
+            f"one episode of {length} steps is too short to be split in time with {GAP} steps between the sides; "
+            "collect more than one episode"
+        )
+    return Split(train.nonzero().flatten(), test.nonzero().flatten())
+
+
+CLASSES = 8
+LEAST_ENTROPY = 0.6  # nats; a byte with two classes has it when the rarer one holds 29 % of the observations
+
+
+def ram_classes(ram: Tensor, train: Tensor) -> tuple[Tensor, Tensor]:
+    """Turn memory into labels, by the rule of what the training side holds.
+
+    A byte with up to 8 values there has a class for each; one with more is cut into up to 8 ranges of values that are
+    about equally frequent. Bytes whose classes have an entropy below 0.6 nats are left out: they hardly vary.
+
+    Args:
+        ram: (N, 128) uint8.
+        train: indices of the training side, int64.
+
+    Returns:
+        labels (N, P) int64, -1 for values of a byte with few that the training side lacks, and bytes (P,) int64, ascending.
+    """
+    values = ram.long()
+    histogram = F.one_hot(values[train].T, 256).sum(1)  # (128, 256)
+    table = _value_classes(histogram)
+    labels = table.gather(1, values.T).T
+    share = F.one_hot(labels[train], CLASSES).double().mean(0)  # (128, CLASSES)
+    entropy = torch.special.entr(share).sum(-1)
+    probed = (entropy >= LEAST_ENTROPY).nonzero().flatten()
+    return labels[:, probed], probed
+
+
+def _value_classes(histogram: Tensor) -> Tensor:
+    """Class of each value of each byte, (B, 256) int64, from how often it occurs, (B, 256)."""
+    occurs = histogram > 0
+    rank = occurs.cumsum(1) - 1
+    few = occurs.sum(1, keepdim=True) <= CLASSES
+    below = histogram.cumsum(1) - histogram
+    # The middle of a value's place among all observations in order, cut into equal parts.
+    middle = (2 * below + histogram) * CLASSES // (2 * histogram.sum(1, keepdim=True))
+    return torch.where(few, torch.where(occurs, rank, -1), middle.clamp(max=CLASSES - 1))
+
+
+BATCH = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """What an encoder makes of N observations, on its device.
+
+    Attributes:
+        features: (N, D) float32.
+        activity: (C,) float64, mean absolute value of each channel of the map.
+    """
+
+    features: Tensor
+    activity: Tensor
+
+
+@torch.no_grad()
+def encode(encoder: Encoder, samples: Samples, progress: Callable[[int], None] | None = None) -> Encoded:
+    """Encode the observations in batches; `progress` is told the size of each."""
+    features, activity = [], torch.zeros(encoder.feature_map_shape[0], dtype=torch.float64, device=encoder.device)
+    for batch in torch.split(samples.observations, BATCH):
+        maps = encoder.feature_map(batch.to(encoder.device))
+        features.append(encoder.pool(maps).float())
+        activity += maps.abs().mean((2, 3), dtype=torch.float64).sum(0)
+        if progress is not None:
+            progress(len(batch))
+    return Encoded(torch.cat(features), activity / len(samples))
+
+
+@torch.no_grad()
+def energy_maps(encoder: Encoder, observations: Tensor) -> Tensor:
+    """Root mean square over channels of the maps of (n, 4, 84, 84) observations: (n, H, W) float32 on the CPU."""
+    maps: Tensor = encoder.feature_map(observations.to(encoder.device)).float()
+    return maps.square().mean(1).sqrt().cpu()
+
+
+def evenly(count: int, limit: int) -> Tensor:
+    """Up to `limit` of the indices 0..count - 1, evenly spread."""
+    if count <= limit:
+        return torch.arange(count)
+    return torch.arange(limit) * count // limit

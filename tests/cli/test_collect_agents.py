@@ -17,8 +17,8 @@ from pretrainrl.integrations.minari import open_dataset
 SCRIPT = """
 import os, signal, sys
 from pretrainrl.cli import main
-from pretrainrl.data.recorder import EpisodeRecorder
-from pretrainrl.integrations.sb3 import agent_log
+from pretrainrl.data.episode import EpisodeRecorder
+from pretrainrl.integrations.sb3.recording import agent_log
 
 settings = agent_log.hyperparameters
 agent_log.hyperparameters = lambda *args: {**settings(*args), "batch_size": 4, "buffer_size": 200}

@@ -15,7 +15,7 @@ from fake_hub import FakeHub
 
 from pretrainrl import cli
 from pretrainrl.dataset_cards import DATASETS, RECORDINGS
-from pretrainrl.integrations.minari import local_ids, publish
+from pretrainrl.integrations.minari import local_ids, write_dataset
 
 NAME, MINE = "pretrainrl/atari/pong-random-v0", "pretrainrl/atari/pong-mine-v0"
 
@@ -69,26 +69,26 @@ def test_nothing_there(call, root: Path) -> None:  # type: ignore[no-untyped-def
 
 
 def test_what_is_damaged_is_named_and_not_listed(call, root: Path) -> None:  # type: ignore[no-untyped-def]
-    publish(NAME, numbered([5]))
-    publish(MINE, numbered([6, 7]))
+    write_dataset(NAME, numbered([5]))
+    write_dataset(MINE, numbered([6, 7]))
     path = root / NAME / "data" / "main_data.hdf5"
     path.write_bytes(path.read_bytes()[:2000])
     (root / "pretrainrl/atari/pong-empty-v0/data").mkdir(parents=True)
-    (root / ".publish-x/new/data").mkdir(parents=True)
+    (root / ".write-x/new/data").mkdir(parents=True)
     code, out, _ = call("datasets")
     assert code == 0
     listed, problems = out.split("not usable", 1)
     assert [line.split()[0] for line in listed.splitlines()] == ["id", MINE]
     assert f"dataset {NAME} cannot be read" in problems
     assert "dataset pretrainrl/atari/pong-empty-v0 cannot be read" in problems
-    assert ".publish" not in out
+    assert ".write-" not in out
     code, _, err = call("datasets", "card", NAME)
     assert code == 2
     assert "cannot be read" in err
 
 
 def test_card_of_a_kind_without_one(call) -> None:  # type: ignore[no-untyped-def]
-    publish(MINE, numbered([6, 7]), algorithm="nobody", metadata={"odd": "a|b"})
+    write_dataset(MINE, numbered([6, 7]), algorithm="nobody", metadata={"odd": "a|b"})
     code, out, _ = call("datasets", "card", MINE)
     assert code == 0
     front = yaml.safe_load(out.split("---\n")[1])
@@ -103,7 +103,7 @@ def test_card_of_a_kind_without_one(call) -> None:  # type: ignore[no-untyped-de
 
 def test_to_the_hub_and_back(call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
     FakeHub.install(tmp_path, monkeypatch)
-    publish(NAME, numbered([5]))
+    write_dataset(NAME, numbered([5]))
     assert call("datasets", "upload", NAME)[0] == 2  # no remote
     assert call("datasets", "upload", NAME, "--remote", "hf://someone")[:2] == (0, f"uploaded {NAME}\n")
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "there"))
@@ -117,7 +117,7 @@ def test_to_the_hub_and_back(call, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_listing_imports_neither_torch_nor_minari() -> None:
-    publish(NAME, numbered([5]))
+    write_dataset(NAME, numbered([5]))
     script = """
 import sys
 from pretrainrl.cli import main
@@ -158,7 +158,7 @@ def test_recordings_are_listed_and_described(call, monkeypatch: pytest.MonkeyPat
     for fact in ("20,000", f"{card.returns.mean:.2f}", "a recording, built when it is needed"):
         assert fact in listed[name]
     assert call("datasets", "card", name)[1] == card.to_toml()
-    publish(name, numbered([5]))
+    write_dataset(name, numbered([5]))
     assert "a recording, built when it is needed" not in next(
         line for line in call("datasets")[1].splitlines() if line.startswith(name)
     )

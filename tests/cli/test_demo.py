@@ -15,7 +15,7 @@ from pretrainrl.demo import run_demo
 from pretrainrl.demo.curves import Line, line_chart, spread, ticks
 from pretrainrl.demo.steps import Size
 from pretrainrl.errors import InputError, MissingExtraError, UnknownNameError
-from pretrainrl.pretraining.interrupt import InterruptedRunError
+from pretrainrl.runs.interrupt import InterruptedRunError
 
 TOY = Size(transitions=64, pretraining_steps=2, batch_size=8, agent_steps=32, evaluation_games=1, evaluation_steps=8)
 
@@ -107,7 +107,7 @@ def test_stopped_and_gone_on_with(stage: str, kept: set[str] | int, tmp_path: Pa
             run_demo(("boxing", "breakout"), out, fast=True)
     results = {path.stem for path in (out / "results").iterdir()}
     assert results == kept if isinstance(kept, set) else len(results) == kept
-    assert not list(out.rglob("*.tmp")) and not list(out.rglob(".publish*")) and not (out / "index.html").exists()
+    assert not list(out.rglob("*.tmp")) and not list(out.rglob(".write-*")) and not (out / "index.html").exists()
     times = {path: path.stat().st_mtime_ns for path in (out / "results").iterdir()}
     assert run_demo(("boxing", "breakout"), out, fast=True, resume=True).exists()
     assert {path: path.stat().st_mtime_ns for path in times} == times

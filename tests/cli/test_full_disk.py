@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pretrainrl.integrations.minari import collect_dataset
-from pretrainrl.paths import atomic_path, no_room
+from pretrainrl.paths import atomic_path, disk_full_reason
 
 # A quota on the size of files, as a full disk but without filling one.
 SCRIPT = """
@@ -44,15 +44,15 @@ def test_checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_reasons_are_found_behind_other_errors() -> None:
-    assert no_room(ValueError("no")) is None and no_room(PermissionError(13, "Permission denied")) is None
-    assert no_room(RuntimeError("I/O error: No space left on device (os error 28)")) == "No space left on device"
+    assert disk_full_reason(ValueError("no")) is None and disk_full_reason(PermissionError(13, "Permission denied")) is None
+    assert disk_full_reason(RuntimeError("I/O error: No space left on device (os error 28)")) == "No space left on device"
     try:
         try:
             raise OSError(28, "whatever it says")
         except OSError as error:
             raise RuntimeError("unexpected pos") from error
     except RuntimeError as error:
-        assert no_room(error) == "No space left on device"
+        assert disk_full_reason(error) == "No space left on device"
 
 
 def test_other_errors_stay_what_they_are(tmp_path: Path) -> None:

@@ -14,8 +14,8 @@ import pytest
 from dqn_shards import log_of, numbered, write_shard
 
 from pretrainrl.cli import main
-from pretrainrl.data import dqn_replay as reading
 from pretrainrl.data.sampler import WindowSampler
+from pretrainrl.data.sources import dqn_replay as reading
 from pretrainrl.data.windows import WindowSpec
 from pretrainrl.integrations.minari import cache_datasets, local_ids, open_dataset
 
@@ -229,13 +229,13 @@ EpisodeWriter.write = slow
     process = in_new_process(shards, waiting)
     try:
         deadline = time.monotonic() + 120
-        while not any(path.stat().st_size for path in root.glob(".publish-*/new/data/main_data.hdf5")):
+        while not any(path.stat().st_size for path in root.glob(".write-*/new/data/main_data.hdf5")):
             assert process.poll() is None and time.monotonic() < deadline
             time.sleep(0.05)
     finally:
         process.kill()
         process.communicate()
-    assert list(root.glob(".publish-*/new"))
+    assert list(root.glob(".write-*/new"))
     assert local_ids() == list(minari.list_local_datasets()) == []
     finished = in_new_process(shards)
     assert finished.communicate()[1] is not None and finished.returncode == 0

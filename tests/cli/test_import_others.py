@@ -18,7 +18,7 @@ from native_sets import make_native
 from quota import quota
 
 from pretrainrl.cli import main
-from pretrainrl.data.atari_pb_files import GAMES
+from pretrainrl.data.sources.atari_pb import GAMES
 from pretrainrl.integrations.minari import local_ids, open_dataset
 from pretrainrl.integrations.minari.store import EpisodeWriter
 

@@ -14,7 +14,7 @@ from pretrainrl.cli import main
 from pretrainrl.errors import InputError
 from pretrainrl.integrations.minari import collect_dataset, dataset_id
 from pretrainrl.paths import registry_folder
-from pretrainrl.probing.record import record
+from pretrainrl.probing.report import record
 
 WITH_RAM, WITHOUT = dataset_id("breakout", "ram"), dataset_id("pong", "plain")
 

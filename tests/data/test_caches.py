@@ -18,7 +18,7 @@ from pretrainrl.data.collect import collect_episodes
 from pretrainrl.data.episode import Episode
 from pretrainrl.data.frame_cache import FrameCache
 from pretrainrl.errors import InputError
-from pretrainrl.integrations.minari import cache_datasets, publish
+from pretrainrl.integrations.minari import cache_datasets, write_dataset
 
 PONG, BOXING = "pretrainrl/atari/pong-random-v0", "pretrainrl/atari/boxing-random-v0"
 
@@ -59,8 +59,8 @@ def begun(episodes: list[Episode], folder: Path) -> None:
 def test_cache_commands(episodes: list[Episode], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     run("info", monkeypatch=monkeypatch)
     assert "no caches" in capsys.readouterr().out
-    publish(PONG, episodes)
-    publish(BOXING, [Episode(**{**vars(episode), "game": "boxing"}) for episode in episodes])
+    write_dataset(PONG, episodes)
+    write_dataset(BOXING, [Episode(**{**vars(episode), "game": "boxing"}) for episode in episodes])
     run("build", PONG, "--codec", "lz4", monkeypatch=monkeypatch)
     assert "lz4" in capsys.readouterr().out
     both = cache_datasets([PONG, BOXING])
@@ -106,7 +106,7 @@ def test_raw_where_it_fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_both_kinds_of_the_same_datasets(episodes: list[Episode], monkeypatch: pytest.MonkeyPatch) -> None:
     """The key tells them apart, and what is there is taken before a second one is built."""
-    publish(PONG, episodes)
+    write_dataset(PONG, episodes)
     compressed = cache_datasets([PONG], codec="lz4")
     assert cache_datasets([PONG]).folder == compressed.folder
     raw = cache_datasets([PONG], codec="raw")
@@ -117,8 +117,8 @@ def test_both_kinds_of_the_same_datasets(episodes: list[Episode], monkeypatch: p
 
 
 def test_a_build_goes_on_in_the_middle_of_a_dataset(episodes: list[Episode], monkeypatch: pytest.MonkeyPatch) -> None:
-    publish(PONG, episodes)
-    publish(BOXING, [Episode(**{**vars(episode), "game": "boxing"}) for episode in episodes])
+    write_dataset(PONG, episodes)
+    write_dataset(BOXING, [Episode(**{**vars(episode), "game": "boxing"}) for episode in episodes])
     whole = {path.name: path.read_bytes() for path in cache_datasets([PONG, BOXING]).folder.iterdir()}
     [info] = list_caches()
     monkeypatch.setattr("pretrainrl.data.cache_build.COMMIT_BYTES", 0)

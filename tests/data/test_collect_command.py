@@ -11,7 +11,7 @@ import minari
 import pytest
 
 from pretrainrl.cli.collect import collect
-from pretrainrl.data.recorder import EpisodeRecorder
+from pretrainrl.data.episode import EpisodeRecorder
 from pretrainrl.errors import DatasetError, InputError, PretrainRLError, UnknownNameError
 
 PONG, BREAKOUT = "pretrainrl/atari/pong-random-v0", "pretrainrl/atari/breakout-random-v0"

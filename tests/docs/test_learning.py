@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-RUN = ROOT / "benchmarks" / "learning" / "run.py"
+RUN = ROOT / "speed" / "learning" / "run.py"
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def test_interval_is_of_all_resamples(figures):
 
 
 def test_every_score_is_of_an_experiment(figures):
-    """Agents, seeds and steps in docs/learning are those of benchmarks/learning."""
+    """Agents, seeds and steps in docs/learning are those of speed/learning."""
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); from experiments import EXPERIMENTS\n"
         "for name, task in EXPERIMENTS.items(): print(name, task.steps, task.evaluate_every, *task.agents)"

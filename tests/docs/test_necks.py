@@ -14,10 +14,10 @@ import pytest
 from pretrainrl.errors import InputError, UnknownNameError
 from pretrainrl.games import all_scores
 from pretrainrl.integrations.minari import collect_dataset
-from pretrainrl.networks.agent_necks import make_neck
+from pretrainrl.networks.necks import make_neck
 
 ROOT = Path(__file__).resolve().parents[2]
-LEARNING, FIGURES = ROOT / "benchmarks" / "learning", ROOT / "docs" / "figures"
+LEARNING, FIGURES = ROOT / "speed" / "learning", ROOT / "docs" / "figures"
 STEPS = 128
 
 
@@ -45,7 +45,7 @@ def cells(_importable):
 
 @pytest.fixture(scope="module")
 def script(cells):
-    return load(LEARNING / "necks.py", "benchmarks_learning_necks")
+    return load(LEARNING / "necks.py", "learning_necks")
 
 
 @pytest.fixture(scope="module")

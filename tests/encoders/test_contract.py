@@ -10,8 +10,7 @@ from torch import Tensor
 
 import pretrainrl
 from pretrainrl.encoders import Encoder, cached_encoder
-from pretrainrl.encoders.check import EncoderContractError
-from pretrainrl.encoders.golden import verify_encoder
+from pretrainrl.encoders.check import EncoderContractError, verify_encoder
 from pretrainrl.errors import InputError
 from pretrainrl.weights import locate, read_tensors
 

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 import pretrainrl
 from pretrainrl.cards import ENCODERS, EncoderCard, Weights
 from pretrainrl.encoders import make_backbone
-from pretrainrl.encoders.golden import verify_encoder
+from pretrainrl.encoders.check import verify_encoder
 from pretrainrl.errors import CardError, WeightsError
 from pretrainrl.weights import file_sha256
 

@@ -22,8 +22,9 @@ from pretrainrl.finetuning.config import Record
 from pretrainrl.finetuning.folder import RunFolder
 from pretrainrl.finetuning.segments import Segments
 from pretrainrl.integrations.minari import collect_dataset
-from pretrainrl.integrations.sb3 import BehaviorCloning, Rainbow, observation_store
-from pretrainrl.integrations.sb3.behavior_cloning.schedule import WarmupCosine
+from pretrainrl.integrations.sb3 import BehaviorCloning, Rainbow
+from pretrainrl.integrations.sb3.replay import observation_store
+from pretrainrl.networks.schedules import WarmupCosine
 from pretrainrl.networks.standardize import Standardize
 
 DATASET = "pretrainrl/atari/pong-random-v0"

@@ -3,8 +3,7 @@ import torch
 import torch.nn.functional as F
 
 from pretrainrl.errors import InputError
-from pretrainrl.networks.masked_autoencoder import PixelDecoder, TokenEncoder
-from pretrainrl.networks.masking import mask_from_scores, unpatchify
+from pretrainrl.networks.masked_autoencoder import PixelDecoder, TokenEncoder, mask_from_scores, unpatchify
 from pretrainrl.networks.necks import SpatialMLP, SpatialTokens
 
 GAMES = torch.tensor([2, 0, 2])

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from pretrainrl.data.augment import augment
-from pretrainrl.networks.masking import mask_from_scores
+from pretrainrl.networks.masked_autoencoder import mask_from_scores
 from pretrainrl.objectives import make_objective
 
 

@@ -9,12 +9,12 @@ import torch
 from parity_fixtures import DATA, command
 
 import pretrainrl
-from pretrainrl.encoders.golden import verify_encoder
+from pretrainrl.encoders.check import verify_encoder
 from pretrainrl.errors import InputError, UnknownNameError, WeightsError
 from pretrainrl.parity.convert import export_checkpoint, import_checkpoint
 
 CHECKPOINT = DATA / "siammae.pth"
-STUDY = pretrainrl.list_encoders("*.resnet50_atari50", by_hand=True)
+STUDY = pretrainrl.list_encoders("*.resnet50_atari50", include_manual=True)
 
 
 def save(content: object, path: Path) -> Path:

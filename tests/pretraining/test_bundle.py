@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 import pretrainrl
 from pretrainrl.cards import EncoderCard, Golden, Weights
 from pretrainrl.encoders import make_backbone
-from pretrainrl.encoders.golden import golden_values
+from pretrainrl.encoders.check import golden_values
 from pretrainrl.errors import WeightsError
 from pretrainrl.pretraining.bundle import bundle
 from pretrainrl.weights import file_sha256

@@ -15,13 +15,13 @@ from pretrainrl.data.collect import collect_episodes
 from pretrainrl.data.frame_cache import FrameCache
 from pretrainrl.data.sampler import WindowSampler
 from pretrainrl.data.windows import Batch
-from pretrainrl.encoders.golden import verify_encoder
+from pretrainrl.encoders.check import verify_encoder
 from pretrainrl.errors import CardError, InputError, UnknownNameError
+from pretrainrl.networks.schedules import cosine_with_warmup
 from pretrainrl.objectives import Objective
 from pretrainrl.pretraining import Config, run
-from pretrainrl.pretraining.interrupt import InterruptedRunError
 from pretrainrl.pretraining.run_folder import RunFolder
-from pretrainrl.pretraining.schedule import cosine_with_warmup
+from pretrainrl.runs.interrupt import InterruptedRunError
 from pretrainrl.weights import file_sha256
 
 OBJECTIVES = pretrainrl.list_objectives()

@@ -7,7 +7,7 @@ import pytest
 
 import pretrainrl
 from pretrainrl.integrations.minari import collect_dataset, dataset_id
-from pretrainrl.probing import health
+from pretrainrl.probing import probes as health
 
 NAME = dataset_id("pong", "collapse")
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pretrainrl.errors import InputError
-from pretrainrl.probing.health import (
+from pretrainrl.probing.probes import (
     CollapseWatch,
     dormant_ratio,
     knn_accuracy,

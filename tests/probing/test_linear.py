@@ -4,8 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pretrainrl.probing.linear import LinearProbe, balanced_accuracy
-from pretrainrl.probing.ram import CLASSES, LEAST_ENTROPY, ram_classes
+from pretrainrl.probing.probes import LinearProbe, balanced_accuracy
+from pretrainrl.probing.samples import CLASSES, LEAST_ENTROPY, ram_classes
 
 TRAIN, TEST = 600, 200
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pretrainrl.errors import InputError
-from pretrainrl.probing.split import GAP, TEST_SHARE, split_episodes
+from pretrainrl.probing.samples import GAP, TEST_SHARE, split_episodes
 
 
 @settings(deadline=None)

@@ -15,14 +15,14 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
-from pretrainrl.integrations.rl_zoo.policies import (
+from pretrainrl.integrations.sb3 import Rainbow, VecEncodeObservation, neck_policy_kwargs
+from pretrainrl.integrations.sb3.encoding.policies import (
     ActorCriticEncoderPolicy,
     DQNEncoderPolicy,
     QRDQNEncoderPolicy,
     RainbowEncoderPolicy,
 )
-from pretrainrl.integrations.sb3 import Rainbow, VecEncodeObservation, neck_policy_kwargs
-from pretrainrl.integrations.sb3.frame_replay import FrameReplayBuffer
+from pretrainrl.integrations.sb3.replay.compact_replay import CompactReplayBuffer
 
 PONG = "PongNoFrameskip-v4"
 OFF = {"buffer_size": 80, "learning_starts": 32, "batch_size": 3, "device": "cpu", "seed": 0}
@@ -72,7 +72,7 @@ AGENTS: dict[str, tuple[Callable[[], VecEnv], Callable[[VecEnv], BaseAlgorithm]]
             QRDQNEncoderPolicy,
             env,
             policy_kwargs=BY_NAME,
-            replay_buffer_class=FrameReplayBuffer,
+            replay_buffer_class=CompactReplayBuffer,
             replay_buffer_kwargs={"n_steps": 2, "gamma": 0.9},
             **OFF,
         ),

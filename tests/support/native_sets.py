@@ -20,7 +20,7 @@ def make_native(
     over: bool = False,
     **kwargs: Any,
 ) -> list[EpisodeBuffer]:
-    """Play at random and publish what was seen; returns it.
+    """Play at random and write what was seen; returns it.
 
     Args:
         name: id of the dataset.

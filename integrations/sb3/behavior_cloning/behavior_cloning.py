@@ -17,13 +17,12 @@ from torch import Tensor, nn
 
 from pretrainrl.errors import InputError
 from pretrainrl.integrations.sb3.behavior_cloning.demonstrations import Demonstrations, open_demonstrations
-from pretrainrl.integrations.sb3.behavior_cloning.policies import BehaviorCloningPolicy, CnnPolicy, MlpPolicy
-from pretrainrl.integrations.sb3.behavior_cloning.schedule import WarmupCosine
-from pretrainrl.integrations.sb3.behavior_cloning.transfer import initialise
-from pretrainrl.integrations.sb3.necks import ExtractorWithNeck
+from pretrainrl.integrations.sb3.behavior_cloning.policies import BehaviorCloningPolicy, CnnPolicy, MlpPolicy, initialise
+from pretrainrl.integrations.sb3.encoding.necks import ExtractorWithNeck
+from pretrainrl.integrations.sb3.encoding.standardization import fit_standardization
 from pretrainrl.integrations.sb3.precision import choose_precision, warn_if_emulated
 from pretrainrl.integrations.sb3.rainbow import Rainbow
-from pretrainrl.integrations.sb3.standardization import fit_standardization
+from pretrainrl.networks.schedules import WarmupCosine
 from pretrainrl.progress import progress_bar as show_progress
 
 if TYPE_CHECKING:

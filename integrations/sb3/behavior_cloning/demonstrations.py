@@ -13,15 +13,15 @@ from torch import Tensor
 
 from pretrainrl.data.episode import FRAME_SHAPE
 from pretrainrl.data.feature_cache import FeatureKind, cached_features
-from pretrainrl.data.read_ahead import read_ahead
+from pretrainrl.data.frame_cache import read_ahead
 from pretrainrl.data.sampler import WindowSampler
 from pretrainrl.data.windows import WindowSpec
 from pretrainrl.encoders import Encoder
 from pretrainrl.errors import DatasetError, InputError
-from pretrainrl.integrations.sb3.atari_vec_env import AtariVecEnv
-from pretrainrl.integrations.sb3.extractor import PretrainedExtractor
-from pretrainrl.integrations.sb3.fill import check_actions, encoding_wrapper
-from pretrainrl.integrations.sb3.views import FeatureViews, one_view
+from pretrainrl.integrations.sb3.encoding.extractor import PretrainedExtractor
+from pretrainrl.integrations.sb3.encoding.vec_encode import FeatureViews, one_view
+from pretrainrl.integrations.sb3.envs.atari_vec_env import AtariVecEnv
+from pretrainrl.integrations.sb3.replay.fill_replay_buffer import check_actions, encoding_wrapper
 
 if TYPE_CHECKING:
     from pretrainrl.integrations.minari import AtariDataset

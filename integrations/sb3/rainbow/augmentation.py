@@ -12,7 +12,7 @@ from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import Tensor
 
 from pretrainrl.data.augment import intensity, random_shift
-from pretrainrl.integrations.sb3.views import FeatureViews, random_view
+from pretrainrl.integrations.sb3.encoding.vec_encode import FeatureViews, random_view
 
 Space = spaces.Space[Any]
 

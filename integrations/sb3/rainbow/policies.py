@@ -13,11 +13,10 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import Tensor, nn
 
 from pretrainrl.errors import InputError, UnknownNameError
-from pretrainrl.integrations.sb3.extractor import PretrainedExtractor
+from pretrainrl.integrations.sb3.encoding.extractor import PretrainedExtractor
+from pretrainrl.integrations.sb3.encoding.vec_encode import one_view, plain_view
 from pretrainrl.integrations.sb3.rainbow.augmentation import augment_preprocessed, augment_stored, map_entries
-from pretrainrl.integrations.sb3.rainbow.heads import ActionHead, NoisyLinear, draw_noise
-from pretrainrl.integrations.sb3.rainbow.values import Distributional, make_values
-from pretrainrl.integrations.sb3.views import one_view, plain_view
+from pretrainrl.integrations.sb3.rainbow.heads import ActionHead, Distributional, NoisyLinear, draw_noise, make_values
 
 
 class RainbowNetwork(BasePolicy):

@@ -14,15 +14,15 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
 from stable_baselines3.common.utils import LinearSchedule
 
-from pretrainrl.integrations.sb3.compact_replay import CompactReplayBuffer
-from pretrainrl.integrations.sb3.necks import ExtractorWithNeck
+from pretrainrl.integrations.sb3.encoding.necks import ExtractorWithNeck
+from pretrainrl.integrations.sb3.encoding.standardization import fit_from_experience
 from pretrainrl.integrations.sb3.precision import choose_precision, warn_if_emulated
-from pretrainrl.integrations.sb3.prioritized_replay import PrioritizedReplayBuffer
 from pretrainrl.integrations.sb3.rainbow.arguments import atari_pb, check_arguments
+from pretrainrl.integrations.sb3.rainbow.heads import Distributional
 from pretrainrl.integrations.sb3.rainbow.policies import CnnPolicy, MlpPolicy, MultiInputPolicy, RainbowNetwork, RainbowPolicy
 from pretrainrl.integrations.sb3.rainbow.update import Transitions, clip_gradients, td_losses
-from pretrainrl.integrations.sb3.rainbow.values import Distributional
-from pretrainrl.integrations.sb3.standardization import fit_from_experience
+from pretrainrl.integrations.sb3.replay.compact_replay import CompactReplayBuffer
+from pretrainrl.integrations.sb3.replay.prioritized_replay import PrioritizedReplayBuffer
 from pretrainrl.networks.momentum import update_momentum
 
 SelfRainbow = TypeVar("SelfRainbow", bound="Rainbow")

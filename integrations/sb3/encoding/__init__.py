@@ -1,0 +1,1 @@
+"""Frozen encoders before and inside agents of Stable-Baselines3."""

@@ -1,0 +1,178 @@
+"""Encode observations once, when they are made, instead of at every update."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium.spaces import Space
+from numpy.typing import NDArray
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, is_vecenv_wrapped
+from torch import Tensor
+
+from pretrainrl.data.augment import augment
+from pretrainrl.encoders import Encoder
+from pretrainrl.encoders.observation_encoder import Features, ObservationEncoder
+from pretrainrl.encoders.observation_spaces import FeatureSpace
+from pretrainrl.errors import InputError
+
+FeatureArray = NDArray[np.floating[Any]]
+
+
+class VecEncodeObservation(VecEnvWrapper):
+    """Replaces frames by the features of a frozen encoder, so that agents are ordinary `MlpPolicy` ones.
+
+    There is one forward pass a step, over the observations and those that ended an episode together; replay and rollout
+    buffers hold features as float16. A replayed frame costs nothing, where an extractor would encode it again. What this
+    rules out is training the encoder, and augmenting frames anew whenever they are replayed: `views` augments them once,
+    when they are made.
+
+    Args:
+        venv: with uint8 stacks of frames, (4, 84, 84) as `AtariVecEnv` gives or (84, 84, 4) as `VecFrameStack` does.
+        encoder: name, run folder or card file, as `make_encoder` takes it.
+        features: `flat`, `pooled`, or `map` for the feature map itself; the card's choice by default.
+        views: k randomly shifted and brightened copies of each observation, encoded with it in one batch. Observations are
+            then `FeatureViews` (1 + k, *features), the plain one first, from which `Rainbow(augment=True)` learns.
+        weights: instead of the card's, as `make_encoder` takes them.
+        device: where the encoder runs; `auto` takes an accelerator if there is one.
+        dtype: of computation; `auto` is bfloat16 where the device has it in hardware, else float32.
+
+    Raises:
+        InputError: for observations or arguments that do not fit, or an environment that is wrapped already.
+        UnknownNameError: for an encoder that is not registered.
+        WeightsError: when its weights cannot be found, are damaged, or do not fit.
+    """
+
+    def __init__(
+        self,
+        venv: VecEnv,
+        encoder: str | Path,
+        *,
+        features: Features | None = None,
+        views: int | None = None,
+        weights: str | Path | None = None,
+        device: str | torch.device = "auto",
+        dtype: str | torch.dtype = "auto",
+    ) -> None:
+        if is_vecenv_wrapped(venv, VecEncodeObservation):
+            raise InputError("the environment is wrapped in VecEncodeObservation already")
+        arguments: dict[str, Any] = {
+            "weights": weights,
+            "features": features,
+            "device": device,
+            "dtype": dtype,
+            "output_dtype": np.float16,
+        }
+        encode = (
+            ObservationEncoder(encoder, venv.observation_space, **arguments)
+            if views is None
+            else ViewEncoder(encoder, venv.observation_space, views, **arguments)
+        )
+        super().__init__(venv, observation_space=encode.space)
+        self._encode = encode
+
+    @property
+    def encoder(self) -> Encoder:
+        """The frozen encoder; its `name`, `sha256` and `card` say what the features are."""
+        return self._encode.encoder
+
+    def encode(self, frames: NDArray[np.uint8]) -> FeatureArray:
+        """Encode observations (B, ...) uint8 as the wrapped environment gives them: (B, *observation_space.shape) float16."""
+        return self._encode(frames)
+
+    def reset(self) -> FeatureArray:
+        """Reset the environments and encode their first observations: (n_envs, *observation_space.shape) float16."""
+        return self._encode(_frames(self.venv.reset()))
+
+    def step_wait(self) -> tuple[FeatureArray, NDArray[np.float32], NDArray[np.bool_], list[dict[str, Any]]]:
+        """Collect the step's results, with observations and each `terminal_observation` encoded."""
+        observations, rewards, dones, infos = self.venv.step_wait()
+        frames = _frames(observations)
+        ended = [i for i in np.flatnonzero(dones).tolist() if "terminal_observation" in infos[i]]
+        # After a lost life the game goes on from the very frames that ended the episode: encoding them once is enough.
+        final = [i for i in ended if not np.array_equal(infos[i]["terminal_observation"], frames[i])]
+        features, final_features = self._encode.with_finals(frames, [infos[i]["terminal_observation"] for i in final])
+        for i in ended:
+            infos[i]["terminal_observation"] = features[i]
+        for i, row in zip(final, final_features, strict=True):
+            infos[i]["terminal_observation"] = row
+        return features, rewards, dones, infos
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What pickle stores: all but what `VecEnvWrapper` keeps of its class, which cannot be pickled."""
+        return {key: value for key, value in self.__dict__.items() if key != "class_attributes"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore what pickle stored."""
+        import inspect
+
+        self.__dict__.update(state, class_attributes=dict(inspect.getmembers(type(self))))
+
+
+def _frames(observations: Any) -> NDArray[np.uint8]:
+    """Observations of a Box space are an array, which SB3's types cannot say."""
+    frames: NDArray[np.uint8] = observations
+    return frames
+
+
+class FeatureViews(FeatureSpace):
+    """Space of an observation's features seen in several ways, (1 + k, *features): first plain, then k times augmented.
+
+    A type of its own, so that nothing else of that shape is taken for views.
+    """
+
+    def __init__(self, view: FeatureSpace, augmented: int) -> None:
+        super().__init__((1 + augmented, *view.shape), view.dtype, view.encoder, view.sha256)
+
+
+def one_view(space: Space[Any]) -> Space[Any]:
+    """Space of what an agent reads at a time: of one view, or the space itself where there are none."""
+    if not isinstance(space, FeatureViews):
+        return space
+    return FeatureSpace(space.shape[1:], space.dtype, space.encoder, space.sha256)
+
+
+def plain_view(observations: Any, space: Space[Any]) -> Any:
+    """The plain view (B, *features) of views (B, 1 + k, *features); observations of other spaces as they are."""
+    return observations[:, 0] if isinstance(space, FeatureViews) else observations
+
+
+def random_view(views: Tensor) -> Tensor:
+    """One of the augmented views (B, *features) of views (B, 1 + k, *features), drawn for each sample."""
+    chosen = torch.randint(1, views.shape[1], (len(views),), device=views.device)
+    return views[torch.arange(len(views), device=views.device), chosen]
+
+
+class ViewEncoder(ObservationEncoder):
+    """An `ObservationEncoder` of frames and of augmented copies of them, in one batch.
+
+    Shifts and intensities come from torch's global generator of the encoder's device.
+
+    Args:
+        encoder: name, run folder or card file, as `make_encoder` takes it.
+        frame_space: space of one observation: uint8 stacks, channel-first or channel-last.
+        views: augmented copies of each observation.
+        **arguments: those of `ObservationEncoder`.
+
+    Raises:
+        InputError: for fewer views than one, and as `ObservationEncoder` does.
+    """
+
+    space: FeatureViews
+
+    def __init__(self, encoder: str | Path, frame_space: Space[Any], views: int, **arguments: Any) -> None:
+        if not isinstance(views, int) or views < 1:
+            raise InputError(f"views must be the number of augmented copies, at least 1, or None; got {views!r}")
+        super().__init__(encoder, frame_space, **arguments)
+        self._views = views
+        self.space = FeatureViews(self.space, views)
+
+    def __call__(self, frames: NDArray[np.uint8]) -> NDArray[np.floating[Any]]:
+        """Encode observations (B, ...) uint8, in one forward pass, as (B, 1 + views, *features) of the output's dtype."""
+        stacks = self.stacks(frames)
+        plain = stacks.float().div_(255)
+        copies = augment(stacks.repeat_interleave(self._views, dim=0))
+        batch = torch.cat([plain.unsqueeze(1), copies.view(len(stacks), self._views, *stacks.shape[1:])], dim=1)
+        return self.encode_floats(batch.flatten(0, 1)).reshape(len(stacks), *self.space.shape)

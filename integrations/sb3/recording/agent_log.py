@@ -1,0 +1,217 @@
+"""Let an agent learn or play a game, and hand out what it experiences segment by segment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.vec_env import VecEnv
+
+from pretrainrl.data.episode import Episode
+from pretrainrl.errors import InputError, UnknownNameError
+from pretrainrl.integrations.sb3.envs.atari_vec_env import RecordedAtariVecEnv
+from pretrainrl.integrations.sb3.recording.experience_log import ExperienceLog
+from pretrainrl.integrations.sb3.recording.learners import (
+    LEARNERS,
+    ROLLOUT,
+    hyperparameters,
+    load_state,
+    make_learner,
+    save_state,
+    seed_all,
+)
+from pretrainrl.integrations.sb3.recording.ram_agent import RAM_SPACE, VecRamObservation
+from pretrainrl.integrations.sb3.recording.saved_agent import algorithm_of, check_agent, load_agent, sha256_of
+from pretrainrl.paths import atomic_path
+
+# Of each game. Longer than most games, which are cut at a segment's end, and a few minutes of an agent's time.
+SEGMENT_STEPS = 40 * ROLLOUT
+
+
+class Store(Protocol):
+    """Where finished segments go; each is kept whole or not at all."""
+
+    def latest(self) -> tuple[int, int, Path] | None:
+        """Number of segments, episodes begun in them, folder of the agent's state after them; None at the beginning."""
+
+    def add(self, episodes: list[Episode], begun: int, save_state: Callable[[Path], None]) -> None:
+        """Keep the next segment's episodes, the number begun so far, and the state that `save_state` writes."""
+
+
+@dataclass(frozen=True)
+class Agent:
+    """Who is to play.
+
+    Attributes:
+        name: `qrdqn`, `ppo`, or the name of a saved agent's file.
+        kind: part of a dataset's id by default.
+        algorithm: of the agent, for people.
+        path: of a saved agent.
+    """
+
+    name: str
+    kind: str
+    algorithm: str
+    path: Path | None = None
+
+    def settings(self, steps: int, num_envs: int) -> dict[str, Any]:
+        """Return what decides about its actions, JSON values."""
+        if self.path is None:
+            return {"agent": self.name, "learning": hyperparameters(self.kind, steps, num_envs)}
+        return {"agent": self.name, "agent_sha256": sha256_of(self.path)}
+
+
+def find_agent(name: str) -> Agent:
+    """Return the agent of that name: one that learns, or the path of one saved by Stable-Baselines3.
+
+    Raises:
+        UnknownNameError: when it is neither, with the nearest names.
+        InputError: when the file is no such agent.
+    """
+    if name in LEARNERS:
+        return Agent(name, name, LEARNERS[name])
+    path = Path(name or "-").expanduser()
+    path = path if path.exists() or path.suffix == ".zip" else path.with_name(path.name + ".zip")
+    if not path.exists() and path.parent == Path() and Path(name).suffix != ".zip":
+        raise UnknownNameError(f"{UnknownNameError.of('agent', name, ['random', *LEARNERS])}; or the path of a saved agent")
+    return Agent(path.name, "agent", f"{algorithm_of(path).__name__} of Stable-Baselines3, as saved in {path.name}", path)
+
+
+def check_games(agent: Agent, games: list[str]) -> None:
+    """Check that a saved agent can play `games`; one that learns can play any.
+
+    Raises:
+        InputError: when it cannot be loaded, or expects other observations or actions.
+    """
+    if agent.path is None:
+        return
+    saved = load_agent(agent.path)
+    for game in games:
+        env = RecordedAtariVecEnv(game, 1)
+        check_agent(saved, agent.path, _as_seen_by(saved, env), env.game.slug)
+        env.close()
+
+
+def log_agent(
+    game: str,
+    agent: Agent,
+    steps: int,
+    store: Store,
+    *,
+    num_envs: int = 8,
+    seed: int = 0,
+    sticky_actions: float = 0.25,
+    keep_every: int = 1,
+    segment_steps: int = SEGMENT_STEPS,
+    greedy: bool = False,
+    save_agent: Path | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> None:
+    """Let `agent` experience `steps` transitions of `game`, and add the segments that `store` does not hold yet.
+
+    On a CPU, with the same number of threads, an interrupted and continued run adds what an uninterrupted one does.
+
+    Args:
+        game: any spelling.
+        agent: who plays, and learns.
+        steps: transitions over all games together.
+        store: of the segments.
+        num_envs: games played at the same time.
+        seed: of the agent and the games.
+        sticky_actions: chance that the game itself repeats the action of the raw frame before, in [0, 1].
+        keep_every: one of how many episodes is kept.
+        segment_steps: steps of every game in a segment, a multiple of 128.
+        greedy: Whether a saved agent takes the action that it thinks best; by default it acts as it explores.
+        save_agent: File to which Stable-Baselines3 saves the agent when it has learned.
+        progress: called with the number of new transitions after every step.
+
+    Raises:
+        InputError: when a number is out of range, or the agent does not fit the game.
+    """
+    if segment_steps % ROLLOUT:
+        raise InputError(f"segment_steps must be a multiple of {ROLLOUT}, not {segment_steps}")
+    games = RecordedAtariVecEnv(game, num_envs, clip_reward=False, action_repeat_probability=sticky_actions)
+    log = ExperienceLog(
+        games,
+        steps=steps,
+        segment_steps=segment_steps,
+        seed=seed,
+        keep_every=keep_every,
+        watched=not agent.kind.endswith("-ram"),
+        progress=progress,
+    )
+    try:
+        segments, begun, state = store.latest() or (0, 0, None)
+        log.go_to(segments, begun)
+        if progress is not None:
+            progress(log.experienced)
+        if agent.path is not None:
+            saved = load_agent(agent.path)
+            check_agent(saved, agent.path, _as_seen_by(saved, games), games.game.slug)
+            _play(saved, log, store, seed, greedy)
+        elif not log.finished:
+            learner = make_learner(agent.kind, log, hyperparameters(agent.kind, steps, num_envs), seed)
+            learner.learn(steps, callback=_Segments(log, store, state, seed))
+            if save_agent is not None:
+                with atomic_path(save_agent) as temporary:
+                    learner.save(temporary.with_suffix(".zip"))
+                    temporary.with_suffix(".zip").rename(temporary)
+    finally:
+        log.close()
+
+
+class _Segments(BaseCallback):
+    """Hands out segments between two rollouts, where all of a learning agent's state is at rest."""
+
+    def __init__(self, log: ExperienceLog, store: Store, state: Path | None, seed: int) -> None:
+        super().__init__()
+        self._log, self._store, self._state, self._seed = log, store, state, seed
+        self._added = log.segment
+
+    def _on_training_start(self) -> None:
+        if self._state is not None:
+            load_state(self.model, self._state)
+
+    def _on_rollout_start(self) -> None:
+        if self._log.at_segment_start:
+            self._add(partial(save_state, self.model))
+            seed_all(self.model, self._seed, self._log.segment)
+
+    def _on_step(self) -> bool:
+        return not self._log.finished
+
+    def _on_training_end(self) -> None:
+        self._add(_nothing)
+
+    def _add(self, save: Callable[[Path], None]) -> None:
+        if self._log.segment > self._added:
+            self._store.add(self._log.take(), self._log.begun_before, save)
+            self._added = self._log.segment
+
+
+def _play(agent: BaseAlgorithm, log: ExperienceLog, store: Store, seed: int, greedy: bool) -> None:
+    """Play with a lost life as an episode's end, as in learning."""
+    env = _as_seen_by(agent, log)
+    while not log.finished:
+        observations: Any = env.reset()
+        state, dones, segment = None, np.ones(log.num_envs, np.bool_), log.segment
+        seed_all(agent, seed, segment)
+        while log.segment == segment:
+            actions, state = agent.predict(observations, state=state, episode_start=dones, deterministic=greedy)
+            observations, _, dones, _ = env.step(actions)
+        store.add(log.take(), log.begun_before, _nothing)
+
+
+def _as_seen_by(agent: BaseAlgorithm, env: VecEnv) -> VecEnv:
+    """Show an agent that reads the console's memory that, and others what there is."""
+    return VecRamObservation(env) if agent.observation_space == RAM_SPACE else env
+
+
+def _nothing(folder: Path) -> None:
+    """Save no state: an agent that only plays has none, nor is one needed after the last segment."""

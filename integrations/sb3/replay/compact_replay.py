@@ -1,0 +1,207 @@
+"""A replay buffer that holds each frame once, where Stable-Baselines3's holds it eight times."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium.spaces import Dict, Space
+from numpy.typing import NDArray
+from stable_baselines3.common.buffers import BaseBuffer, ReplayBuffer
+from stable_baselines3.common.type_aliases import ReplayBufferSamples
+from stable_baselines3.common.vec_env import VecNormalize
+from torch import Tensor
+
+from pretrainrl.errors import InputError
+from pretrainrl.integrations.sb3.replay.observation_store import ObservationStore, check_memory
+
+Observations = NDArray[Any] | dict[str, NDArray[Any]]
+_ARRAYS = ("actions", "rewards", "dones", "timeouts")
+
+
+class CompactReplayBuffer(ReplayBuffer):
+    """Replay of n-step transitions, with room for each observation, and each frame of a stack, once.
+
+    Returns end where episodes do: after a time-out (`TimeLimit.truncated`) they are bootstrapped, with the discount of the
+    steps there were, from the true final observation. So they are where an observation is not the one that followed the
+    last step although no episode ended, as after a `reset` in between.
+
+    Args:
+        buffer_size: transitions of all environments together.
+        observation_space: of one environment.
+        action_space: of one environment.
+        device: of the samples.
+        n_envs: environments.
+        optimize_memory_usage: without effect, as memory is saved anyway.
+        handle_timeout_termination: whether time-outs are told from ends.
+        n_steps: rewards that are summed before bootstrapping.
+        gamma: discount of each step.
+
+    Raises:
+        InputError: when the buffer is too small for `n_steps`, or too large for the free memory.
+    """
+
+    def __init__(
+        self,
+        buffer_size: int,
+        observation_space: Space[Any],
+        action_space: Space[Any],
+        device: torch.device | str = "auto",
+        n_envs: int = 1,
+        optimize_memory_usage: bool = False,
+        handle_timeout_termination: bool = True,
+        *,
+        n_steps: int = 1,
+        gamma: float = 0.99,
+    ) -> None:
+        BaseBuffer.__init__(self, buffer_size, observation_space, action_space, device, n_envs=n_envs)
+        if n_steps < 1:
+            raise InputError(f"n_steps must be at least 1, got {n_steps}")
+        if buffer_size < (n_steps + 1) * n_envs:
+            raise InputError(
+                f"the buffer must hold at least {(n_steps + 1) * n_envs} transitions, not {buffer_size}: "
+                f"n_steps + 1 of each environment"
+            )
+        self.optimize_memory_usage, self.handle_timeout_termination = optimize_memory_usage, handle_timeout_termination
+        self.n_steps, self.gamma = n_steps, gamma
+        self.buffer_size = buffer_size // n_envs
+        self._spaces: dict[str, Space[Any]] = (
+            dict(observation_space.spaces) if isinstance(observation_space, Dict) else {"": observation_space}
+        )
+        self._powers = gamma ** np.arange(n_steps + 1, dtype=np.float32)
+        each, free = self.bytes_per_transition(), f"a replay buffer of {buffer_size:,} transitions"
+        check_memory(each * self.buffer_size * n_envs, free, "lower buffer_size")
+        self.reset()
+
+    def bytes_per_transition(self) -> float:
+        """Memory that one transition takes."""
+        observations = sum(ObservationStore.bytes_for(space) for space in self._spaces.values())
+        return observations + self.action_dim * np.dtype(self.action_space.dtype).itemsize + 4 + 2
+
+    def reset(self) -> None:
+        """Forget everything."""
+        super().reset()
+        rows, n_envs = self.buffer_size, self.n_envs
+        self._stores = {key: ObservationStore(space, rows, n_envs) for key, space in self._spaces.items()}
+        self.actions = np.zeros((rows, n_envs, self.action_dim), self._maybe_cast_dtype(self.action_space.dtype))
+        self.rewards = np.zeros((rows, n_envs), np.float32)
+        self.dones = np.ones((rows, n_envs), np.bool_)
+        self.timeouts = np.zeros((rows, n_envs), np.bool_)
+
+    def add(
+        self,
+        obs: Observations,
+        next_obs: Observations,
+        action: NDArray[Any],
+        reward: NDArray[Any],
+        done: NDArray[Any],
+        infos: list[dict[str, Any]],
+    ) -> None:
+        """Add a transition of every environment, the next in time.
+
+        Args:
+            obs: before the step, (n_envs, ...).
+            next_obs: after it, at an episode's end its final observation.
+            action: (n_envs,) or (n_envs, action dimensions).
+            reward: (n_envs,).
+            done: (n_envs,), whether the episode ended.
+            infos: of each environment.
+        """
+        row, newest = self.pos, self.pos - 1
+        goes_on = np.ones(self.n_envs, np.bool_)
+        for key, store in self._stores.items():
+            before, after = (each[key] if isinstance(each, dict) else each for each in (obs, next_obs))
+            goes_on &= store.write(row, before, after, self.full)
+        self.timeouts[newest] |= ~goes_on & ~self.dones[newest]
+        self.dones[newest] |= ~goes_on
+
+        self.actions[row] = action.reshape(self.n_envs, self.action_dim)
+        self.rewards[row], self.dones[row], self.timeouts[row] = reward, done, False
+        if self.handle_timeout_termination:
+            self.timeouts[row] = self.dones[row] & [bool(info.get("TimeLimit.truncated", False)) for info in infos]
+        self.pos = (row + 1) % self.buffer_size
+        self.full |= self.pos == 0
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """All it holds, without the room that was never used."""
+        arrays = {name: getattr(self, name)[: self.size()] for name in _ARRAYS}
+        for key, store in self._stores.items():
+            arrays.update({f"observations{key}/{name}": array for name, array in store.arrays().items()})
+        return {"position": np.array([self.pos, self.full]), **arrays}
+
+    def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Take over the `arrays` of a buffer of the same sizes."""
+        self.pos, self.full = int(arrays["position"][0]), bool(arrays["position"][1])
+        for name in _ARRAYS:
+            getattr(self, name)[: self.size()] = arrays[name]
+        for key, store in self._stores.items():
+            prefix = f"observations{key}/"
+            store.restore({name.removeprefix(prefix): arrays[name] for name in arrays if name.startswith(prefix)})
+
+    def save(self, file: Any) -> None:
+        """Write what it holds, without pickle, to a path or file, `.npz`."""
+        np.savez(file, **self.arrays())  # type: ignore[arg-type]  # no name of an array is one of savez's own arguments
+
+    def load(self, file: Any) -> None:
+        """Read what `save` of a buffer of the same sizes has written."""
+        with np.load(file) as saved:
+            self.restore(saved)
+
+    def sample(self, batch_size: int, env: VecNormalize | None = None) -> ReplayBufferSamples:
+        """Draw transitions uniformly, but for the newest, whose n steps are not over.
+
+        Raises:
+            InputError: when there is none.
+        """
+        count = self.size() - self.n_steps + 1
+        if count <= 0:
+            raise self._empty()
+        rows = np.random.randint(0, count, size=batch_size)
+        return self._get_samples((rows + self.pos * self.full) % self.buffer_size, env)
+
+    def _empty(self) -> InputError:
+        return InputError(f"there is nothing to sample among {self.size()} steps; raise learning_starts")
+
+    def _get_samples(self, batch_inds: NDArray[np.int64], env: VecNormalize | None = None) -> ReplayBufferSamples:
+        envs = np.random.randint(self.n_envs, size=len(batch_inds))
+        return self.transitions(batch_inds * self.n_envs + envs, env)
+
+    def transitions(self, index: NDArray[np.int64], env: VecNormalize | None = None) -> ReplayBufferSamples:
+        """Return the n-step transitions that begin at `index` (B,), row * n_envs + environment, for each.
+
+        Observations are (B, ...), as many tensors as the space has entries; actions (B, action dimensions); rewards, dones
+        (1.0 where there is nothing to bootstrap) and discounts (of the next observation's value) are (B, 1) float32.
+        """
+        steps = (index[:, None] + np.arange(self.n_steps) * self.n_envs) % self.dones.size
+        ends = self.dones.ravel()[steps]
+        ends[:, -1] = True
+        last = ends.argmax(axis=1)
+        final = steps[np.arange(len(index)), last]
+        rewards = self._normalize_reward(self.rewards.ravel()[steps], env) * self._powers[:-1]
+        rewards[np.arange(self.n_steps) > last[:, None]] = 0
+        over = self.dones.ravel()[final] & ~self.timeouts.ravel()[final]
+        return ReplayBufferSamples(
+            observations=self._observations({key: store.before(index) for key, store in self._stores.items()}, env),
+            actions=self._tensor(self.actions.reshape(-1, self.action_dim)[index]),
+            next_observations=self._observations({key: store.after(final) for key, store in self._stores.items()}, env),
+            dones=self._tensor(over[:, None].astype(np.float32)),
+            rewards=self._tensor(rewards.sum(axis=1, keepdims=True)),
+            discounts=self._tensor(self._powers[last + 1][:, None]),
+        )
+
+    def observations_at(self, index: NDArray[np.int64]) -> Observations:
+        """Return the observations before the steps numbered `index`, (B,) int64 of row * n_envs + environment: (B, ...)."""
+        read: dict[str, NDArray[Any]] = {key: store.before(index) for key, store in self._stores.items()}
+        return read if isinstance(self.observation_space, Dict) else read[""]
+
+    def _observations(self, read: dict[str, NDArray[Any]], env: VecNormalize | None) -> Any:
+        if isinstance(self.observation_space, Dict):
+            normal = self._normalize_obs(read, env)
+            return {key: self._tensor(normal[key]) for key in read}
+        return self._tensor(self._normalize_obs(read[""], env))
+
+    def _tensor(self, array: Any) -> Tensor:
+        # Reading has copied it already.
+        return self.to_torch(array, copy=False)

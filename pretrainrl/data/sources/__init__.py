@@ -1,0 +1,1 @@
+"""One file for each foreign format in which Atari play is kept."""

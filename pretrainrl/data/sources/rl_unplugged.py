@@ -1,0 +1,214 @@
+"""Episodes from RL Unplugged's Atari records, `atari_episodes_ordered`: the DQN Replay Dataset once more, by episodes.
+
+In time order, with rewards that were not clipped and the observation an episode really ended on. Frames are PNG.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from pretrainrl.data.episode import FRAME_SHAPE, Episode
+from pretrainrl.data.sources.dqn_replay import TIME_OUT
+from pretrainrl.data.sources.dqn_replay_files import folders_of_games
+from pretrainrl.data.sources.tfrecord import Feature, check_start, parse_example, read_records
+from pretrainrl.errors import DatasetError, InputError
+
+_KINDS = {"observations": "bytes", "actions": "int64", "unclipped_rewards": "float32", "discounts": "float32"}
+
+
+@dataclass(frozen=True)
+class RecordFile:
+    """The episodes that began within one million steps of an agent.
+
+    Attributes:
+        game: slug.
+        run: tells the agents of a game apart; 1..5 in the original.
+        checkpoint: which of the agent's millions; 0..49 in the original.
+        path: of the file.
+    """
+
+    game: str
+    run: int
+    checkpoint: int
+    path: Path
+
+
+def find_records(
+    root: Path, games: Sequence[str], runs: Sequence[int], checkpoints: Sequence[int]
+) -> dict[str, list[RecordFile]]:
+    """Find the files `<Game>/run_<run>-<checkpoint>-of-<files>` of every game, run and checkpoint.
+
+    Args:
+        root: folder with one folder for each game, under any spelling of its name.
+        games: any spelling that `find_game` knows.
+        runs: of each game.
+        checkpoints: of each run; numbers in the files' names, from 0.
+
+    Returns:
+        The files of each game's slug, by run and then checkpoint.
+
+    Raises:
+        UnknownNameError: when a game does not exist.
+        InputError: when there is no run or no checkpoint.
+        DatasetError: when files are missing, all of which it names.
+    """
+    if not runs or not checkpoints:
+        raise InputError(f"import needs runs and checkpoints, not {list(runs)} and {list(checkpoints)}")
+    files: dict[str, list[RecordFile]] = {}
+    missing: list[str] = []
+    for slug, folder in folders_of_games(root, games).items():
+        files[slug] = []
+        for run in sorted(set(runs)):
+            for checkpoint in sorted(set(checkpoints)):
+                name = f"run_{run}-{checkpoint:05d}-of-"
+                if found := sorted(folder.glob(f"{name}[0-9][0-9][0-9][0-9][0-9]")):
+                    files[slug].append(RecordFile(slug, run, checkpoint, found[0]))
+                else:
+                    missing.append(str((folder / f"{name}00050").relative_to(root)))
+    if missing:
+        raise DatasetError(f"missing under {root}: {', '.join(missing)}")
+    return files
+
+
+def check_records(files: Sequence[RecordFile]) -> None:
+    """Check the starts of all of `files`.
+
+    Raises:
+        DatasetError: when one is no file of records.
+    """
+    for file in files:
+        check_start(file.path)
+
+
+def read_record_episodes(
+    files: Sequence[RecordFile],
+    steps: int,
+    num_actions: int,
+    *,
+    verify: bool = False,
+    progress: Callable[[int], None] | None = None,
+) -> Iterator[Episode]:
+    """Read the first `steps` transitions of every file, one episode at a time and no further than needed.
+
+    Memory is bounded by one record and one episode. A file with fewer transitions gives what it has.
+
+    Args:
+        files: of one game.
+        steps: transitions of each file.
+        num_actions: size of the game's minimal action set.
+        verify: read every file to its end, which checks all checksums.
+        progress: called with the number of new transitions after each episode.
+
+    Returns:
+        An iterator of episodes. Their metadata: `run`, `checkpoint`, `episode` (its number in the source),
+        `starts_at_reset` (true), `ends_by` (`game_over`, `time_out` or `cut`), `final_observation` (`true`) and
+        `return`.
+
+    Raises:
+        InputError: when `steps` is not positive.
+        DatasetError: when a file is damaged or holds what it should not.
+    """
+    if steps < 1:
+        raise InputError(f"steps must be at least 1, not {steps}")
+    return _read(files, steps, num_actions, verify, progress or (lambda _: None))
+
+
+def _read(
+    files: Sequence[RecordFile], steps: int, num_actions: int, verify: bool, progress: Callable[[int], None]
+) -> Iterator[Episode]:
+    for file in files:
+        left = steps
+        for number, record in enumerate(read_records(file.path)):
+            if left > 0:
+                try:
+                    episode = _episode(parse_example(record), file, left, num_actions)
+                except ValueError as error:
+                    raise DatasetError(f"{file.path} holds no episode in record {number}: {error}") from error
+                if episode is not None:
+                    yield episode
+                    left -= len(episode)
+                    progress(len(episode))
+            if left <= 0 and not verify:
+                break
+
+
+def _episode(features: Mapping[str, Feature], file: RecordFile, limit: int, num_actions: int) -> Episode | None:
+    """Make an episode of at most `limit` transitions; None if there is not one transition.
+
+    The last step has an observation only. Where the game was over, that is how the records are made; where it was not,
+    what its action led to is not known.
+
+    Raises:
+        ValueError: when the features are not those of an episode.
+    """
+    steps = _lists(features)
+    images, discounts = steps["observations"], steps["discounts"]
+    whole = len(images) - 1
+    length = min(whole, limit)
+    if length < 1:
+        return None
+    actions = steps["actions"][:length]
+    if len(wrong := np.flatnonzero((actions < 0) | (actions >= num_actions))):
+        raise ValueError(f"action {actions[wrong[0]]} at step {wrong[0]:,}; it must be in 0..{num_actions - 1}")
+    rewards = steps["unclipped_rewards"][:length]
+    if not np.isfinite(rewards).all():
+        raise ValueError("rewards that are no finite numbers")
+    ends_by = "cut" if length < whole else "time_out" if whole >= TIME_OUT else "cut" if discounts[-1] else "game_over"
+    last = np.arange(length) == length - 1
+    return Episode(
+        frames=np.stack([_decode(image, step) for step, image in enumerate(images[: length + 1])]),
+        actions=actions,
+        rewards=rewards,
+        terminations=last & (ends_by == "game_over"),
+        truncations=last & (ends_by != "game_over"),
+        game=file.game,
+        metadata={
+            "run": file.run,
+            "checkpoint": file.checkpoint,
+            **_number(features),
+            "starts_at_reset": True,
+            "ends_by": ends_by,
+            "final_observation": "true",
+            "return": float(rewards.sum()),
+        },
+    )
+
+
+def _lists(features: Mapping[str, Feature]) -> dict[str, Any]:
+    """Check that the lists of an episode are there, of their types and of one length."""
+    if lacking := [name for name in _KINDS if name not in features]:
+        raise ValueError(f"no {', '.join(lacking)}; it holds {', '.join(sorted(features)) or 'nothing'}")
+    for name in _KINDS:
+        values = features[name]
+        kind = str(values.dtype) if isinstance(values, np.ndarray) else "bytes"
+        if kind != _KINDS[name]:
+            raise ValueError(f"{name} are {kind} instead of {_KINDS[name]}")
+    lengths = {name: len(features[name]) for name in _KINDS}
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f"lists of different lengths: {', '.join(f'{name} {length:,}' for name, length in lengths.items())}")
+    return {name: features[name] for name in _KINDS}
+
+
+def _number(features: Mapping[str, Feature]) -> dict[str, int]:
+    """The episode's number in the source, if it is there."""
+    numbers = features.get("episode_idx")
+    return {"episode": int(numbers[0])} if isinstance(numbers, np.ndarray) and len(numbers) == 1 else {}
+
+
+def _decode(image: memoryview, step: int) -> npt.NDArray[np.uint8]:
+    try:
+        frame = cv2.imdecode(np.frombuffer(image, np.uint8), cv2.IMREAD_UNCHANGED) if len(image) else None
+    except cv2.error:
+        frame = None
+    if frame is None:
+        raise ValueError(f"no image at step {step:,}; it begins with {bytes(image[:8])!r}")
+    if frame.shape != FRAME_SHAPE or frame.dtype != np.uint8:
+        raise ValueError(f"an image of shape {frame.shape} and {frame.dtype} at step {step:,} instead of {FRAME_SHAPE} uint8")
+    return frame.astype(np.uint8, copy=False)

@@ -1,0 +1,181 @@
+"""What the wrappers share: NumPy frames in, NumPy features out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from gymnasium.spaces import Space
+from numpy.typing import DTypeLike, NDArray
+from torch import Tensor
+
+from pretrainrl.device import resolve_device, resolve_dtype
+from pretrainrl.encoders import Encoder, cached_encoder
+from pretrainrl.encoders.observation_spaces import FeatureSpace, check_observation, is_channel_last
+from pretrainrl.errors import InputError, WeightsError
+
+Features = Literal["flat", "pooled", "map"]
+
+
+class ObservationEncoder:
+    """Encodes batches of observations with this process's one encoder of that name.
+
+    What holds an `ObservationEncoder` can be copied and pickled, without the weights.
+
+    Args:
+        encoder: name, run folder or card file, as `make_encoder` takes it.
+        frame_space: space of one observation: uint8 stacks, channel-first or channel-last.
+        weights: instead of the card's, as `make_encoder` takes them.
+        features: `flat`, `pooled`, or `map` for the feature map itself; the card's choice by default.
+        device: where the encoder runs; `auto` takes an accelerator if there is one.
+        dtype: of computation; `auto` is bfloat16 where the device has it in hardware, else float32.
+        output_dtype: of the features returned. float16 saturates at its largest finite value.
+
+    Attributes:
+        space: of one observation's features, of `output_dtype`.
+        arguments: those of the constructor but the space, as JSON has them.
+
+    Raises:
+        InputError: for observations or arguments that do not fit.
+        UnknownNameError: for an encoder that is not registered.
+        WeightsError: when its weights cannot be found, are damaged, or do not fit.
+    """
+
+    def __init__(
+        self,
+        encoder: str | Path,
+        frame_space: Space[Any],
+        *,
+        weights: str | Path | None = None,
+        features: Features | None = None,
+        device: str | torch.device = "auto",
+        dtype: str | torch.dtype = "auto",
+        output_dtype: DTypeLike = np.float32,
+    ) -> None:
+        if np.dtype(output_dtype) not in (np.float16, np.float32):
+            raise InputError(f"features are returned as float16 or float32, not {np.dtype(output_dtype)}")
+        self.arguments: dict[str, Any] = {
+            "encoder": str(encoder),
+            "weights": None if weights is None else str(weights),
+            "features": features,
+            "device": str(device),
+            "dtype": str(dtype),
+            "output_dtype": np.dtype(output_dtype).name,
+        }
+        self._device = resolve_device(device)
+        self._shared = SharedEncoder(encoder, weights=weights, features=None if features == "map" else features, dtype=dtype)
+        self._channel_last = is_channel_last(frame_space, self.encoder.observation_space.shape)
+        shape = self.encoder.feature_map_shape if features == "map" else (self.encoder.features_dim,)
+        self.space = FeatureSpace(shape, output_dtype, self.encoder.name, self.encoder.sha256)
+
+    @property
+    def encoder(self) -> Encoder:
+        """The frozen encoder, shared by all that ask for the same one."""
+        return self._shared.on(self._device)
+
+    def __call__(self, frames: NDArray[np.uint8]) -> NDArray[np.floating[Any]]:
+        """Encode observations (B, ...) uint8, in one forward pass, as (B, *space.shape) of the output's dtype."""
+        with torch.no_grad():
+            stacks = self._channel_first(frames)
+            return self._array(self.encoder.feature_map(stacks) if self._keeps_map else self.encoder(stacks))
+
+    def stacks(self, frames: NDArray[np.uint8]) -> Tensor:
+        """Put observations (B, ...) uint8, checked, on the encoder's device, as (B, 4, 84, 84) uint8."""
+        stacks = torch.as_tensor(self._channel_first(frames), device=self.encoder.device)
+        check_observation(stacks, self.encoder.observation_space.shape)
+        return stacks
+
+    def encode_floats(self, stacks: Tensor) -> NDArray[np.floating[Any]]:
+        """Encode scaled, perhaps augmented frames (B, 4, 84, 84) as (B, *features) of the output's dtype."""
+        with torch.no_grad():
+            feature_map = self.encoder.map_floats(stacks)
+            return self._array(feature_map if self._keeps_map else self.encoder.pool(feature_map))
+
+    @property
+    def _keeps_map(self) -> bool:
+        return bool(self.arguments["features"] == "map")
+
+    def _channel_first(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        return np.moveaxis(frames, -1, 1) if self._channel_last else frames
+
+    def _array(self, features: Tensor) -> NDArray[np.floating[Any]]:
+        features = features.float()
+        if self.space.dtype == np.float16:
+            limit = torch.finfo(torch.float16).max
+            features = features.clamp(-limit, limit).half()
+        array: NDArray[np.floating[Any]] = features.cpu().numpy()
+        return array
+
+    def with_finals(
+        self, frames: NDArray[np.uint8], finals: Sequence[NDArray[np.uint8]]
+    ) -> tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]]]:
+        """Encode a step's observations (N, ...) and the final ones of episodes that ended in it, in one forward pass.
+
+        Returns:
+            Features (N, *space.shape) and (len(finals), *space.shape).
+        """
+        features = self(np.concatenate([frames, np.stack(finals)]) if finals else frames)
+        return features[: len(frames)], features[len(frames) :]
+
+
+class SharedEncoder:
+    """Refers to this process's one frozen encoder of a name, on any device.
+
+    Not a module: an agent or environment that holds one does not contain the weights, and copying or pickling it copies the
+    name and the weights' digest.
+
+    Args:
+        name: name, run folder or card file, as `make_encoder` takes it.
+        weights: instead of the card's, as `make_encoder` takes them.
+        features: `flat` or `pooled`; the card's choice by default.
+        dtype: of computation; `auto` is bfloat16 where the device has it in hardware, else float32.
+        sha256: digest that the weights must have; by default those found first.
+
+    Raises:
+        InputError: for arguments that do not fit.
+    """
+
+    def __init__(
+        self,
+        name: str | Path,
+        *,
+        weights: str | Path | None = None,
+        features: Literal["flat", "pooled"] | None = None,
+        dtype: str | torch.dtype = "float32",
+        sha256: str | None = None,
+    ) -> None:
+        if not isinstance(name, str | Path):
+            raise InputError(
+                f"expected an encoder's name or path, got {type(name).__name__}: saved agents and environments find it by name"
+            )
+        self.name = str(name)
+        self._source: dict[str, Any] = {"name": name, "weights": weights, "features": features}
+        self._dtype = dtype
+        self._sha256 = sha256
+        self._on: dict[torch.device, Encoder] = {}
+
+    def on(self, device: str | torch.device) -> Encoder:
+        """Return the encoder on `device`.
+
+        Raises:
+            UnknownNameError: when it is not registered.
+            WeightsError: when its weights cannot be found, are damaged, do not fit, or are others than they were.
+        """
+        device = resolve_device(device)
+        if device not in self._on:
+            encoder = cached_encoder(**self._source, device=device, dtype=resolve_dtype(self._dtype, device))
+            if self._sha256 not in (None, encoder.sha256):
+                raise WeightsError(
+                    f"encoder {encoder.name!r} has sha256 {encoder.sha256[:12]}... here, but what was saved with it was made "
+                    f"with {self._sha256[:12]}...; give it the same weights"
+                )
+            self._sha256 = encoder.sha256
+            self._on[device] = encoder
+        return self._on[device]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What copies and pickles hold."""
+        return {**self.__dict__, "_on": {}}

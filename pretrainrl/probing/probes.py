@@ -1,0 +1,229 @@
+"""Linear classifiers in closed form: one factorisation of the features serves any number of labels.
+
+Ridge regression onto class indicators, then discriminant analysis among the fitted values: together, penalised
+discriminant analysis (Hastie, Buja and Tibshirani, 1995, https://doi.org/10.1214/aos/1176324456). The classifier is linear
+in the features; unlike plain regression it does not overlook a class that lies between two others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pretrainrl.data.episode import FRAME_SHAPE, Episode
+from pretrainrl.data.windows import Batch, WindowSpec
+from pretrainrl.errors import InputError
+from pretrainrl.objectives import Objective
+
+RIDGE = 0.1  # of the features' variance, which is 1
+FLOOR = 1e-6  # of the fitted values' variance, added within classes, so that perfect features do not divide by zero
+
+
+class LinearProbe:
+    """Classifiers on the same features; they are standardised by their mean and deviation over the training side.
+
+    Args:
+        train: (N, D) float32, to fit.
+        test: (M, D) float32, to classify.
+    """
+
+    def __init__(self, train: Tensor, test: Tensor) -> None:
+        mean, std = train.mean(0), train.std(0)
+        std = torch.where(std > 0, std, 1)  # a feature that never varies says nothing
+        self._train, self._test = (train - mean) / std, (test - mean) / std
+        n, d = train.shape
+        self._penalty = RIDGE * n
+        # The smaller of the two forms, X'X or XX'.
+        self._dual = d > n
+        gram = self._train @ self._train.T if self._dual else self._train.T @ self._train
+        self._factor = torch.linalg.cholesky(gram.diagonal_scatter(gram.diagonal() + self._penalty))
+
+    def classify(self, labels: Tensor, *, balanced: bool) -> Tensor:
+        """Fit P classifiers at once and classify the test side.
+
+        Args:
+            labels: (N, P) int64 from 0 on, of the training side.
+            balanced: weigh classes equally, however rare; else go by what is most likely.
+
+        Returns:
+            (M, P) int64.
+        """
+        indicators = F.one_hot(labels).float()  # (N, P, K)
+        share = indicators.mean(0)
+        train, test = self._fit((indicators - share).flatten(1))
+        fitted, predicted = train.view(-1, *share.shape), test.view(-1, *share.shape)
+        scores = _discriminants(indicators, fitted, predicted) if balanced else predicted + share
+        return scores.masked_fill(share == 0, -torch.inf).argmax(-1)
+
+    def _fit(self, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Regress onto centred `targets` (N, T); returns the fitted values of both sides."""
+        if self._dual:
+            weights = torch.cholesky_solve(targets, self._factor)
+            return targets - self._penalty * weights, self._test @ (self._train.T @ weights)
+        weights = torch.cholesky_solve(self._train.T @ targets, self._factor)
+        return self._train @ weights, self._test @ weights
+
+
+def _discriminants(indicators: Tensor, fitted: Tensor, predicted: Tensor) -> Tensor:
+    """Gaussian scores of equally likely classes with a common covariance.
+
+    Args:
+        indicators: (N, P, K) in {0, 1}.
+        fitted: (N, P, K), with mean 0.
+        predicted: (M, P, K).
+
+    Returns:
+        (M, P, K) float64.
+    """
+    indicators, fitted, predicted = (each.transpose(0, 1).double() for each in (indicators, fitted, predicted))
+    counts = indicators.sum(1)
+    means = indicators.mT @ fitted / counts.clamp(min=1).unsqueeze(-1)  # (P, K, K), a row for each class
+    total = fitted.mT @ fitted
+    within = total - means.mT @ (counts.unsqueeze(-1) * means)
+    floor = FLOOR * total.diagonal(dim1=1, dim2=2).mean(-1)[:, None, None] + torch.finfo(torch.float64).tiny
+    within = within + floor * torch.eye(fitted.shape[-1], dtype=torch.float64, device=fitted.device)
+    directions = torch.linalg.solve(within / fitted.shape[1], means.mT)  # (P, K, K), a column for each class
+    offsets = (means * directions.mT).sum(-1) / 2
+    scores: Tensor = predicted @ directions - offsets.unsqueeze(1)
+    return scores.transpose(0, 1)
+
+
+def balanced_accuracy(predicted: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the mean recall over the classes that occur, and what a constant answer reaches: one over their number.
+
+    Args:
+        predicted: (M, P) int64.
+        labels: (M, P) int64; those below 0 do not count.
+
+    Returns:
+        Two (P,) float64; not a number where no label counts.
+    """
+    known = labels >= 0
+    classes = int(labels.max().clamp(min=0)) + 1
+    occurring = F.one_hot(labels.clamp(min=0), classes) * known.unsqueeze(-1)
+    counts = occurring.sum(0).double()
+    hits = (occurring * (predicted == labels).unsqueeze(-1)).sum(0).double()
+    number = (counts > 0).sum(-1)
+    return (hits / counts.clamp(min=1)).sum(-1) / number, 1 / number.double()
+
+
+def reconstructions(
+    objective: Objective, games: Sequence[str], episodes: Sequence[Episode], *, moments: int = 3, seed: int = 0
+) -> Tensor | None:
+    """Return (n, 3, 84, 84) floats in [0, 1]: frame, visible part, reconstruction, for some moments of each episode.
+
+    None where the objective does not reconstruct, or knows none of the episodes' games.
+
+    Args:
+        objective: in eval mode.
+        games: slugs, in the order of the objective's heads.
+        episodes: of those games; of others nothing is painted.
+        moments: of each episode, evenly spread.
+        seed: of the masks.
+    """
+    pictures = []
+    for episode in episodes:
+        if episode.game in games:
+            batch = _windows(episode, objective.window, games.index(episode.game), moments)
+            with torch.random.fork_rng(devices=[]):
+                torch.default_generator.manual_seed(seed)
+                pictures.append(objective.reconstruct(batch))
+    painted = [picture for picture in pictures if picture is not None]
+    return torch.cat(painted) if painted else None
+
+
+def _windows(episode: Episode, window: WindowSpec, game: int, moments: int) -> Batch:
+    """Cut windows without transitions, which masked objectives do not read, from an episode."""
+    last = max(0, episode.last_observed - window.future)
+    times = (np.arange(moments) * 2 + 1) * (last + 1) // (2 * moments)
+    padded = np.concatenate([np.zeros((window.stack - 1, *FRAME_SHAPE), np.uint8), episode.frames])
+    rows = times[:, None] + np.arange(window.stack + window.future)
+    frames = torch.from_numpy(padded[rows.clip(max=len(padded) - 1)])
+    none = torch.empty(moments, 0)
+    return Batch(frames, none.long(), none, none.bool(), torch.full((moments,), game), window.stack)
+
+
+DORMANT = 0.025  # of the mean activity of all channels
+NEIGHBOURS = 5
+COLLAPSED = 0.01  # of the greatest feature_std before, below which a run is said to have collapsed
+
+
+def spectrum(features: Tensor) -> Tensor:
+    """Singular values of (N, D) features, float64, falling; as they are, not centred."""
+    features = features.double()
+    gram = features @ features.T if len(features) < features.shape[1] else features.T @ features
+    values: Tensor = torch.linalg.eigvalsh(gram).clamp(min=0).sqrt().flip(0)
+    return values
+
+
+def rankme(singular_values: Tensor) -> float:
+    """Effective rank, between 1 and their number (Garrido et al., 2023, https://arxiv.org/abs/2210.02885).
+
+    The exponential of the entropy of the singular values over their sum; 0 if all are 0.
+    """
+    total = singular_values.sum()
+    if total == 0:
+        return 0.0
+    return float(torch.special.entr(singular_values / total).sum().exp())
+
+
+def dormant_ratio(activity: Tensor) -> float:
+    """Share of channels that hardly ever respond (Sokar et al., 2023, https://arxiv.org/abs/2302.12902).
+
+    Args:
+        activity: (C,), mean absolute value of each channel over observations and places.
+
+    Returns:
+        Share in [0, 1] of those with at most 0.025 of the mean over channels; 1 if all are silent.
+    """
+    return float((activity <= DORMANT * activity.mean()).double().mean())
+
+
+def knn_accuracy(train: Tensor, labels: Tensor, test: Tensor, test_labels: Tensor) -> float:
+    """Share of (M, D) `test` features whose 5 nearest of (N, D) `train`, by cosine, are mostly of their own label."""
+    similarity = F.normalize(test, dim=1) @ F.normalize(train, dim=1).T
+    nearest = similarity.topk(min(NEIGHBOURS, len(train)), dim=1).indices
+    return float((labels[nearest].mode(1).values == test_labels).double().mean())
+
+
+def principal_components(features: Tensor) -> Tensor:
+    """Coordinates (N, 2), float64, of (N, D) features along the two directions in which they vary most.
+
+    Raises:
+        InputError: for fewer than two features vectors.
+    """
+    if len(features) < 2:
+        raise InputError(f"principal components need at least two vectors, got {len(features)}")
+    centred = features.double() - features.double().mean(0)
+    values, vectors = torch.linalg.eigh(centred @ centred.T)
+    first = vectors[:, -2:].flip(1)
+    # An eigenvector may point either way; its largest entry shall be positive.
+    signs = first.gather(0, first.abs().argmax(0, keepdim=True)).sign()
+    points: Tensor = first * signs * values[-2:].flip(0).clamp(min=0).sqrt()
+    return points
+
+
+class CollapseWatch:
+    """Notices, once, that features have become the same whatever is seen."""
+
+    def __init__(self) -> None:
+        self._greatest = 0.0
+        self._told = False
+
+    def message(self, step: int, metrics: dict[str, float]) -> str | None:
+        """Return what to tell at `step`, whose metrics hold `feature_std` if the objective measures it; None for nothing."""
+        spread = metrics.get("feature_std")
+        if spread is None or self._told:
+            return None
+        self._greatest = max(self._greatest, spread)
+        if spread >= COLLAPSED * self._greatest:
+            return None
+        self._told = True
+        return (
+            f"features have collapsed: feature_std is {spread:.3g} at step {step} and was {self._greatest:.3g} before; they "
+            "hardly depend on what is seen any more. Lower the learning rate, or choose another objective or other data"
+        )

@@ -1,0 +1,1 @@
+"""Every page and picture that the package writes."""
