@@ -67,13 +67,13 @@ def test_weights_are_bit_identical_after_training(trained: Trained) -> None:
     assert same(weights(cached_encoder("random.nature")), trained.before)
 
 
-def test_p4_one_encoder_however_many_networks(trained: Trained) -> None:
+def test_one_encoder_however_many_networks(trained: Trained) -> None:
     extractors = [module for module in trained.agent.policy.modules() if isinstance(module, PretrainedExtractor)]
     assert trained.constructions == 1
     assert len({id(extractor.encoder_on("cpu")) for extractor in extractors}) == 1
 
 
-def test_p5_no_encoder_tensor_in_the_state_or_the_zip(trained: Trained) -> None:
+def test_no_encoder_tensor_in_the_state_or_the_zip(trained: Trained) -> None:
     shapes = {tensor.shape for tensor in trained.before.values() if tensor.ndim == 4}
     state = saved_state(trained.path)
     assert state.keys() == trained.agent.policy.state_dict().keys()
@@ -81,7 +81,7 @@ def test_p5_no_encoder_tensor_in_the_state_or_the_zip(trained: Trained) -> None:
     assert first_bytes(cached_encoder("random.nature")) not in saved_attributes(trained.path)
 
 
-def test_p9_no_encoder_parameter_in_an_optimizer(trained: Trained) -> None:
+def test_no_encoder_parameter_in_an_optimizer(trained: Trained) -> None:
     policy = trained.agent.policy
     owners = [policy, *(getattr(policy, name, None) for name in ("actor", "critic"))]
     optimizers = [owner.optimizer for owner in owners if getattr(owner, "optimizer", None)]
@@ -106,7 +106,7 @@ def test_save_load_predict_are_identical_and_training_goes_on(trained: Trained) 
 
 
 @pytest.mark.parametrize(("algorithm", "copies"), [("DQN", 2), ("SAC", 3), ("TD3", 4)])
-def test_p4_and_p5_the_obvious_design_holds_and_saves_many_copies(algorithm: str, copies: int, tmp_path: Path) -> None:
+def test_the_obvious_design_holds_and_saves_many_copies(algorithm: str, copies: int, tmp_path: Path) -> None:
     make_agent(algorithm, naive()).save(tmp_path / "agent.zip")
     assert len([key for key in saved_state(tmp_path / "agent.zip") if key.endswith("backbone.layers.0.weight")]) == copies
 
@@ -117,7 +117,7 @@ def test_p4_and_p5_the_obvious_design_holds_and_saves_many_copies(algorithm: str
     )
 
 
-def test_p9_in_the_obvious_design_freezing_changes_the_optimizer() -> None:
+def test_in_the_obvious_design_freezing_changes_the_optimizer() -> None:
     agent = make_agent("DQN", naive())
     optimised = {id(p) for group in agent.policy.optimizer.param_groups for p in group["params"]}
     assert {id(p) for p in agent.policy.q_net.features_extractor.backbone.parameters()} < optimised

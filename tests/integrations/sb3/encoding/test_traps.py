@@ -63,7 +63,7 @@ def batch_norm_encoder() -> str:
 
 
 @pytest.mark.parametrize("algorithm", ["DQN", "QRDQN"])
-def test_p1_target_updates_do_not_reach_the_encoder(algorithm: str, batch_norm_encoder: str) -> None:
+def test_target_updates_do_not_reach_the_encoder(algorithm: str, batch_norm_encoder: str) -> None:
     shared = BatchNormBackbone()
     make_agent(algorithm, naive(backbone=shared)).learn(STEPS)
     assert not shared[0].weight.any(), "a shared submodule is overwritten with zeros"
@@ -74,7 +74,7 @@ def test_p1_target_updates_do_not_reach_the_encoder(algorithm: str, batch_norm_e
 
 
 @pytest.mark.parametrize("algorithm", ["PPO", "A2C", "TRPO"])
-def test_p2_orthogonal_initialisation_does_not_reach_the_encoder(algorithm: str) -> None:
+def test_orthogonal_initialisation_does_not_reach_the_encoder(algorithm: str) -> None:
     backbone = make_backbone("nature")
     before = weights(backbone)
     make_agent(algorithm, naive(backbone=backbone))
@@ -86,7 +86,7 @@ def test_p2_orthogonal_initialisation_does_not_reach_the_encoder(algorithm: str)
     assert not neck.bias.any(), "the neck is initialised as SB3 does"
 
 
-def test_p3_training_mode_does_not_reach_the_encoder(batch_norm_encoder: str) -> None:
+def test_training_mode_does_not_reach_the_encoder(batch_norm_encoder: str) -> None:
     policy = make_agent("PPO", naive(backbone=BatchNormBackbone())).policy
     policy.set_training_mode(True)
     drifting = weights(policy.features_extractor.backbone)
@@ -103,7 +103,7 @@ def test_p3_training_mode_does_not_reach_the_encoder(batch_norm_encoder: str) ->
     assert same(weights(encoder), before)
 
 
-def test_p7_the_spatial_neck_reads_the_feature_map() -> None:
+def test_the_spatial_neck_reads_the_feature_map() -> None:
     agent = make_agent("DQN", small(neck="spatial_mlp"))
     embedding = agent.q_net.features_extractor.neck.embedding.weight
     assert embedding.shape == (1, 64 * 7 * 7)
@@ -112,7 +112,7 @@ def test_p7_the_spatial_neck_reads_the_feature_map() -> None:
     assert not torch.equal(embedding, before)
 
 
-def test_p8_no_graph_through_the_encoder_and_no_inference_tensor() -> None:
+def test_no_graph_through_the_encoder_and_no_inference_tensor() -> None:
     class InferenceExtractor(NaiveExtractor):
         def forward(self, observations: Tensor) -> Tensor:
             with torch.inference_mode():
@@ -131,7 +131,7 @@ def test_p8_no_graph_through_the_encoder_and_no_inference_tensor() -> None:
 
 
 @pytest.mark.parametrize("trainable", [False, True])
-def test_p10_weights_are_in_the_target_network_from_the_start(trainable: bool, tmp_path: Path) -> None:
+def test_weights_are_in_the_target_network_from_the_start(trainable: bool, tmp_path: Path) -> None:
     path = other_weights(tmp_path)
     pretrained = weights(make_encoder("random.nature", weights=path))
 
@@ -150,7 +150,7 @@ def heads(agent: BaseAlgorithm) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("algorithm", ["DQN", "PPO", "A2C", "RecurrentPPO", "SAC", "TD3"])
-def test_p11_equal_heads_for_equal_seeds_whatever_the_encoder(algorithm: str) -> None:
+def test_equal_heads_for_equal_seeds_whatever_the_encoder(algorithm: str) -> None:
     first, second = (heads(make_agent(algorithm, small(name))) for name in ("random.nature", "random.impala"))
     assert first and same(first, second)
     assert same(first, heads(make_agent(algorithm, small(neck="spatial_mlp"))))
@@ -158,12 +158,12 @@ def test_p11_equal_heads_for_equal_seeds_whatever_the_encoder(algorithm: str) ->
 
 
 @pytest.mark.parametrize("algorithm", ["DQN", "PPO"])
-def test_p11_heads_of_the_obvious_design_depend_on_the_encoder(algorithm: str) -> None:
+def test_heads_of_the_obvious_design_depend_on_the_encoder(algorithm: str) -> None:
     agents = (make_agent(algorithm, naive(backbone=make_backbone(name))) for name in ("nature", "impala"))
     assert not same(*map(heads, agents))
 
 
-def test_p12_moving_one_agent_leaves_the_others_alone() -> None:
+def test_moving_one_agent_leaves_the_others_alone() -> None:
     shared = make_backbone("nature")
     first, second = (NaiveExtractor(CHANNEL_FIRST, shared) for _ in range(2))
     first.to("meta")
@@ -175,7 +175,7 @@ def test_p12_moving_one_agent_leaves_the_others_alone() -> None:
     assert cached_encoder("random.nature").device.type == "cpu"
 
 
-def test_p13_the_policy_scales_frames_once() -> None:
+def test_the_policy_scales_frames_once() -> None:
     agent = make_agent("DQN", small(neck=None))
     features = agent.policy.q_net.extract_features(torch.as_tensor(frames()), agent.policy.q_net.features_extractor)
     assert torch.equal(features, make_encoder("random.nature")(frames()))
@@ -193,18 +193,18 @@ def test_p13_the_policy_scales_frames_once() -> None:
         (Box(0, 1, (4, 84, 84), np.uint8), r"got bounds \[0, 1\]"),
     ],
 )
-def test_p13_wrong_observations_are_refused_when_the_agent_is_made(space: Box, message: str) -> None:
+def test_wrong_observations_are_refused_when_the_agent_is_made(space: Box, message: str) -> None:
     with pytest.raises(InputError, match=message):
         DQN("CnnPolicy", RandomFrames(space=space), policy_kwargs=small(), buffer_size=10)
 
 
-def test_p13_unscaled_frames_are_refused() -> None:
+def test_unscaled_frames_are_refused() -> None:
     agent = make_agent("DQN", {**small(), "normalize_images": False})
     with pytest.raises(InputError, match="normalize_images"):
         agent.predict(frames())
 
 
-def test_p13_channel_last_without_sb3s_transposition_is_refused() -> None:
+def test_channel_last_without_sb3s_transposition_is_refused() -> None:
     with pytest.raises(InputError, match="VecTransposeImage"):
         PretrainedExtractor(Box(0, 255, (84, 84, 4), np.uint8), "random.nature")
 
@@ -213,7 +213,7 @@ SB3_DEFAULT = {64, 256, 300}  # widths of the hidden layers of Q-learning and on
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_p14_no_hidden_layers_are_added_behind_the_extractor(algorithm: str) -> None:
+def test_no_hidden_layers_are_added_behind_the_extractor(algorithm: str) -> None:
     def heads_inputs(kwargs: dict[str, Any]) -> set[int]:
         policy = make_agent(algorithm, kwargs).policy
         layers = {name: m for name, m in policy.named_modules() if isinstance(m, nn.Linear) and "extractor.neck" not in name}
@@ -226,6 +226,6 @@ def test_p14_no_hidden_layers_are_added_behind_the_extractor(algorithm: str) -> 
     assert 40 in heads_inputs(small(net_arch=[40]))
 
 
-def test_p20_no_batch_norm_statistics_in_the_pickled_attributes(batch_norm_encoder: str) -> None:
+def test_no_batch_norm_statistics_in_the_pickled_attributes(batch_norm_encoder: str) -> None:
     assert make_agent("DQN", naive(backbone=BatchNormBackbone())).batch_norm_stats
     assert not make_agent("DQN", small(batch_norm_encoder)).batch_norm_stats

@@ -83,7 +83,7 @@ def test_stacks_of_vec_frame_stack_are_encoded() -> None:
     assert VecEncodeObservation(VecFrameStack(single, 4), ENCODER).reset().shape == (2, 3136)
 
 
-def test_p6_one_forward_pass_a_step_whatever_the_updates(batches: list[int]) -> None:
+def test_one_forward_pass_a_step_whatever_the_updates(batches: list[int]) -> None:
     settings = {"buffer_size": 50, "learning_starts": 5, "batch_size": 4, "train_freq": 1, "gradient_steps": 2}
     kwargs = policy_kwargs(ENCODER, features_dim=8, normalization="layer")  # standardizing waits for more frames
     DQN("CnnPolicy", random_frames(1), policy_kwargs=kwargs, **settings).learn(12)
@@ -96,7 +96,7 @@ def test_p6_one_forward_pass_a_step_whatever_the_updates(batches: list[int]) -> 
     assert sum(batches) == 1 + 12 + finals
 
 
-def test_p17_terminal_observations_are_encoded_in_the_same_pass(batches: list[int]) -> None:
+def test_terminal_observations_are_encoded_in_the_same_pass(batches: list[int]) -> None:
     frames = Recorded(random_frames(3))
     env = VecEncodeObservation(frames, ENCODER, dtype="float32")
     env.reset()
@@ -110,7 +110,7 @@ def test_p17_terminal_observations_are_encoded_in_the_same_pass(batches: list[in
             assert close(infos[i]["terminal_observation"], make_encoder(ENCODER)(final[None])[0])
 
 
-def test_p17_the_obvious_wrapper_leaves_frames_in_the_infos() -> None:
+def test_the_obvious_wrapper_leaves_frames_in_the_infos() -> None:
     class Naive(VecEnvWrapper):
         def __init__(self, venv: Any) -> None:
             super().__init__(venv, Box(-np.inf, np.inf, (3136,), np.float16))
@@ -149,7 +149,7 @@ def test_lost_lives_are_not_encoded_twice(batches: list[int]) -> None:
             assert same == ("episode" not in infos[i])
 
 
-def test_p18_one_pass_for_all_environments_where_gymnasium_wrappers_make_one_each(batches: list[int]) -> None:
+def test_one_pass_for_all_environments_where_gymnasium_wrappers_make_one_each(batches: list[int]) -> None:
     each = DummyVecEnv([lambda: EncodeObservation(RandomFrames(), ENCODER)] * 3)
     together = VecEncodeObservation(random_frames(3), ENCODER)
     for env, expected in ((each, [1, 1, 1]), (together, [3])):
