@@ -35,7 +35,7 @@ def collect(
             min=1, help="Of every N episodes one is kept, whole: about one in N of the transitions experienced is published."
         ),
     ] = 1,
-    num_envs: Annotated[int, typer.Option(min=1, help="Environments stepped together.")] = 8,
+    n_envs: Annotated[int, typer.Option(min=1, help="Environments stepped together.")] = 8,
     seed: Annotated[int, typer.Option(min=0, help="Of the player and the environments.")] = 0,
     sticky_actions: Annotated[float, typer.Option(help="Chance that the game repeats the last action.")] = 0.25,
     repeat_probability: Annotated[
@@ -78,7 +78,7 @@ def collect(
     own: dict[str, Any] = {
         "agent": agent,
         "steps": steps,
-        "num_envs": num_envs,
+        "n_envs": n_envs,
         "seed": seed,
         "sticky_actions": sticky_actions,
         "keep_every": keep_every,

@@ -13,7 +13,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.monitor import ResultsWriter
 
 from pretrainrl.errors import CardError, InputError
-from pretrainrl.finetuning.config import Config, Record
+from pretrainrl.finetuning.config import FinetuneConfig, FinetuneRecord
 from pretrainrl.paths import atomic_path, writable_folder
 
 CONFIG, EVALUATIONS, MONITOR, BEST, CHECKPOINTS = (
@@ -38,7 +38,7 @@ class RunFolder:
         InputError: when the folder is not empty and `resume` is not set, or holds something else.
     """
 
-    def __init__(self, out: Path, config: Config, *, resume: bool) -> None:
+    def __init__(self, out: Path, config: FinetuneConfig, *, resume: bool) -> None:
         self.name = config.game.replace("/", "-")  # as huggingface_sb3 and the zoo write it
         self.path = out / config.algorithm / f"{self.name}_{config.seed + 1}"
         self._env_id = config.game
@@ -46,11 +46,11 @@ class RunFolder:
         if occupied and not resume:
             raise InputError(f"{self.path} is not empty; go on with that run by --resume, or choose another folder with --out")
         try:
-            self._before = Record.read(self.path / CONFIG) if occupied else None
+            self._before = FinetuneRecord.read(self.path / CONFIG) if occupied else None
         except CardError as error:
             raise InputError(f"{self.path} holds no run to go on with: {error}") from error
 
-    def check(self, record: Record) -> None:
+    def check(self, record: FinetuneRecord) -> None:
         """Check that a run that has begun here is this one.
 
         Raises:
@@ -59,7 +59,7 @@ class RunFolder:
         if self._before is not None:
             record.require_same(self._before)
 
-    def open(self, record: Record) -> Path | None:
+    def open(self, record: FinetuneRecord) -> Path | None:
         """Make the folder, or bring it back to its last checkpoint, which is returned if there is one.
 
         Raises:

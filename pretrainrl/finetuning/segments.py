@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 
-from pretrainrl.finetuning.config import Config
+from pretrainrl.finetuning.config import FinetuneConfig
 from pretrainrl.finetuning.evaluation import ALE_SEEDS, evaluate
 from pretrainrl.finetuning.folder import BEST, RunFolder
 from pretrainrl.integrations.sb3.recording.learners import load_state, save_state, seed_all
@@ -71,7 +71,7 @@ class Segments(BaseCallback):
     """
 
     def __init__(
-        self, config: Config, folder: RunFolder, state: Path | None, every: int, games: VecEnv, bar: Bar, stop: Event
+        self, config: FinetuneConfig, folder: RunFolder, state: Path | None, every: int, games: VecEnv, bar: Bar, stop: Event
     ) -> None:
         super().__init__()
         self._config, self._folder, self._state, self._every = config, folder, state, every
@@ -130,7 +130,8 @@ class Segments(BaseCallback):
         """Play whole games, write what they scored, and keep the agent if it is the best so far."""
         count, position = self._config.eval_episodes, self._position
         playing = partial(self._tick, f"playing {count} games")
-        scores, lengths = evaluate(self.model, self._games, count, self._number("evaluation", position), playing)
+        epsilon = self._config.agent.evaluation_epsilon
+        scores, lengths = evaluate(self.model, self._games, count, self._number("evaluation", position), playing, epsilon)
         if self._folder.evaluations.add(self.model.num_timesteps, scores, lengths):
             self._folder.save_agent(self.model, self._folder.path / BEST)
         self._evaluated = position

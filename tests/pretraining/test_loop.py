@@ -29,7 +29,7 @@ OBJECTIVES = pretrainrl.list_objectives()
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> FrameCache:
-    episodes = [*collect_episodes("pong", 120, num_envs=2), *collect_episodes("breakout", 120, num_envs=2)]
+    episodes = [*collect_episodes("pong", 120, n_envs=2), *collect_episodes("breakout", 120, n_envs=2)]
     return FrameCache.build(episodes, tmp_path_factory.mktemp("cache") / "frames")
 
 

@@ -14,7 +14,7 @@ from pretrainrl.encoders import make_backbone
 
 def test_one_step_in_two_processes_equals_one_step_in_one(tmp_path: Path):
     cache, one, two = (tmp_path / name for name in ("cache", "one", "two"))
-    FrameCache.build(collect_episodes("boxing", 40, num_envs=1), cache)
+    FrameCache.build(collect_episodes("boxing", 40, n_envs=1), cache)
     pretrain_once.pretrain_once(cache, one, "atc")
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     script = str(Path(pretrain_once.__file__))

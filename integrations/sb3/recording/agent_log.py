@@ -13,14 +13,15 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv
 
+from pretrainrl.agent_cards import AGENTS, agent_names
 from pretrainrl.data.episode import Episode
 from pretrainrl.errors import InputError, UnknownNameError
+from pretrainrl.integrations.sb3.agents import rollout_steps
 from pretrainrl.integrations.sb3.envs.atari_vec_env import RecordedAtariVecEnv
 from pretrainrl.integrations.sb3.recording.experience_log import ExperienceLog
 from pretrainrl.integrations.sb3.recording.learners import (
-    LEARNERS,
     ROLLOUT,
-    hyperparameters,
+    learner_preset,
     load_state,
     make_learner,
     save_state,
@@ -45,14 +46,14 @@ class Store(Protocol):
 
 
 @dataclass(frozen=True)
-class Agent:
-    """Who is to play.
+class Player:
+    """An agent that is to play, and to learn unless it was saved.
 
     Attributes:
-        name: `qrdqn`, `ppo`, or the name of a saved agent's file.
-        kind: part of a dataset's id by default.
-        algorithm: of the agent, for people.
-        path: of a saved agent.
+        name: Name of an agent that learns, or of a saved agent's file.
+        kind: Default for the kind in a dataset's id.
+        algorithm: Description of the algorithm, for people.
+        path: Path of a saved agent; None for one that learns.
     """
 
     name: str
@@ -60,30 +61,33 @@ class Agent:
     algorithm: str
     path: Path | None = None
 
-    def settings(self, steps: int, num_envs: int) -> dict[str, Any]:
+    def settings(self, steps: int, n_envs: int) -> dict[str, Any]:
         """Return what decides about its actions, JSON values."""
         if self.path is None:
-            return {"agent": self.name, "learning": hyperparameters(self.kind, steps, num_envs)}
+            return {"agent": self.name, "learning": learner_preset(self.name, steps, n_envs).flat()}
         return {"agent": self.name, "agent_sha256": sha256_of(self.path)}
 
 
-def find_agent(name: str) -> Agent:
+def find_agent(name: str) -> Player:
     """Return the agent of that name: one that learns, or the path of one saved by Stable-Baselines3.
 
     Raises:
         UnknownNameError: when it is neither, with the nearest names.
         InputError: when the file is no such agent.
     """
-    if name in LEARNERS:
-        return Agent(name, name, LEARNERS[name])
+    if name in (learners := agent_names("collect")):
+        card = AGENTS.get(name)
+        source = "the console's memory" if card.observes == "memory" else "pixels"
+        return Player(name, name, f"{card.title} while it learned the game from {source}")
     path = Path(name or "-").expanduser()
     path = path if path.exists() or path.suffix == ".zip" else path.with_name(path.name + ".zip")
+    names = ["random", *learners]
     if not path.exists() and path.parent == Path() and Path(name).suffix != ".zip":
-        raise UnknownNameError(f"{UnknownNameError.of('agent', name, ['random', *LEARNERS])}; or the path of a saved agent")
-    return Agent(path.name, "agent", f"{algorithm_of(path).__name__} of Stable-Baselines3, as saved in {path.name}", path)
+        raise UnknownNameError(f"{UnknownNameError.of('agent', name, names)}; or the path of a saved agent")
+    return Player(path.name, "agent", f"{algorithm_of(path).__name__} of Stable-Baselines3, as saved in {path.name}", path)
 
 
-def check_games(agent: Agent, games: list[str]) -> None:
+def check_games(agent: Player, games: list[str]) -> None:
     """Check that a saved agent can play `games`; one that learns can play any.
 
     Raises:
@@ -100,11 +104,11 @@ def check_games(agent: Agent, games: list[str]) -> None:
 
 def log_agent(
     game: str,
-    agent: Agent,
+    agent: Player,
     steps: int,
     store: Store,
     *,
-    num_envs: int = 8,
+    n_envs: int = 8,
     seed: int = 0,
     sticky_actions: float = 0.25,
     keep_every: int = 1,
@@ -122,7 +126,7 @@ def log_agent(
         agent: who plays, and learns.
         steps: transitions over all games together.
         store: of the segments.
-        num_envs: games played at the same time.
+        n_envs: games played at the same time.
         seed: of the agent and the games.
         sticky_actions: chance that the game itself repeats the action of the raw frame before, in [0, 1].
         keep_every: one of how many episodes is kept.
@@ -136,14 +140,17 @@ def log_agent(
     """
     if segment_steps % ROLLOUT:
         raise InputError(f"segment_steps must be a multiple of {ROLLOUT}, not {segment_steps}")
-    games = RecordedAtariVecEnv(game, num_envs, clip_reward=False, action_repeat_probability=sticky_actions)
+    preset = learner_preset(agent.name, steps, n_envs) if agent.path is None else None
+    if preset is not None and segment_steps % (rollout := rollout_steps(AGENTS.get(agent.name), preset)):
+        raise InputError(f"segment_steps must be a multiple of {rollout} for {agent.name}, not {segment_steps}")
+    games = RecordedAtariVecEnv(game, n_envs, clip_reward=False, action_repeat_probability=sticky_actions)
     log = ExperienceLog(
         games,
         steps=steps,
         segment_steps=segment_steps,
         seed=seed,
         keep_every=keep_every,
-        watched=not agent.kind.endswith("-ram"),
+        watched=agent.path is not None or AGENTS.get(agent.name).observes == "frames",
         progress=progress,
     )
     try:
@@ -155,8 +162,8 @@ def log_agent(
             saved = load_agent(agent.path)
             check_agent(saved, agent.path, _as_seen_by(saved, games), games.game.slug)
             _play(saved, log, store, seed, greedy)
-        elif not log.finished:
-            learner = make_learner(agent.kind, log, hyperparameters(agent.kind, steps, num_envs), seed)
+        elif preset is not None and not log.finished:
+            learner = make_learner(agent.name, log, preset, seed)
             learner.learn(steps, callback=_Segments(log, store, state, seed))
             if save_agent is not None:
                 with atomic_path(save_agent) as temporary:
