@@ -68,6 +68,7 @@ class AgentPreset(Card):
     Attributes:
         steps: Length of a run in transitions of all games together.
         epochs: Length of a run in passes over a dataset, instead of `steps`.
+        n_envs: Number of games that RL Zoo plays together, which is 1 where it is not given.
         settings: Arguments of the algorithm's class by name.
         policy_kwargs: Arguments of the policy, beside those that an encoder needs.
         replay_buffer: Class of the replay buffer, `package.module:Class`.
@@ -76,6 +77,7 @@ class AgentPreset(Card):
 
     steps: int | None = Field(default=None, gt=0)
     epochs: int | None = Field(default=None, gt=0)
+    n_envs: int | None = Field(default=None, gt=0)
     settings: dict[str, Scalar | Scaled | Schedule] = Field(default={})
     policy_kwargs: dict[str, Any] = Field(default={})
     replay_buffer: str | None = None
