@@ -36,7 +36,7 @@ FLOORS = (
     {"integrations"},
     {"finetuning"},
     {"benchmark"},
-    {"cli", "demo", "__main__", "pretrainrl"},
+    {"cli", "commands", "demo", "__main__", "pretrainrl"},
 )
 FACADE = "pretrainrl"  # takes names and dataset ids, so its functions reach every floor, when they are called
 LONGEST_MODULE, LONGEST_EXAMPLE = 350, 120

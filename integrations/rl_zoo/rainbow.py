@@ -1,4 +1,4 @@
-"""Settings of Rainbow from pixels, for RL Zoo's `--conf-file`; `python -m pretrainrl.integrations.rl_zoo` has them by default."""
+"""Settings of Rainbow from pixels: those of `python -m pretrainrl.integrations.rl_zoo train` without `--conf-file`."""
 
 from __future__ import annotations
 

@@ -11,10 +11,8 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
 from pretrainrl.agent_cards import AgentPreset
-from pretrainrl.device import resolve_dtype
 from pretrainrl.encoders import Encoder, cached_encoder
-from pretrainrl.errors import UnknownNameError
-from pretrainrl.finetuning.config import DTYPES, FinetuneConfig
+from pretrainrl.finetuning.config import FinetuneConfig
 from pretrainrl.integrations.sb3 import AtariVecEnv, VecEncodeObservation, neck_policy_kwargs, policy_kwargs
 from pretrainrl.integrations.sb3.agents import make_agent
 from pretrainrl.networks.necks import Neck
@@ -70,14 +68,3 @@ def make_run_agent(config: FinetuneConfig, setup: ObservationSetup, env: VecEnv,
     """Make the agent of a run, which learns in `env`, or from a dataset of its game."""
     policy, kwargs = setup.policy()
     return make_agent(config.agent, preset, env, policy=policy, policy_kwargs=kwargs, seed=config.seed, device=setup.device)
-
-
-def encoder_dtype(name: str, device: torch.device) -> torch.dtype:
-    """Return the dtype that a run's encoder computes in; `auto` is bfloat16 where the device has it in hardware.
-
-    Raises:
-        UnknownNameError: The name is not among `DTYPES`.
-    """
-    if name not in DTYPES:
-        raise UnknownNameError.of("dtype", name, DTYPES)
-    return resolve_dtype(name, device)

@@ -15,7 +15,6 @@ from pretrainrl.games import find_game
 from pretrainrl.networks.necks import NECKS, Neck, reads_map
 
 FEATURES = ("flat", "pooled", "map", "pixels")
-DTYPES = ("float32", "bfloat16", "auto")
 MAX_EPISODE_STEPS = 27_000  # Atari-PB's
 _NOT_COMPARED = {"versions"}  # an update need not end a long run
 

@@ -11,8 +11,8 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
 from pretrainrl.agent_cards import AgentPreset
-from pretrainrl.device import resolve_device
-from pretrainrl.finetuning.agents import ObservationSetup, encoder_dtype, make_run_agent
+from pretrainrl.device import resolve_device, resolve_dtype
+from pretrainrl.finetuning.agents import ObservationSetup, make_run_agent
 from pretrainrl.finetuning.config import FinetuneConfig, FinetuneRecord
 from pretrainrl.finetuning.folder import BEST, EVALUATIONS, RunFolder
 from pretrainrl.finetuning.segments import PeriodicTruncation, Segments
@@ -114,7 +114,7 @@ def finetune(
     demonstrations = None if config.dataset is None else open_dataset(config.dataset)
     chosen = resolve_device(device)
     setup = ObservationSetup(
-        encoder, weights, config.features, chosen, encoder_dtype(dtype, chosen), neck, config.max_episode_steps
+        encoder, weights, config.features, chosen, resolve_dtype(dtype, chosen), neck, config.max_episode_steps
     )
     settings = run_preset(config)
     record = FinetuneRecord(

@@ -117,14 +117,13 @@ def test_bad_input_makes_nothing(root: Path, tmp_path: Path) -> None:
 
 
 def test_error_in_one_game_says_what_is_complete(monkeypatch: pytest.MonkeyPatch) -> None:
-    from pretrainrl.cli import collect as command
+    from pretrainrl import commands
 
     def failing(own: object, agents: object, slug: str, report: object) -> str:
         if slug == "pong":
             raise InputError("the disk is full")
         return slug
 
-    module = sys.modules[command.__module__]
-    monkeypatch.setattr(module, "_collect_one", failing)
+    monkeypatch.setattr(commands, "_collect_one", failing)
     with pytest.raises(PretrainRLError, match=r"the disk is full \(1 of 3 datasets are complete; --resume goes on\)"):
         collect(["breakout", "pong", "freeway"])

@@ -68,7 +68,7 @@ def test_random_beside_itself_is_one_column(
 def test_a_run_folders_reconstructions_are_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     run = pretrainrl.pretrain("siammae", [WITHOUT], steps=1, batch_size=2, out=tmp_path / "run", progress=False)
     arguments = ["--dataset", WITH_RAM, "--dataset", WITHOUT, "--observations", 60, "--baseline", "none"]
-    assert call(monkeypatch, run, *arguments, "--out", tmp_path / "out") == 0
+    assert call(monkeypatch, run.folder, *arguments, "--out", tmp_path / "out") == 0
     page = (tmp_path / "out" / "index.html").read_text()
     assert page.count('alt="reconstruction"') == 3 * 3  # three moments of the game it knows
     assert "random.impala" not in page
