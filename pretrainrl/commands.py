@@ -256,6 +256,7 @@ def probe(
     observations: int = 8000,
     seed: int = 0,
     device: str = "auto",
+    dtype: str = "float32",
     out: str | Path | None = None,
     progress: bool = True,
 ) -> ProbeResult:
@@ -269,6 +270,8 @@ def probe(
         observations: Greatest number of observations of each game; one takes 28 kB of memory.
         seed: Seed of the split by episodes.
         device: Device, `auto`, `cpu` or `cuda`.
+        dtype: Dtype in which the encoders compute: `float32`, `bfloat16`, or `auto` for bfloat16 where the device computes it
+            in hardware.
         out: Folder for `probe.json` and a page of figures.
         progress: Whether to show a progress bar.
 
@@ -286,11 +289,13 @@ def probe(
 
         require("jinja2", "plot")
 
+    from pretrainrl.device import resolve_device, resolve_dtype
     from pretrainrl.encoders import make_encoder
     from pretrainrl.integrations.minari import read_samples
 
     ids = [dataset] if isinstance(dataset, str) else list(dataset)
-    encoders = [make_encoder(each, weights=None if number else weights, device=device) for number, each in enumerate(names)]
+    options: dict[str, Any] = {"device": device, "dtype": resolve_dtype(dtype, resolve_device(device))}
+    encoders = [make_encoder(each, weights=None if number else weights, **options) for number, each in enumerate(names)]
     probes = _measure(encoders, read_samples(ids, limit=observations), seed, progress)
     return ProbeResult(probes, None if out is None else _write_probes(Path(out), Path(name), probes, ids, seed))
 

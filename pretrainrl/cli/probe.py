@@ -23,6 +23,7 @@ def probe(
     observations: Annotated[int, typer.Option(min=1, help="Of each game, at most; one takes 28 kB of memory.")] = 8000,
     seed: Annotated[int, typer.Option(min=0, help="Of the split by episodes.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="Type of the encoders' computation: float32, bfloat16 or auto.")] = "float32",
     out: Annotated[Path | None, typer.Option(help="Folder for probe.json and a page of figures.")] = None,
 ) -> None:
     """Measure what the features of an encoder tell: RAM, actions, rewards, rank, dormant channels."""
@@ -36,6 +37,7 @@ def probe(
         observations=observations,
         seed=seed,
         device=device,
+        dtype=dtype,
         out=out,
     )
     _show(result.probes)
