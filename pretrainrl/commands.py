@@ -104,7 +104,8 @@ def collect(
         files = _recording_files(None if recording is None else Path(recording), ids)
         agents = None if save_agent is None else Path(save_agent)
         work = partial(_collect_one, {**own, "kind": kind, "version": version, "resume": resume}, agents)
-        _collect_all(work, todo, jobs, steps, ids, say, progress)
+        if todo:
+            _collect_all(work, todo, jobs, steps, ids, say, progress)
         for slug, file in files.items():
             card = write_recording(ids[slug], file)
             say(f"{file}  {card.bytes:,} bytes, {card.bytes / card.transitions:.2f} a transition")
