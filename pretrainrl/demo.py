@@ -171,7 +171,8 @@ class _Demo:
 
         training, record, folder = card.training, self.record, self.out / "encoder"
         assert training is not None, "an encoder that was just pre-trained"
-        losses = _loss_curve(folder)
+        with (folder / "metrics.csv").open(newline="") as file:
+            losses = [(float(row["step"]), float(row["loss"])) for row in csv.DictReader(file)]
         played = [float(each["return"]) for each in datasets[0].episodes if each["ends_by"] != "cut"]
         tuned = [
             {"encoder": name, "style": style, "title": title, "scores": agents[name].scores, "seconds": record.seconds[name]}
@@ -198,12 +199,6 @@ class _Demo:
             "software": f"{platform.system()}, Python {platform.python_version()}, torch {torch.__version__}",
         }
         return write_html(self.out / "index.html", "demo.html", context)
-
-
-def _loss_curve(folder: Path) -> list[tuple[float, float]]:
-    """Return (step, loss) as the run folder logged them."""
-    with (folder / "metrics.csv").open(newline="") as file:
-        return [(float(row["step"]), float(row["loss"])) for row in csv.DictReader(file)]
 
 
 def _learning_chart(agents: dict[str, FinetuneResult], played: Sequence[float]) -> Chart:
