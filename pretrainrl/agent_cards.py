@@ -1,4 +1,8 @@
-"""Cards of agents: what learns, with which settings, from what, and how it is evaluated."""
+"""Cards of agents: what learns, with which settings, from what, and how it is evaluated.
+
+A card names a class as `package.module:Class`, so cards come from three places only: this package, entry points of installed
+packages in the group `pretrainrl.agents`, and calls of `AGENTS.register`. What commands and files name is a card, not a class.
+"""
 
 from __future__ import annotations
 

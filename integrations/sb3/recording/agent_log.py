@@ -1,4 +1,4 @@
-"""Let an agent learn or play a game, and hand out what it experiences segment by segment."""
+"""An agent learns or plays a game, and what it experiences is kept segment by segment."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ from pretrainrl.integrations.sb3.recording.ram_agent import RAM_SPACE, VecRamObs
 from pretrainrl.integrations.sb3.recording.saved_agent import algorithm_of, check_agent, load_agent, sha256_of
 from pretrainrl.paths import atomic_path
 
-# Of each game. Longer than most games, which are cut at a segment's end, and a few minutes of an agent's time.
+# Steps of each game: longer than most games, which are cut at a segment's end, and a few minutes of an agent's time.
 SEGMENT_STEPS = 40 * ROLLOUT
 
 
 class Store(Protocol):
-    """Where finished segments go; each is kept whole or not at all."""
+    """A place for finished segments, which keeps each whole or not at all."""
 
     def latest(self) -> tuple[int, int, Path] | None:
-        """Number of segments, episodes begun in them, folder of the agent's state after them; None at the beginning."""
+        """Return the number of segments, of episodes begun in them, and the folder of the agent's state; None at first."""
 
     def add(self, episodes: list[Episode], begun: int, save_state: Callable[[Path], None]) -> None:
-        """Keep the next segment's episodes, the number begun so far, and the state that `save_state` writes."""
+        """Keep the next segment's episodes, the number of episodes begun so far, and the state that `save_state` writes."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Player:
     path: Path | None = None
 
     def settings(self, steps: int, n_envs: int) -> dict[str, Any]:
-        """Return what decides about its actions, JSON values."""
+        """Return what decides about the agent's actions, as JSON values."""
         if self.path is None:
             return {"agent": self.name, "learning": learner_preset(self.name, steps, n_envs).flat()}
         return {"agent": self.name, "agent_sha256": sha256_of(self.path)}
@@ -72,8 +72,8 @@ def find_agent(name: str) -> Player:
     """Return the agent of that name: one that learns, or the path of one saved by Stable-Baselines3.
 
     Raises:
-        UnknownNameError: when it is neither, with the nearest names.
-        InputError: when the file is no such agent.
+        UnknownNameError: The name is neither; the message has the nearest names.
+        InputError: The file is no such agent.
     """
     if name in (learners := agent_names("collect")):
         card = AGENTS.get(name)
@@ -91,7 +91,7 @@ def check_games(agent: Player, games: list[str]) -> None:
     """Check that a saved agent can play `games`; one that learns can play any.
 
     Raises:
-        InputError: when it cannot be loaded, or expects other observations or actions.
+        InputError: The agent cannot be loaded, or expects other observations or actions.
     """
     if agent.path is None:
         return
@@ -117,26 +117,26 @@ def log_agent(
     save_agent: Path | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> None:
-    """Let `agent` experience `steps` transitions of `game`, and add the segments that `store` does not hold yet.
+    """Let an agent experience transitions of a game, and add the segments that the store does not hold yet.
 
     On a CPU, with the same number of threads, an interrupted and continued run adds what an uninterrupted one does.
 
     Args:
-        game: any spelling.
-        agent: who plays, and learns.
-        steps: transitions over all games together.
-        store: of the segments.
-        n_envs: games played at the same time.
-        seed: of the agent and the games.
-        sticky_actions: chance that the game itself repeats the action of the raw frame before, in [0, 1].
-        keep_every: one of how many episodes is kept.
-        segment_steps: steps of every game in a segment, a multiple of 128.
+        game: Name of the game, in any spelling.
+        agent: Agent that plays, and learns unless it was saved.
+        steps: Number of transitions over all games together.
+        store: Place of the segments.
+        n_envs: Number of games played together.
+        seed: Seed of the agent and the games.
+        sticky_actions: Chance that the game repeats the action of the raw frame before, in [0, 1].
+        keep_every: Number of episodes of which one is kept.
+        segment_steps: Number of steps of every game in a segment, a multiple of 128 and of the agent's rollout.
         greedy: Whether a saved agent takes the action that it thinks best; by default it acts as it explores.
         save_agent: File to which Stable-Baselines3 saves the agent when it has learned.
-        progress: called with the number of new transitions after every step.
+        progress: Function that is called with the number of new transitions after every step.
 
     Raises:
-        InputError: when a number is out of range, or the agent does not fit the game.
+        InputError: A number is out of range, or the agent does not fit the game.
     """
     if segment_steps % ROLLOUT:
         raise InputError(f"segment_steps must be a multiple of {ROLLOUT}, not {segment_steps}")

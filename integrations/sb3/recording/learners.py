@@ -25,7 +25,7 @@ _COUNTERS = (
     "_episode_num",
     "exploration_rate",
     "_current_progress_remaining",
-    "_epoch",  # of behaviour cloning
+    "_epoch",  # of behavior cloning
 )
 _STATE, _REPLAY = "agent.pt", "replay.npz"
 
@@ -54,13 +54,13 @@ def make_learner(name: str, env: VecEnv, preset: AgentPreset, seed: int, device:
 
 
 def seed_all(agent: BaseAlgorithm, seed: int, segment: int) -> None:
-    """Make all random numbers a function of the segment, so that none of their states needs to be saved."""
+    """Seed all random numbers by the segment, so that none of their states needs to be saved."""
     words = np.random.SeedSequence([seed, segment, 1]).generate_state(1)
     agent.set_random_seed(int(words[0]) % 2**31)
 
 
 def save_state(agent: BaseAlgorithm, folder: Path) -> None:
-    """Write to `folder` all that the agent's learning depends on, but for random numbers; nothing is pickled."""
+    """Write all that an agent's learning depends on, but for random numbers, to a folder, without pickle."""
     counters = {name: getattr(agent, name) for name in _COUNTERS if hasattr(agent, name)}
     save_with_torch({"parameters": agent.get_parameters(), "counters": counters}, folder / _STATE)
     replay = getattr(agent, "replay_buffer", None)
@@ -72,7 +72,7 @@ def load_state(agent: BaseAlgorithm, folder: Path) -> None:
     """Restore what `save_state` of an agent of the same settings has written.
 
     Raises:
-        InputError: when the files are damaged.
+        InputError: The files are damaged.
     """
     try:
         state = torch.load(folder / _STATE, map_location=agent.device, weights_only=True)
