@@ -34,7 +34,7 @@ FLOORS = (
     {"objectives", "probing"},
     {"parity", "pretraining"},
     {"integrations"},
-    {"finetuning"},
+    {"finetuning", "results"},
     {"benchmark"},
     {"cli", "commands", "demo", "__main__", "pretrainrl"},
 )
