@@ -6,13 +6,11 @@ episode the files are on the disk; who comes next cuts them to that and goes on.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -35,40 +33,6 @@ class Resumable(Protocol):
     def after(self, count: int) -> Iterator[Episode]:
         """Yield the episodes after the first `count`."""
         ...
-
-
-@contextmanager
-def locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
-    """Hold an exclusive lock on the file `path`, which is there only as long as somebody holds it.
-
-    The lock ends with the process, however that ends.
-
-    Args:
-        path: of the file.
-        wait: until it is free; else yield False if it is not.
-    """
-    while True:
-        with path.open("a") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            except BlockingIOError:
-                yield False
-                return
-            if not _is_at(path, file.fileno()):
-                continue  # its last holder has removed it, and another may have made a new one
-            try:
-                yield True
-            finally:
-                path.unlink(missing_ok=True)
-            return
-
-
-def _is_at(path: Path, descriptor: int) -> bool:
-    """Whether an open file is the one at `path`, which others may remove at any moment."""
-    try:
-        return os.path.samestat(path.stat(), os.fstat(descriptor))
-    except FileNotFoundError:
-        return False
 
 
 def write_cache(episodes: Iterable[Episode], partial: Path, codec: Codec, datasets: Sequence[str]) -> None:

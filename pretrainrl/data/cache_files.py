@@ -49,11 +49,6 @@ def partial_folder(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}.partial")
 
 
-def lock_file(folder: Path) -> Path:
-    """What a process that builds or removes the cache at `folder` holds a lock on."""
-    return folder.with_name(f".{folder.name}.lock")
-
-
 def map_array(path: Path, dtype: str, shape: tuple[int, ...], size: int) -> npt.NDArray[Any]:
     """Map a file of an expected size into memory, read-only.
 

@@ -11,10 +11,10 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal
 
-from pretrainrl.data.cache_build import locked
-from pretrainrl.data.cache_files import JOURNAL, MANIFEST, Codec, lock_file, partial_folder
+from pretrainrl.data.cache_files import JOURNAL, MANIFEST, Codec, partial_folder
 from pretrainrl.data.frame_codec import FRAME_BYTES
 from pretrainrl.paths import home
+from pretrainrl.runs.lock import lock_path, locked
 
 RAW_SHARE = 0.6  # of free memory that raw frames may take: beyond, a part of each batch would come from the disk
 
@@ -78,7 +78,7 @@ def remove_cache(folder: Path) -> bool:
     Returns:
         Whether it was removed.
     """
-    with locked(lock_file(folder), wait=False) as free:
+    with locked(lock_path(folder), wait=False) as free:
         if free:
             partial = partial_folder(folder)
             shutil.rmtree(partial, ignore_errors=True)
@@ -138,8 +138,8 @@ def _info(folder: Path) -> CacheInfo | None:
 def _state(folder: Path) -> Literal["ready", "unfinished", "being built"]:
     if folder.exists():
         return "ready"
-    if lock_file(folder).exists():  # perhaps left by a process that was killed
-        with locked(lock_file(folder), wait=False) as free:
+    if lock_path(folder).exists():  # perhaps left by a process that was killed
+        with locked(lock_path(folder), wait=False) as free:
             if not free:
                 return "being built"
     return "unfinished"

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from pretrainrl.data.cache_build import locked, write_cache
+from pretrainrl.data.cache_build import write_cache
 from pretrainrl.data.cache_files import (
     BLOCK_ENDS,
     EPISODES,
@@ -29,7 +29,6 @@ from pretrainrl.data.cache_files import (
     Damaged,
     as_tensor,
     damaged,
-    lock_file,
     map_array,
     partial_folder,
 )
@@ -37,6 +36,7 @@ from pretrainrl.data.episode import FRAME_SHAPE, Episode
 from pretrainrl.data.frame_codec import Frames, Lz4Frames, RawFrames
 from pretrainrl.errors import DatasetError, InputError
 from pretrainrl.paths import writable_folder
+from pretrainrl.runs.lock import lock_path, locked
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -103,7 +103,7 @@ class FrameCache:
             with suppress(_Missing):  # perhaps it is being removed: whoever holds the lock can tell
                 return cls.open(folder)
         writable_folder(folder.parent)
-        with locked(lock_file(folder)):
+        with locked(lock_path(folder)):
             if not folder.exists():
                 try:
                     write_cache(episodes, partial_folder(folder), codec, datasets)

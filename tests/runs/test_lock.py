@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from pretrainrl.scratch import scratch_folder
+from pretrainrl.runs.lock import scratch_folder
 
 WAITING = """
 import sys
 from pathlib import Path
-from pretrainrl.scratch import scratch_folder
+from pretrainrl.runs.lock import scratch_folder
 with scratch_folder(Path(sys.argv[1]), ".make-") as folder:
     (folder / "half").write_text("written")
     print("ready", flush=True)
