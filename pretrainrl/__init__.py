@@ -120,20 +120,20 @@ def pretrain(
         checkpoint_every: steps between two checkpoints.
         resume: continue the run in `out`.
         progress: show a progress bar.
-        config: what to compute, see `pretrainrl.pretraining.Config.of`: `preset`, `backbone`, `steps`, `batch_size`, `lr`,
-            `seed`, `name`, `model`.
+        config: what to compute, see `pretrainrl.pretraining.PretrainConfig.of`: `preset`, `backbone`, `steps`, `batch_size`,
+            `lr`, `seed`, `name`, `model`.
 
     Raises:
         PretrainRLError: for names, datasets, settings or a run folder that do not fit.
     """
     from pretrainrl.device import resolve_device, resolve_precision
     from pretrainrl.integrations.minari import cache_datasets
-    from pretrainrl.pretraining import Config, run
+    from pretrainrl.pretraining import PretrainConfig, run
 
     if precision == "auto":
         precision = resolve_precision(precision, resolve_device(device))
     ids = (dataset,) if isinstance(dataset, str) else tuple(dataset)
-    chosen = Config.of(objective, ids, precision=precision, **config)
+    chosen = PretrainConfig.of(objective, ids, precision=precision, **config)
     folder = Path(out) if out is not None else Path("runs") / f"{chosen.name}-seed{chosen.seed}"
     return run(
         chosen,

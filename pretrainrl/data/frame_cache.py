@@ -36,6 +36,7 @@ from pretrainrl.data.episode import FRAME_SHAPE, Episode
 from pretrainrl.data.frame_codec import Frames, Lz4Frames, RawFrames
 from pretrainrl.errors import DatasetError, InputError
 from pretrainrl.paths import writable_folder
+from pretrainrl.runs.folder import fingerprint_of
 from pretrainrl.runs.lock import lock_path, locked
 
 Item = TypeVar("Item")
@@ -77,6 +78,12 @@ class FrameCache:
     def num_transitions(self) -> int:
         """Transitions of all episodes."""
         return int(self.lengths.sum())
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of games, actions, rewards and ends, which does not depend on how the frames are stored."""
+        files = json.loads((self.folder / MANIFEST).read_text())["files"]
+        return fingerprint_of(self.games, *(files[name]["crc32"] for name in (*STEPS, EPISODES)))
 
     @classmethod
     def build(

@@ -11,8 +11,8 @@ from stable_baselines3.common.vec_env import VecEnv
 from pretrainrl.device import resolve_device
 from pretrainrl.finetuning.agents import ObservationSetup, make_agent
 from pretrainrl.finetuning.config import Config, Record
-from pretrainrl.finetuning.folder import RunFolder
-from pretrainrl.finetuning.segments import PeriodicTruncation, Segments
+from pretrainrl.finetuning.folder import FinetuneFolder
+from pretrainrl.finetuning.segments import FinetuneSegments, PeriodicTruncation
 from pretrainrl.finetuning.settings import rollout_steps, settings, to_toml_values, versions
 from pretrainrl.integrations.minari import AtariDataset, open_dataset
 from pretrainrl.integrations.sb3.behavior_cloning.demonstrations import open_demonstrations
@@ -90,7 +90,7 @@ def finetune(
         checkpoint_every=checkpoint_every,
     )
     runs = Path("runs") / "finetune" / f"{config.encoder}-{config.features}" if out is None else Path(out).expanduser()
-    folder = RunFolder(runs, config, resume=resume)
+    folder = FinetuneFolder(runs, config, resume=resume)
     shown = None if config.dataset is None else open_dataset(config.dataset)
     sight = ObservationSetup(encoder, weights, config.features, resolve_device(device), neck)
     arguments = settings(config)
@@ -113,7 +113,7 @@ class _Run:
     """Games, agent and folder of one run."""
 
     def __init__(
-        self, record: Record, sight: ObservationSetup, folder: RunFolder, arguments: dict[str, Any], *, progress: bool
+        self, record: Record, sight: ObservationSetup, folder: FinetuneFolder, arguments: dict[str, Any], *, progress: bool
     ) -> None:
         self.record, self.config, self.sight, self.folder = record, record.run, sight, folder
         self.arguments, self.progress = arguments, progress
@@ -158,9 +158,9 @@ class _Run:
                 def bar(position: int, remark: str) -> None:
                     shown.update(task, completed=min(position, config.length), note=remark)
 
-                agent.learn(source, callback=Segments(config, folder, state, every, whole, bar, stop))
+                agent.learn(source, callback=FinetuneSegments(config, folder, state, every, whole, bar, stop))
+            folder.save_agent(agent, folder.agent)
         except InterruptedRunError as error:
             raise InterruptedRunError(f"{error}; go on with the same command and --resume ({folder.path})") from error
         finally:
-            folder.games.close()
-        folder.save_agent(agent, folder.agent)
+            folder.close()

@@ -16,13 +16,13 @@ from pretrainrl.encoders import make_backbone
 from pretrainrl.encoders.check import golden_values
 from pretrainrl.encoders.encoder import Encoder
 from pretrainrl.encoders.factory import load_tensors
-from pretrainrl.pretraining.config import Config
+from pretrainrl.pretraining.config import PretrainConfig
 from pretrainrl.pretraining.run_folder import final_metrics
 from pretrainrl.weights import file_sha256, read_tensors
 
 
 def export_card(
-    config: Config,
+    config: PretrainConfig,
     weights: Path,
     cache: FrameCache,
     steps: int,
@@ -69,7 +69,7 @@ def export_card(
     return card.model_copy(update={"golden": golden})
 
 
-def _command(config: Config, steps: int) -> str:
+def _command(config: PretrainConfig, steps: int) -> str:
     """The command line that makes these weights again."""
     words = ["pretrainrl", "pretrain", config.objective]
     for dataset in config.datasets:

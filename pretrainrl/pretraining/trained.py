@@ -17,7 +17,7 @@ from pretrainrl.encoders.factory import load_tensors
 from pretrainrl.errors import InputError, WeightsError
 from pretrainrl.objectives import Objective, make_objective
 from pretrainrl.paths import atomic_path
-from pretrainrl.pretraining.config import Config
+from pretrainrl.pretraining.config import PretrainConfig
 from pretrainrl.pretraining.run_folder import CONFIG
 from pretrainrl.weights import read_tensors
 
@@ -77,7 +77,7 @@ def load_objective(run: str | Path, device: str | torch.device = "cpu") -> Train
     path = Path(run) / FILE
     if not path.is_file():
         raise InputError(f"{run} holds no finished pre-training run: there is no {FILE} in it")
-    config = Config.read(Path(run) / CONFIG)
+    config = PretrainConfig.read(Path(run) / CONFIG)
     tensors = read_tensors(path)
     games, returns = _read_metadata(path)
     backbone = make_backbone(config.backbone, **dict[str, Any](config.backbone_options))

@@ -21,7 +21,7 @@ def test_one_step_in_two_processes_equals_one_step_in_one(tmp_path: Path):
     done = subprocess.run([*torchrun, script, cache, two, "atc"], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
 
-    states = [torch.load(out / "checkpoints/step_00000001.pt", weights_only=True) for out in (one, two)]
+    states = [torch.load(out / "checkpoints/step_0000000001/state.pt", weights_only=True) for out in (one, two)]
     moments = [list(state["optimizer"]["state"].values()) for state in states]
     assert len(moments[0]) == len(moments[1]) > 10
     for ours, theirs in zip(*moments, strict=True):  # gradients, clipped: Adam's first step keeps only their signs

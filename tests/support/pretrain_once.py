@@ -6,12 +6,12 @@ from pathlib import Path
 import torch
 
 from pretrainrl.data.frame_cache import FrameCache
-from pretrainrl.pretraining import Config, run
+from pretrainrl.pretraining import PretrainConfig, run
 
 
 def pretrain_once(cache: Path, out: Path, objective: str) -> None:
     torch.set_num_threads(1)
-    config = Config.of(
+    config = PretrainConfig.of(
         objective,
         ("pretrainrl/atari/boxing-random-v0",),
         steps=1,
