@@ -13,7 +13,6 @@ from rich.console import Console
 from pretrainrl.cli.datasets import is_done, root_of_datasets
 from pretrainrl.errors import InputError, PretrainRLError
 from pretrainrl.paths import writable_folder
-from pretrainrl.progress import progress_bar
 
 console = Console()
 
@@ -126,38 +125,27 @@ def _collect_all(
     work: Callable[[str, Callable[[int], None]], str], todo: list[str], jobs: int, steps: int, ids: Mapping[str, str]
 ) -> None:
     """Collect the games `todo` under one bar, which names those under way."""
-    from pretrainrl.runs.interrupt import InterruptedRunError, stop_requests
-    from pretrainrl.runs.pool import run_jobs
+    from pretrainrl.runs.interrupt import InterruptedRunError
+    from pretrainrl.runs.pool import show_jobs
 
-    running: list[str] = []
     complete = len(ids) - len(todo)
-    with stop_requests() as stop, progress_bar() as bar:
-        task = bar.add_task("", total=steps * len(todo), note="transitions")
 
-        def started(slug: str) -> None:
-            running.append(slug)
-            bar.update(task, description=", ".join(running))
+    def finished(slug: str, result: str) -> None:
+        nonlocal complete
+        complete += 1
+        console.print(result, soft_wrap=True)
 
-        def finished(slug: str, result: str) -> None:
-            nonlocal complete
-            complete += 1
-            running.remove(slug)
-            bar.update(task, description=", ".join(running))
-            console.print(result, soft_wrap=True)
-
-        try:
-            run_jobs(
-                work, todo, jobs, stop=stop, started=started, progress=lambda _, new: bar.advance(task, new), finished=finished
-            )
-        except InterruptedRunError as error:
-            raise InterruptedRunError(
-                f"interrupted; {complete} of {len(ids)} datasets are complete, and of an agent's all but the last minutes is "
-                "kept; go on with the same command and --resume"
-            ) from error
-        except PretrainRLError as error:
-            if len(ids) == 1:
-                raise
-            raise type(error)(f"{error} ({complete} of {len(ids)} datasets are complete; --resume goes on)") from error
+    try:
+        show_jobs(work, todo, jobs, total=steps * len(todo), unit="transitions", finished=finished)
+    except InterruptedRunError as error:
+        raise InterruptedRunError(
+            f"interrupted; {complete} of {len(ids)} datasets are complete, and of an agent's all but the last minutes is "
+            "kept; go on with the same command and --resume"
+        ) from error
+    except PretrainRLError as error:
+        if len(ids) == 1:
+            raise
+        raise type(error)(f"{error} ({complete} of {len(ids)} datasets are complete; --resume goes on)") from error
 
 
 def _collect_one(own: dict[str, Any], agents: Path | None, slug: str, report: Callable[[int], None]) -> str:

@@ -1,4 +1,4 @@
-"""The caches of frames and features on this machine: which there are, what they take, how the next frames are stored."""
+"""The caches of frames and features on this machine, and the choice of how the next frames are stored."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class CacheInfo:
     """What is known of one cache without opening it.
 
     Attributes:
-        folder: where it is, or will be.
+        folder: Folder of the cache, which does not exist before the cache is ready.
         state: `ready`, `unfinished` (the next run goes on with it) or `being built`.
-        datasets: whose frames or features are in it.
-        codec: `raw` or `lz4`; of features, their encoder and kind.
-        frames: how many, or observations of which there are features; None while unfinished.
-        bytes: of all its files.
-        last_used: when it was last opened, or written to.
+        datasets: Minari ids of the datasets whose frames or features are in it.
+        codec: `raw` or `lz4` for frames; encoder and kind for features.
+        frames: Number of frames, or of observations that have features; None while it is unfinished.
+        bytes: Size of all its files.
+        last_used: Time when it was last opened or written to.
     """
 
     folder: Path
@@ -43,7 +43,7 @@ class CacheInfo:
 
     @property
     def key(self) -> str:
-        """Name of its folder."""
+        """Name of the cache's folder."""
         return self.folder.name
 
     def matches(self, pattern: str) -> bool:
@@ -73,10 +73,10 @@ def list_caches() -> list[CacheInfo]:
 def remove_cache(folder: Path) -> bool:
     """Remove the cache at `folder`, finished or not, unless a process is building it.
 
-    Processes that read it keep what they have open.
+    Processes that read the cache keep what they have open.
 
     Returns:
-        Whether it was removed.
+        Whether the cache was removed.
     """
     with locked(lock_path(folder), wait=False) as free:
         if free:
@@ -89,7 +89,15 @@ def remove_cache(folder: Path) -> bool:
 
 
 def default_codec(frames: int, folder: Path) -> Codec:
-    """Return `raw` where that many frames fit into 60 % of the free memory and on the disk of `folder`, else `lz4`."""
+    """Choose how frames are stored.
+
+    Args:
+        frames: Number of frames of 84x84 bytes.
+        folder: Folder of the caches, which need not exist.
+
+    Returns:
+        `raw` where the frames fit into 60 % of the free memory and on the disk of `folder`, else `lz4`.
+    """
     size = frames * FRAME_BYTES
     while not folder.exists():
         folder = folder.parent
@@ -97,7 +105,7 @@ def default_codec(frames: int, folder: Path) -> Codec:
 
 
 def free_memory() -> int:
-    """Bytes that the page cache may take: what the system calls available, within a container's limit."""
+    """Return the number of bytes that the page cache may take: what the system calls available, within a container's limit."""
     limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     meminfo, container = Path("/proc/meminfo"), Path("/sys/fs/cgroup/memory.max")
     if meminfo.exists():
@@ -109,7 +117,7 @@ def free_memory() -> int:
 
 
 def _info(folder: Path) -> CacheInfo | None:
-    """What is at `folder`; None if it is gone by now."""
+    """Return what is known of the cache at `folder`, or None if it is gone by now."""
     try:
         if folder.exists():
             content = folder

@@ -14,11 +14,12 @@ from pretrainrl.cards import Card
 from pretrainrl.demo.agent import Agent, fine_tune
 from pretrainrl.demo.page import Measured, write_page
 from pretrainrl.demo.steps import ENCODER, FAST, FULL, Collected, Size, collect, pretrain
-from pretrainrl.errors import CardError, InputError
+from pretrainrl.errors import InputError
 from pretrainrl.games import find_game
 from pretrainrl.optional import require
-from pretrainrl.paths import environment_variables, writable_folder
+from pretrainrl.paths import environment_variables
 from pretrainrl.progress import progress_bar
+from pretrainrl.runs.folder import RunFolder
 from pretrainrl.runs.interrupt import InterruptedRunError, stop_requests
 
 BASELINE = "random"
@@ -58,9 +59,10 @@ def run_demo(games: Sequence[str], out: Path, *, fast: bool = False, seed: int =
         raise InputError(f"the demo needs two different games, got {', '.join(games)}")
     out = out.expanduser().resolve()
     settings = Settings(games=(slugs[0], slugs[1]), fast=fast, seed=seed)
-    _open(out, settings, resume)
+    folder = RunFolder(out, Settings, resume=resume)
+    folder.check(settings)
     own = environment_variables(MINARI_DATASETS_PATH=str(out / "datasets"), PRETRAINRL_HOME=str(out / "cache"))
-    with own, stop_requests() as stop:
+    with folder.opened(settings), own, stop_requests() as stop:
         try:
             return _Demo(out, settings, stop).run()
         except (InterruptedRunError, KeyboardInterrupt) as error:
@@ -124,20 +126,3 @@ class _Demo:
     def check_stop(self) -> None:
         if self.stop.is_set():
             raise InterruptedRunError("stopped")
-
-
-def _open(out: Path, settings: Settings, resume: bool) -> None:
-    """Make `out` ready for a demo with `settings`, or check that it holds one."""
-    path = out / "settings.toml"
-    if out.is_dir() and any(out.iterdir()):
-        if not resume:
-            raise InputError(f"{out} is not empty; go on with that demo by --resume, or choose another folder with --out")
-        try:
-            before = Settings.read(path)
-        except CardError as error:
-            raise InputError(f"{out} holds no demo to go on with: {error}") from error
-        if before != settings:
-            raise InputError(f"{out} holds a demo with other settings ({before!r}); choose another folder with --out")
-        return
-    writable_folder(out)
-    settings.write(path)

@@ -30,7 +30,20 @@ def export_card(
     device: torch.device,
     commit: str,
 ) -> EncoderCard:
-    """Describe the encoder that a finished run has written to `weights`, beside its `metrics.csv`."""
+    """Describe the encoder that a finished run has written.
+
+    Args:
+        config: Configuration of the run.
+        weights: File of the weights, beside the run's `metrics.csv`.
+        cache: Frames that the run has learned from.
+        steps: Number of optimizer steps.
+        minutes: Minutes that the run has taken.
+        device: Device of the run.
+        commit: Commit of the code.
+
+    Returns:
+        The card, with golden values of the encoder.
+    """
     sha256 = file_sha256(weights)
     backbone = make_backbone(config.backbone, **dict[str, Any](config.backbone_options))
     objective = OBJECTIVES.get(config.objective)
@@ -70,7 +83,7 @@ def export_card(
 
 
 def _command(config: PretrainConfig, steps: int) -> str:
-    """The command line that makes these weights again."""
+    """Return the command line that makes these weights again."""
     words = ["pretrainrl", "pretrain", config.objective]
     for dataset in config.datasets:
         words += ["--dataset", dataset]
@@ -81,7 +94,7 @@ def _command(config: PretrainConfig, steps: int) -> str:
 
 
 def code_commit() -> str:
-    """The commit of the code, where it runs from a clone, else `unknown`."""
+    """Return the commit of the code where it runs from a clone, else `unknown`."""
     command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

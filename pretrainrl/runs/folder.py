@@ -36,6 +36,8 @@ class RunFolder(Generic[CardT]):
     def __init__(self, path: Path, kind: type[CardT], *, resume: bool) -> None:
         self.path = path
         self.before: CardT | None = None
+        if path.exists() and not path.is_dir():
+            raise InputError(f"{path} is a file; choose another folder with --out")
         if _is_occupied(path):
             if not resume:
                 raise _occupied_error(path)

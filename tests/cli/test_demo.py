@@ -134,7 +134,7 @@ def test_folders_that_will_not_do(tmp_path: Path) -> None:
         run_demo(("boxing", "pong"), tmp_path / "file" / "out")
     with pytest.raises(InputError, match="is not empty"):
         run_demo(("boxing", "pong"), tmp_path)
-    with pytest.raises(InputError, match="holds no demo to go on with"):
+    with pytest.raises(InputError, match="holds no run to go on with"):
         run_demo(("boxing", "pong"), tmp_path, resume=True)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 

@@ -1,13 +1,15 @@
-"""Scratch folders: gone at the end, and those of the dead are cleared away while those of the living stay."""
+"""Locks name their owners and end with them; scratch folders of the dead are cleared away, those of the living stay."""
 
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
-from pretrainrl.runs.lock import scratch_folder
+from pretrainrl.errors import InputError
+from pretrainrl.runs.lock import exclusive, lock_owner, lock_path, locked, scratch_folder
 
 WAITING = """
 import sys
@@ -18,6 +20,55 @@ with scratch_folder(Path(sys.argv[1]), ".make-") as folder:
     print("ready", flush=True)
     sys.stdin.read()
 """
+
+
+HOLDING = """
+import sys
+from pathlib import Path
+from pretrainrl.runs.lock import locked
+with locked(Path(sys.argv[1])):
+    print("ready", flush=True)
+    sys.stdin.read()
+"""
+
+
+def start(script: str, path: Path) -> "subprocess.Popen[str]":
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    process = subprocess.Popen([sys.executable, "-c", script, str(path)], **pipes, text=True)
+    assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    return process
+
+
+def test_a_lock_names_its_owner_and_ends_with_it(tmp_path: Path) -> None:
+    path = lock_path(tmp_path / "cache")
+    process = start(HOLDING, path)
+    with locked(path, wait=False) as free:
+        assert not free
+    assert lock_owner(path).startswith(f"process {process.pid} on ")
+    with pytest.raises(InputError, match=f"the cache is in use by process {process.pid} on .*; wait until it has ended"):
+        with exclusive(path, "the cache"):
+            pytest.fail("two processes hold the lock")
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    with locked(path, wait=False) as free:
+        assert free
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_who_waits_gets_the_lock_of_the_dead(tmp_path: Path) -> None:
+    process = start(HOLDING, tmp_path / "lock")
+    threading.Timer(0.5, process.kill).start()
+    with locked(tmp_path / "lock") as free:
+        assert free and process.wait(10) == -signal.SIGKILL
+    process.communicate()
+
+
+def test_an_error_releases_the_lock(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), exclusive(tmp_path / "lock", "it"):
+        raise ZeroDivisionError
+    with exclusive(tmp_path / "lock", "it"):
+        assert lock_owner(tmp_path / "lock").startswith("process ")
+    assert lock_owner(tmp_path / "lock") == "another process"
 
 
 @pytest.mark.parametrize("error", [None, RuntimeError, KeyboardInterrupt])
@@ -40,11 +91,7 @@ def test_nothing_stays(tmp_path: Path, error: type[BaseException] | None) -> Non
 
 def test_only_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
     (tmp_path / ".make-of-something-else").mkdir()
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    processes = [subprocess.Popen([sys.executable, "-c", WAITING, str(tmp_path)], **pipes, text=True) for _ in range(2)]
-    for process in processes:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
+    processes = [start(WAITING, tmp_path) for _ in range(2)]
     assert len(list(tmp_path.glob(".make-*/half"))) == 2
     dead, alive = processes
     dead.send_signal(signal.SIGKILL)
