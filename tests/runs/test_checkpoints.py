@@ -75,7 +75,7 @@ def test_the_only_one_is_told_apart(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save(0, write())
     (tmp_path / "step_0000000000" / "state").write_bytes(b"")
-    with pytest.raises(InputError, match="state is not what was written.*delete it to go on from the beginning"):
+    with pytest.raises(InputError, match=r"state is not what was written.*delete it to go on from the beginning"):
         checkpoints.latest()
 
 

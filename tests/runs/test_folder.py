@@ -72,7 +72,7 @@ def test_every_setting_that_has_changed_is_named(tmp_path: Path) -> None:
 
 def test_a_setting_that_is_missing_has_changed() -> None:
     require_same({"a": 1, "b": {}}, {"a": 1}, "it", "begin anew")
-    with pytest.raises(DatasetError, match="^it is of other settings: b was 2 and is now None; begin anew$"):
+    with pytest.raises(DatasetError, match=r"^it is of other settings: b was 2 and is now None; begin anew$"):
         require_same({"a": 1}, {"a": 1, "b": 2}, "it", "begin anew", DatasetError)
 
 

@@ -45,9 +45,9 @@ def test_a_lock_names_its_owner_and_ends_with_it(tmp_path: Path) -> None:
     with locked(path, wait=False) as free:
         assert not free
     assert lock_owner(path).startswith(f"process {process.pid} on ")
-    with pytest.raises(InputError, match=f"the cache is in use by process {process.pid} on .*; wait until it has ended"):
-        with exclusive(path, "the cache"):
-            pytest.fail("two processes hold the lock")
+    expected = rf"the cache is in use by process {process.pid} on .*; wait until it has ended"
+    with pytest.raises(InputError, match=expected), exclusive(path, "the cache"):
+        pytest.fail("two processes hold the lock")
     process.send_signal(signal.SIGKILL)
     process.communicate()
     with locked(path, wait=False) as free:
