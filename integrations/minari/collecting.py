@@ -38,7 +38,7 @@ def collection_settings(
 
     Args:
         steps: Transitions that the player experiences, over all environments together.
-        agent: `random`, the name of an agent that learns, or the path of an agent saved by Stable-Baselines3.
+        agent: Player: `random`, the name of an agent that learns, or the path of an agent saved by Stable-Baselines3.
         num_envs: Number of games played at the same time.
         seed: Seed of the player and the games.
         sticky_actions: Probability in [0, 1] that the game repeats the action of the raw frame before.
@@ -114,8 +114,8 @@ def collect_dataset(
     Args:
         game: Name of the game in any spelling.
         steps: Transitions that the player experiences.
-        agent: `random`, the name of an agent that learns, or the path of a saved agent, which is unpickled: use only files
-            that you trust.
+        agent: Player: `random`, the name of an agent that learns, or the path of a saved agent, which is unpickled: use only
+            files that you trust.
         kind: Kind in the dataset's id; by default that of the player.
         version: Version in the dataset's id.
         resume: Whether to go on with an interrupted collection of the same settings.

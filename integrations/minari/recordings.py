@@ -198,13 +198,15 @@ def build_dataset(
     Args:
         source: Id of a registered recording, the recording itself, or its file: a path or `hf://...`.
         name: Id of the dataset; by default that of the dataset that was recorded.
-        jobs: Processes; by default one for each core.
+        jobs: Number of processes; by default one for each core.
         progress: Whether a progress bar is shown.
 
     Raises:
         UnknownNameError: No such recording is registered.
         InputError: The disk has too little room, or the folder cannot be written to.
         DatasetError: The id is taken, the recording is damaged, or the game plays otherwise here than where it was recorded.
+        InterruptedRunError: SIGINT or SIGTERM asked to stop while the game was played.
+        PretrainRLError: A process was killed.
     """
     recording = source if isinstance(source, Recording) else open_recording(source)
     name = name or recording.dataset_id
@@ -240,11 +242,14 @@ def _build(recording: Recording, name: str, jobs: int, progress: bool) -> minari
 
 
 def open_recording(source: str | Path) -> Recording:
-    """Read a recording: that of a registered dataset's id, or a file's, given by a path or `hf://...`.
+    """Read a recording.
+
+    Args:
+        source: Id of a registered recording's dataset, or the recording's file: a path or `hf://...`.
 
     Raises:
         UnknownNameError: No such recording is registered.
-        DatasetError: It cannot be had or read.
+        DatasetError: The recording cannot be found or read.
     """
     text = str(source)
     if isinstance(source, str) and not text.startswith("hf://") and not text.endswith(SUFFIX):

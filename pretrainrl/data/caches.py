@@ -25,9 +25,9 @@ class CacheInfo:
 
     Attributes:
         folder: Folder of the cache, which does not exist before the cache is ready.
-        state: `ready`, `unfinished` (the next run goes on with it) or `being built`.
+        state: State of the cache, `ready`, `unfinished` (the next run goes on with it) or `being built`.
         datasets: Minari ids of the datasets whose frames or features are in it.
-        codec: `raw` or `lz4` for frames; encoder and kind for features.
+        codec: Codec of the frames, `raw` or `lz4`; encoder and kind of features.
         frames: Number of frames, or of observations that have features; None while it is unfinished.
         bytes: Size of all its files.
         last_used: Time when it was last opened or written to.

@@ -144,4 +144,6 @@ class FinetuneSegments(BaseCallback):
     def _tick(self, remark: str) -> None:
         self._bar(self._position, remark)
         if self._stop.is_set():
-            raise InterruptedRunError(f"interrupted; what was learnt up to {self._saved:,} of {self._config.length:,} is kept")
+            raise InterruptedRunError(
+                f"interrupted; what was learned up to {self._saved:,} of {self._config.length:,} is kept"
+            )

@@ -23,7 +23,7 @@ class PretrainConfig(Card):
         model: Keyword arguments of the objective's class.
         training: Settings of the optimizer.
         seed: Seed of initialization, batch order and augmentation.
-        precision: `32-true`, or `bf16-mixed` for bfloat16 autocast.
+        precision: Precision of the computation, `32-true`, or `bf16-mixed` for bfloat16 autocast.
     """
 
     name: str = Field(pattern=NAME)
@@ -67,7 +67,7 @@ class PretrainConfig(Card):
             batch_size: Number of windows in a step.
             lr: Greatest learning rate.
             seed: Seed of initialization, batch order and augmentation.
-            precision: `32-true`, or `bf16-mixed` for bfloat16 autocast.
+            precision: Precision of the computation, `32-true`, or `bf16-mixed` for bfloat16 autocast.
             model: Keyword arguments of the objective's class, which replace the preset's one by one.
 
         Raises:

@@ -57,7 +57,7 @@ def run(
         config: Configuration of the run.
         out: Folder of the run.
         open_cache: Function that returns the frames; it is called once the run folder is known to be usable.
-        device: `auto`, `cpu` or `cuda`.
+        device: Name of the device, `auto`, `cpu` or `cuda`.
         checkpoint_every: Number of steps between two checkpoints.
         resume: Whether to continue the run in `out`; a finished run is returned as it is.
         progress: Whether to show a progress bar.

@@ -89,7 +89,7 @@ def test_ctrl_c(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[s
         patch.setattr(FinetuneSegments, "_on_step", stopping)
         assert run(monkeypatch, command) == 2
     said = capsys.readouterr().err
-    assert "what was learnt up to 40 of 60 is kept; go on with the same command and --resume" in said
+    assert "what was learned up to 40 of 60 is kept; go on with the same command and --resume" in said
     assert not Path("out/qrdqn/ALE-Pong-v5_1/ALE-Pong-v5.zip").exists()
     assert run(monkeypatch, f"{command} --resume") == 0
     assert run(monkeypatch, command) == 2
