@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -13,6 +14,9 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from pretrainrl.errors import InputError
+
+_OWNER = "process "
+_LONGEST = 200  # bytes of an owner, so that it covers the one before
 
 
 def lock_path(folder: Path) -> Path:
@@ -40,14 +44,14 @@ def locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
         free = False
     else:
         free = True
+    ours = free and _write_owner(path)
     try:
-        if free:
-            _write_owner(path)
         yield free
     finally:
-        if free:
+        if ours:
             with suppress(OSError):  # Windows removes no open file; there, filelock removes it on release
                 path.unlink()
+        if free:
             lock.release()
 
 
@@ -73,16 +77,27 @@ def lock_owner(path: Path) -> str:
     try:
         with path.open("rb", buffering=0) as file:
             file.seek(1)
-            return file.read(200).decode(errors="replace") or "another process"
+            owner = file.read(_LONGEST).decode(errors="replace").strip()
     except OSError:
-        return "another process"
+        owner = ""
+    return owner if owner.startswith(_OWNER) else "another process"
 
 
-def _write_owner(path: Path) -> None:
-    """Name this process in its lock file, from the second byte on: Windows locks the first one against reading, too."""
-    with suppress(OSError), path.open("r+b", buffering=0) as file:
-        file.seek(1)
-        file.write(f"process {os.getpid()} on {platform.node()}".encode())
+def _write_owner(path: Path) -> bool:
+    """Name this process in its lock file, from the second byte on, because Windows locks the first one against reading, too.
+
+    Returns:
+        Whether the file is only a lock. Where the file system has no locks, it is a marker of filelock's own.
+    """
+    try:
+        with path.open("r+b", buffering=0) as file:
+            if sys.platform != "win32" and file.read(1) not in (b"", b"\0"):
+                return False
+            file.seek(1)
+            file.write(f"{_OWNER}{os.getpid()} on {platform.node()}".ljust(_LONGEST).encode())
+    except OSError:
+        return False
+    return True
 
 
 @contextmanager
