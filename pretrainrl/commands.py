@@ -141,39 +141,27 @@ def _collect_all(
     progress: bool,
 ) -> None:
     """Collect the games `todo` under one bar, which names those under way."""
-    from pretrainrl.progress import progress_bar
-    from pretrainrl.runs.interrupt import InterruptedRunError, stop_requests
-    from pretrainrl.runs.pool import run_jobs
+    from pretrainrl.runs.interrupt import InterruptedRunError
+    from pretrainrl.runs.pool import show_jobs
 
-    running: list[str] = []
     complete = len(ids) - len(todo)
-    with stop_requests() as stop, progress_bar(disable=not progress) as bar:
-        task = bar.add_task("", total=steps * len(todo), note="transitions")
 
-        def started(slug: str) -> None:
-            running.append(slug)
-            bar.update(task, description=", ".join(running))
+    def finished(slug: str, result: str) -> None:
+        nonlocal complete
+        complete += 1
+        say(result)
 
-        def finished(slug: str, result: str) -> None:
-            nonlocal complete
-            complete += 1
-            running.remove(slug)
-            bar.update(task, description=", ".join(running))
-            say(result)
-
-        try:
-            run_jobs(
-                work, todo, jobs, stop=stop, started=started, progress=lambda _, new: bar.advance(task, new), finished=finished
-            )
-        except InterruptedRunError as error:
-            raise InterruptedRunError(
-                f"interrupted; {complete} of {len(ids)} datasets are complete, and of an agent's all but the last minutes is "
-                "kept; go on with the same command and --resume"
-            ) from error
-        except PretrainRLError as error:
-            if len(ids) == 1:
-                raise
-            raise type(error)(f"{error} ({complete} of {len(ids)} datasets are complete; --resume goes on)") from error
+    try:
+        show_jobs(work, todo, jobs, total=steps * len(todo), unit="transitions", finished=finished, disable=not progress)
+    except InterruptedRunError as error:
+        raise InterruptedRunError(
+            f"interrupted; {complete} of {len(ids)} datasets are complete, and of an agent's all but the last minutes is "
+            "kept; go on with the same command and --resume"
+        ) from error
+    except PretrainRLError as error:
+        if len(ids) == 1:
+            raise
+        raise type(error)(f"{error} ({complete} of {len(ids)} datasets are complete; --resume goes on)") from error
 
 
 def _collect_one(own: dict[str, Any], agents: Path | None, slug: str, report: Callable[[int], None]) -> str:
@@ -228,13 +216,13 @@ def pretrain(
     from pretrainrl.cards import find_card
     from pretrainrl.device import resolve_device, resolve_precision
     from pretrainrl.integrations.minari import cache_datasets
-    from pretrainrl.pretraining import Config, run
+    from pretrainrl.pretraining import PretrainConfig, run
 
     if precision == "auto":
         precision = resolve_precision(precision, resolve_device(device))
     ids = (dataset,) if isinstance(dataset, str) else tuple(dataset)
     changes: dict[str, Any] = {"backbone": backbone, "steps": steps, "batch_size": batch_size, "lr": lr, "name": name}
-    config = Config.of(objective, ids, preset=preset, seed=seed, precision=precision, **changes)
+    config = PretrainConfig.of(objective, ids, preset=preset, seed=seed, precision=precision, **changes)
     folder = Path(out) if out is not None else Path("runs") / f"{config.name}-seed{config.seed}"
     folder = run(
         config,

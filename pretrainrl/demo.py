@@ -10,22 +10,23 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import Field
 
 import pretrainrl
 from pretrainrl.agent_cards import AGENTS
 from pretrainrl.cards import OBJECTIVES, Card, EncoderCard
-from pretrainrl.errors import CardError, InputError
+from pretrainrl.errors import InputError
 from pretrainrl.games import find_game
 from pretrainrl.optional import require
-from pretrainrl.paths import environment_variables, writable_folder
+from pretrainrl.paths import environment_variables
 from pretrainrl.reports.charts import Chart, Line, line_chart
 from pretrainrl.reports.pages import tile_uris, write_html
 from pretrainrl.results import CollectResult, FinetuneResult
+from pretrainrl.runs.folder import CONFIG, RunFolder
 from pretrainrl.runs.interrupt import InterruptedRunError
 
 if TYPE_CHECKING:
@@ -53,12 +54,18 @@ FAST: dict[str, dict[str, Any]] = {
 class DemoRecord(Card):
     """What a demo was started with, and how long each finished step took in seconds."""
 
-    FILE: ClassVar[str] = "demo.toml"
-
     games: tuple[str, str]
     fast: bool
     seed: int
     seconds: dict[str, float] = Field(default={})  # by game or encoder
+
+
+class DemoFolder(RunFolder[DemoRecord]):
+    """The folder of a demo, whose times may differ when it goes on."""
+
+    def compared(self, settings: DemoRecord) -> Mapping[str, Any]:
+        """Return what must be the same for a demo to go on."""
+        return settings.model_dump(exclude={"seconds"}, mode="json")
 
 
 def run_demo(games: Sequence[str], out: Path, *, fast: bool = False, seed: int = 0, resume: bool = False) -> Path:
@@ -84,32 +91,17 @@ def run_demo(games: Sequence[str], out: Path, *, fast: bool = False, seed: int =
     if len(set(slugs)) != 2:
         raise InputError(f"the demo needs two different games, got {', '.join(games)}")
     out = out.expanduser().resolve()
-    record = _open(out, DemoRecord(games=(slugs[0], slugs[1]), fast=fast, seed=seed), resume)
-    with environment_variables(MINARI_DATASETS_PATH=str(out / "datasets"), PRETRAINRL_HOME=str(out / "cache")):
+    asked = DemoRecord(games=(slugs[0], slugs[1]), fast=fast, seed=seed)
+    folder = DemoFolder(out, DemoRecord, resume=resume)
+    folder.check(asked)
+    own = environment_variables(MINARI_DATASETS_PATH=str(out / "datasets"), PRETRAINRL_HOME=str(out / "cache"))
+    with folder.opened(asked), own:
         try:
-            return _Demo(out, record).run()
+            return _Demo(out, folder.before or asked).run()
         except (InterruptedRunError, KeyboardInterrupt) as error:
             raise InterruptedRunError(
                 f"stopped; what was finished is kept, go on with the same command and --resume ({out})"
             ) from error
-
-
-def _open(out: Path, asked: DemoRecord, resume: bool) -> DemoRecord:
-    """Make `out` ready for a demo, or return the record of the one that it holds."""
-    path = out / DemoRecord.FILE
-    if not (out.is_dir() and any(out.iterdir())):
-        writable_folder(out)
-        asked.write(path)
-        return asked
-    if not resume:
-        raise InputError(f"{out} is not empty; go on with that demo by --resume, or choose another folder with --out")
-    try:
-        before = DemoRecord.read(path)
-    except CardError as error:
-        raise InputError(f"{out} holds no demo to go on with: {error}") from error
-    if before.model_copy(update={"seconds": {}}) != asked:
-        raise InputError(f"{out} holds a demo with other settings ({before!r}); choose another folder with --out")
-    return before
 
 
 class _Demo:
@@ -134,7 +126,7 @@ class _Demo:
         if step not in self.record.seconds:
             seconds = {**self.record.seconds, step: round(time.monotonic() - began, 2)}
             self.record = self.record.model_copy(update={"seconds": seconds})
-            self.record.write(self.out / DemoRecord.FILE)
+            self.record.write(self.out / CONFIG)
         return result
 
     def collect(self, game: str) -> CollectResult:

@@ -1,4 +1,4 @@
-"""Where files live, and how they are written: to a temporary name first, then renamed."""
+"""Folders of the package, and files that are written to a temporary name and then renamed."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from pretrainrl.errors import InputError
 
 
 def home() -> Path:
-    """Folder of caches and downloads: `PRETRAINRL_HOME`, by default the platform's user cache folder."""
+    """Return the folder of caches and downloads, `PRETRAINRL_HOME` or by default the platform's user cache folder."""
     import platformdirs
 
     return Path(os.environ.get("PRETRAINRL_HOME") or platformdirs.user_cache_dir("pretrainrl", appauthor=False))
 
 
 def registry_folder() -> Path:
-    """Folder of the shipped cards and weights: `_cards` in an installed package, else `registry/` of the clone."""
+    """Return the folder of the shipped cards and weights, `_cards` in an installed package and `registry/` in a clone."""
     package = Path(__file__).resolve().parent
     installed = package / "_cards"
     return installed if installed.is_dir() else package.parent / "registry"
@@ -33,7 +33,7 @@ def writable_folder(folder: Path) -> Path:
     """Create `folder` if need be and return it.
 
     Raises:
-        InputError: when it cannot be created or written to.
+        InputError: The folder cannot be created or written to.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -45,16 +45,16 @@ def writable_folder(folder: Path) -> Path:
     return folder
 
 
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def disk_full_reason(error: BaseException | None) -> str | None:
-    """Say that a disk, a quota or the allowed size of a file was used up, where that is what is behind `error`."""
+    """Return the system's words for a full disk, quota or file size if one of them caused `error`, else None."""
     while error is not None:
         # Rust's errors, as those of safetensors, are text.
         found = re.search(r"\(os error (\d+)\)", str(error))
         number = error.errno if isinstance(error, OSError) else int(found[1]) if found else None
-        if number in _NO_ROOM:
+        if number in _DISK_FULL:
             return os.strerror(number)
         error = error.__cause__ or error.__context__
     return None
@@ -64,10 +64,10 @@ def disk_full_reason(error: BaseException | None) -> str | None:
 def atomic_path(target: Path) -> Iterator[Path]:
     """Yield a temporary path beside `target`; it becomes `target` on success and vanishes on any failure.
 
-    Works for files and for folders: create either at the path yielded. An existing file is replaced.
+    The caller creates a file or a folder at the yielded path. An existing file is replaced; an existing folder is not.
 
     Raises:
-        InputError: when the folder cannot be written to, or has no room.
+        InputError: The folder cannot be written to, or its disk is full.
     """
     writable_folder(target.parent)
     temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
@@ -86,7 +86,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
 
 
 def save_with_torch(content: dict[str, Any], path: Path) -> None:
-    """Call `torch.save` so that `disk_full_reason` finds why it failed: given a path, it hides that the disk is full."""
+    """Call `torch.save` with an open file, because with a path it hides from `disk_full_reason` that the disk is full."""
     import torch
 
     with path.open("wb") as file:
@@ -95,7 +95,7 @@ def save_with_torch(content: dict[str, Any], path: Path) -> None:
 
 @contextmanager
 def environment_variables(**values: str) -> Iterator[None]:
-    """Set environment variables for a while, as what is above reads them, and Minari its folder and its remote."""
+    """Set environment variables while the context lasts, for example those that name the package's and Minari's folders."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:

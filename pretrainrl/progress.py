@@ -8,7 +8,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 def progress_bar(*, disable: bool = False) -> Progress:
     """Return a bar with count, a free text field `note`, time spent and time left.
 
-    Tasks are added with `note=""`. It writes to standard error, so that output can be piped.
+    Tasks are added with `note=""`. The bar is drawn on standard error, so that output can be piped.
+
+    Args:
+        disable: Whether the bar is hidden.
     """
     from rich.console import Console
 

@@ -49,7 +49,7 @@ def profile(cache: FrameCache, objective: str, steps: int, warm_up: int = 3) -> 
     run = make_run(cache, objective, preset="nano", batch_size=BATCH, precision=precision)
     watch = Stopwatch()
     run._module = watch.timed("loss", run._module)  # type: ignore[assignment]
-    run._fabric.backward = watch.timed("gradients", run._fabric.backward)  # type: ignore[method-assign]
+    run.fabric.backward = watch.timed("gradients", run.fabric.backward)  # type: ignore[method-assign]
     run._optimizer.step = watch.timed("optimiser", run._optimizer.step)  # type: ignore[method-assign]
     began = 0.0
     for step, batch in enumerate(run.sampler.batches(0, steps + warm_up)):

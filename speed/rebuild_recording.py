@@ -52,8 +52,9 @@ def _row(game: str, steps: int, turns: int, folder: Path) -> list[str]:
 
 
 def _seconds_bare(game: str, steps: int) -> float:
-    cores = len(os.sched_getaffinity(0))
-    games = AtariVectorEnv(game, 8, num_threads=cores, stack_num=1, reward_clipping=False, repeat_action_probability=0.25)
+    from pretrainrl.runs.pool import cores
+
+    games = AtariVectorEnv(game, 8, num_threads=cores(), stack_num=1, reward_clipping=False, repeat_action_probability=0.25)
     games.reset(seed=np.arange(8))
     actions = np.random.default_rng(0).integers(games.single_action_space.n, size=(steps // 8, 8))
     start = time.perf_counter()

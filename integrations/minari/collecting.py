@@ -1,4 +1,4 @@
-"""Play a game, at random or by an agent, and write what was seen."""
+"""Games that are played at random or by an agent, and written as datasets."""
 
 from __future__ import annotations
 
@@ -34,24 +34,23 @@ def collection_settings(
     greedy: bool = False,
     segment_steps: int | None = None,
 ) -> dict[str, Any]:
-    """Return all that decides about a collection's episodes, as recorded in the dataset's metadata as `collection`.
+    """Return all that decides about a collection's episodes; the dataset's metadata keep it under `collection`.
 
     Args:
-        steps: transitions that the player experiences, over all environments together.
-        agent: `random`; an agent that learns, such as `qrdqn`, `ppo` or `ppo-ram`; or the path of an agent saved by
-            Stable-Baselines3.
-        n_envs: games played at the same time.
-        seed: of the player and the games.
-        sticky_actions: chance that the game itself repeats the action of the raw frame before, in [0, 1].
-        keep_every: of so many episodes one is kept, whole.
-        repeat_probability: chance that the random player repeats its last action, in [0, 1); by default 0.75.
-        ram: also store the console's 128 bytes of memory; with the random player only.
+        steps: Transitions that the player experiences, over all environments together.
+        agent: Player: `random`, the name of an agent that learns, or the path of an agent saved by Stable-Baselines3.
+        n_envs: Number of games played at the same time.
+        seed: Seed of the player and the games.
+        sticky_actions: Probability in [0, 1] that the game repeats the action of the raw frame before.
+        keep_every: Number of episodes of which one is kept, whole.
+        repeat_probability: Probability in [0, 1) that the random player repeats its last action; by default 0.75.
+        ram: Whether the console's 128 bytes of memory are stored, too; for the random player only.
         greedy: Whether a saved agent takes the action that it thinks best rather than one that it draws.
-        segment_steps: of an agent: steps of each game after which all games begin anew and all is saved.
+        segment_steps: Steps of each game after which all games of an agent begin anew and all is saved.
 
     Raises:
-        UnknownNameError: when there is no such agent.
-        InputError: when a number is out of range, or a setting is not the player's.
+        UnknownNameError: There is no such agent.
+        InputError: A number is out of range, or a setting does not belong to the player.
     """
     if not 1 <= keep_every <= steps:
         raise InputError(f"keep_every must be in 1..{steps}, or no episode is left of {steps} steps; it is {keep_every}")
@@ -73,20 +72,20 @@ def collection_settings(
 
 
 def default_kind(agent: str) -> str:
-    """Return what a dataset of this player is called: `random`, that of the learning agent, or `agent` for a saved one.
+    """Return the kind of a dataset of this player: `random`, the name of an agent that learns, or `agent` for a saved one.
 
     Raises:
-        UnknownNameError: when there is no such agent.
+        UnknownNameError: There is no such agent.
     """
     return agent if agent == "random" else _find_agent(agent).kind
 
 
 def check_agent_for(agent: str, games: list[str]) -> None:
-    """Check that a saved agent can play `games`, before any is collected; other players can play all.
+    """Check that a saved agent can play `games`, before any game is collected; other players can play all games.
 
     Raises:
-        UnknownNameError: when there is no such agent.
-        InputError: when it cannot be loaded, or expects other observations or actions.
+        UnknownNameError: There is no such agent.
+        InputError: The agent cannot be loaded, or expects other observations or actions.
     """
     if agent != "random" and games:
         from pretrainrl.integrations.sb3.recording.agent_log import check_games
@@ -109,25 +108,27 @@ def collect_dataset(
 ) -> minari.MinariDataset:
     """Play `game` and write it as `pretrainrl/atari/<game>-<kind>-v<version>`.
 
-    A random player is that of `collect_episodes`. Of an agent that learns, all of its learning is logged; what it has
+    The random player is that of `collect_episodes`. The whole learning of an agent that learns is logged; what it has
     experienced is saved now and then, so that an interrupted collection can go on.
 
     Args:
-        game: any spelling.
-        steps: transitions that the player experiences.
-        agent: `random`; `qrdqn`, `ppo` or `ppo-ram`, which learn; or the path of a saved agent, which is unpickled: use only
+        game: Name of the game in any spelling.
+        steps: Transitions that the player experiences.
+        agent: Player: `random`, the name of an agent that learns, or the path of a saved agent, which is unpickled: use only
             files that you trust.
-        kind: of the id, by default that of the player.
-        version: of the id.
-        resume: go on with an agent's collection of the same settings that was interrupted.
-        overwrite: replace a dataset of the same id.
+        kind: Kind in the dataset's id; by default that of the player.
+        version: Version in the dataset's id.
+        resume: Whether to go on with an interrupted collection of the same settings.
+        overwrite: Whether to replace a dataset of the same id.
         save_agent: File, `<name>.zip`, to which an agent that learns is saved in the end.
-        progress: called with the number of new transitions after every step.
-        **settings: as `collection_settings`.
+        progress: Function that is called with the number of new transitions after every step.
+        **settings: Further settings as `collection_settings` takes them.
 
     Raises:
-        UnknownNameError, InputError, DatasetError: as `collection_settings`, `collect_episodes` and `write_dataset`; when an
-            interrupted collection is there and `resume` is not set.
+        UnknownNameError: There is no such game or agent.
+        InputError: A number is out of range, a setting does not belong to the player, a folder cannot be written to, or
+            another process collects the same.
+        DatasetError: The id is taken, or an interrupted collection is there and `resume` is not set.
     """
     recorded = collection_settings(steps, agent=agent, **settings)
     slug, name = find_game(game).slug, dataset_id(game, kind or default_kind(agent), version)

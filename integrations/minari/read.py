@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from itertools import chain
@@ -25,6 +24,7 @@ from pretrainrl.integrations.minari.metadata import datasets_root, local_ids
 from pretrainrl.integrations.minari.recordings import build_dataset, is_recorded, recorded_ids
 from pretrainrl.probing import Samples, take_samples
 from pretrainrl.progress import progress_bar
+from pretrainrl.runs.folder import fingerprint_of
 
 
 class AtariDataset:
@@ -164,7 +164,7 @@ def cache_datasets(names: Sequence[str], *, codec: Codec | None = None, progress
         raise InputError("name at least one dataset")
     datasets = [open_dataset(name) for name in sorted(set(names))]
     prints = [dataset.fingerprint for dataset in datasets]
-    folders = {kind: caches_folder() / _key(prints, kind) for kind in get_args(Codec)}
+    folders = {kind: caches_folder() / fingerprint_of(FORMAT, kind, *prints) for kind in get_args(Codec)}
     if codec is None:
         frames = sum(int(dataset.minari.total_steps) + len(dataset) for dataset in datasets)
         codec = _codec_there(folders) or default_codec(frames, caches_folder())
@@ -194,11 +194,6 @@ class _Episodes:
                     yield episode
                     bar.advance(task)
                 count = max(0, count - len(dataset))
-
-
-def _key(fingerprints: Sequence[str], codec: Codec) -> str:
-    """Name of a cache's folder: a digest of all that it is made of."""
-    return hashlib.sha256(json.dumps([FORMAT, codec, *fingerprints]).encode()).hexdigest()[:16]
 
 
 def _codec_there(folders: dict[Codec, Path]) -> Codec | None:

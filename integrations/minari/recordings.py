@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
-import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -19,7 +15,7 @@ import numpy as np
 
 from pretrainrl.data.packing import PackedEpisode, content_sha256
 from pretrainrl.data.recording import RecordedEpisode, Recording
-from pretrainrl.data.replay_worker import episode_file
+from pretrainrl.data.replay_worker import episode_file, play_share
 from pretrainrl.dataset_cards import RECORDINGS, RecordingCard, Returns
 from pretrainrl.errors import DatasetError, InputError, UnknownNameError, WeightsError
 from pretrainrl.games import all_scores
@@ -28,13 +24,13 @@ from pretrainrl.integrations.minari.metadata import NAMESPACE, check_id, dataset
 from pretrainrl.integrations.minari.store import MAIN_FILE
 from pretrainrl.integrations.minari.write import exists_error, write_dataset
 from pretrainrl.paths import home, writable_folder
-from pretrainrl.progress import progress_bar
-from pretrainrl.scratch import try_lock
+from pretrainrl.runs.interrupt import InterruptedRunError
+from pretrainrl.runs.lock import lock_path, locked
+from pretrainrl.runs.pool import cores, show_jobs
 from pretrainrl.weights import file_sha256, locate
 
 SUFFIX = ".rec"
 _BYTES_A_TRANSITION = 300  # of a dataset with its frames; 230 on average
-_SECONDS = 0.2  # between two looks at a lock
 _OWN_KEYS = ("id", "total_steps")
 # Metadata of a collection, and the options of `pretrainrl collect` that give them.
 _OPTIONS = {
@@ -211,13 +207,15 @@ def build_dataset(
     Args:
         source: Id of a registered recording, the recording itself, or its file: a path or `hf://...`.
         name: Id of the dataset; by default that of the dataset that was recorded.
-        jobs: Processes; by default one for each core.
+        jobs: Number of processes; by default one for each core.
         progress: Whether a progress bar is shown.
 
     Raises:
         UnknownNameError: No such recording is registered.
         InputError: The disk has too little room, or the folder cannot be written to.
         DatasetError: The id is taken, the recording is damaged, or the game plays otherwise here than where it was recorded.
+        InterruptedRunError: SIGINT or SIGTERM asked to stop while the game was played.
+        PretrainRLError: A process was killed.
     """
     recording = source if isinstance(source, Recording) else open_recording(source)
     name = name or recording.dataset_id
@@ -226,10 +224,12 @@ def build_dataset(
         raise exists_error(name)
     recording.check_game()
     _check_room(name, recording.transitions)
-    with _one_at_a_time(recording):
+    folder = _folder_of(recording)
+    writable_folder(folder.parent)
+    with locked(lock_path(folder)):
         if (datasets_root() / name).exists():  # another process was faster
             return minari.load_dataset(name)
-        return _build(recording, name, jobs or _cores(), progress)
+        return _build(recording, name, jobs or cores(), progress)
 
 
 def _build(recording: Recording, name: str, jobs: int, progress: bool) -> minari.MinariDataset:
@@ -251,11 +251,14 @@ def _build(recording: Recording, name: str, jobs: int, progress: bool) -> minari
 
 
 def open_recording(source: str | Path) -> Recording:
-    """Read a recording: that of a registered dataset's id, or a file's, given by a path or `hf://...`.
+    """Read a recording.
+
+    Args:
+        source: Id of a registered recording's dataset, or the recording's file: a path or `hf://...`.
 
     Raises:
         UnknownNameError: No such recording is registered.
-        DatasetError: It cannot be had or read.
+        DatasetError: The recording cannot be found or read.
     """
     text = str(source)
     if isinstance(source, str) and not text.startswith("hf://") and not text.endswith(SUFFIX):
@@ -276,9 +279,7 @@ def _played(recording: Recording, name: str, jobs: int, progress: bool) -> Itera
     recording.write(file)
     ram = bool(recording.metadata.get("collection", {}).get("ram"))
     try:
-        with progress_bar(disable=not progress) as bar:
-            task = bar.add_task(f"{name}: played again", total=recording.transitions, note="transitions")
-            _play(file, folder, jobs, "ram" if ram else "frames", lambda steps: bar.advance(task, steps))
+        _play(file, folder, jobs, ram, f"{name}: played again", recording.transitions, progress)
         yield lambda: (
             PackedEpisode.read(episode_file(folder, index), recording.game, episode.metadata)
             for index, episode in enumerate(recording.episodes)
@@ -289,54 +290,18 @@ def _played(recording: Recording, name: str, jobs: int, progress: bool) -> Itera
     shutil.rmtree(folder, ignore_errors=True)
 
 
-@contextmanager
-def _one_at_a_time(recording: Recording) -> Iterator[None]:
-    """Wait until no other process builds from the same recording."""
-    folder = _folder_of(recording)
-    writable_folder(folder.parent)
-    with folder.with_suffix(".lock").open("w") as lock:
-        while not try_lock(lock) and sys.platform != "win32":
-            time.sleep(_SECONDS)
-        yield
+def _play(file: Path, folder: Path, jobs: int, ram: bool, title: str, transitions: int, progress: bool) -> None:
+    """Play all episodes that are not in `folder` yet, in as many processes as `jobs` says."""
+    shares = [str(share) for share in range(jobs)]
+    work = partial(play_share, file, folder, jobs, ram)
+    try:
+        show_jobs(work, shares, jobs, total=transitions, unit="transitions", title=title, disable=not progress)
+    except InterruptedRunError as error:
+        raise InterruptedRunError(f"{title}: interrupted; the next call goes on with what was played") from error
 
 
 def _folder_of(recording: Recording) -> Path:
     return home() / "recordings" / recording.content_sha256[:16]
-
-
-def _play(file: Path, folder: Path, jobs: int, kept: str, report: Callable[[int], None]) -> None:
-    """Run the processes that play, and report the transitions that they have played."""
-    command = [sys.executable, "-m", "pretrainrl.data.replay_worker", str(file), str(folder)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    workers = [
-        subprocess.Popen(
-            [*command, str(share), str(jobs), kept],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=environment,
-        )
-        for share in range(jobs)
-    ]
-    try:
-        threads = [threading.Thread(target=_follow, args=(worker, report), daemon=True) for worker in workers]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        for worker in workers:
-            problem = worker.stderr.read() if worker.stderr else ""
-            if worker.wait() != 0:
-                raise DatasetError(problem.strip().splitlines()[-1] if problem.strip() else "a process that played was killed")
-    finally:
-        for worker in workers:
-            worker.kill()
-            worker.wait()
-
-
-def _follow(worker: subprocess.Popen[str], report: Callable[[int], None]) -> None:
-    for line in worker.stdout or ():
-        report(int(line))
 
 
 def _check_room(name: str, transitions: int) -> None:
@@ -344,7 +309,3 @@ def _check_room(name: str, transitions: int) -> None:
     root = writable_folder(datasets_root())
     if (free := min(shutil.disk_usage(root).free, shutil.disk_usage(writable_folder(home())).free)) < needed:
         raise InputError(f"{name} needs {needed / 1e6:.1f} MB, and {free / 1e6:.1f} MB are free in {root}")
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -23,7 +23,7 @@ from pretrainrl.integrations.minari.recordings import SUFFIX, write_recording
 from pretrainrl.integrations.minari.write import create_namespaces, exists_error, move
 from pretrainrl.optional import require
 from pretrainrl.paths import environment_variables, writable_folder
-from pretrainrl.scratch import scratch_folder
+from pretrainrl.runs.lock import scratch_folder
 from pretrainrl.weights import file_sha256
 
 _CHECKSUMS = "SHA256SUMS"

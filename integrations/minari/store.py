@@ -1,4 +1,4 @@
-"""How one episode lies in a dataset's HDF5 file.
+"""How one episode lies in a dataset's HDF5 file, and where the episodes of an unfinished collection are kept.
 
 Minari's own writer cuts every frame into small pieces and does not compress (7,345 bytes a frame), or encodes frames
 as JPEG with errors of up to 42 grey levels. Chunks of 64 whole frames, compressed along time, are lossless, take
@@ -7,13 +7,11 @@ about 230 bytes a frame, and are read by plain Minari without knowing of it.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import shutil
-import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,19 +22,24 @@ import numpy.typing as npt
 from pretrainrl.data.episode import FRAME_SHAPE, Episode
 from pretrainrl.data.packing import CHUNK_ROWS, GZIP_LEVEL, PackedEpisode
 from pretrainrl.errors import DatasetError, InputError
-from pretrainrl.paths import atomic_path, home, writable_folder
-from pretrainrl.scratch import try_lock
+from pretrainrl.paths import home, writable_folder
+from pretrainrl.runs.checkpoints import check_folder, checked_folder
+from pretrainrl.runs.folder import LOCK, fingerprint_of
+from pretrainrl.runs.lock import exclusive
 
 MAIN_FILE = "main_data.hdf5"
 
 
 class EpisodeWriter:
-    """Appends episodes to the file in which Minari's HDF5 storage at `data_path` keeps them.
+    """Appends episodes to the file in which Minari's HDF5 storage keeps them.
+
+    Args:
+        data_path: Folder of the storage.
 
     Attributes:
-        episodes: how many were written.
-        steps: transitions written.
-        digests: Digest of each episode, in their order.
+        episodes: Number of episodes written.
+        steps: Number of transitions written.
+        digests: SHA-256 digest of each episode, in their order.
     """
 
     def __init__(self, data_path: Path) -> None:
@@ -55,10 +58,10 @@ class EpisodeWriter:
             self._disk.check()
 
     def write(self, episode: Episode | PackedEpisode) -> None:
-        """Write one episode, its metadata as attributes of its group.
+        """Write one episode, with its metadata as attributes of its group.
 
         Raises:
-            OSError: when the file cannot be written, for example because the disk is full.
+            OSError: The file cannot be written, for example because the disk is full.
         """
         packed = episode if isinstance(episode, PackedEpisode) else PackedEpisode.of(episode)
         group = self._file.create_group(f"episode_{self.episodes}")
@@ -76,9 +79,9 @@ class EpisodeWriter:
 
 
 class _Disk(io.FileIO):
-    """A file whose writes never fail, to HDF5: it crashes the process when it cannot write what it has in memory.
+    """A file whose writes seem to succeed, because HDF5 crashes the process when it cannot write what it has in memory.
 
-    The first failure is kept for `check`, and what is written from then on is dropped.
+    The first failure is kept for `check`, and all that is written after it is dropped.
     """
 
     def __init__(self, path: Path) -> None:
@@ -141,39 +144,52 @@ def _write(group: h5py.Group, name: str, array: npt.NDArray[Any]) -> None:
 _FACTS, _STATE = "facts.json", "state"
 
 
-class Segments:
-    """Segments `0, 1, ...`, each a folder with its episodes and the agent's state after it, which only the last keeps.
+class CollectionSegments:
+    """The segments of an unfinished collection, folders `segment-<number>` with the episodes that were played in each.
+
+    The last segment also keeps the state of the agent after it, in a folder of its own.
 
     Args:
-        folder: of all segments.
-        game: slug.
+        folder: Folder of all segments.
+        game: Slug of the game.
     """
 
     def __init__(self, folder: Path, game: str) -> None:
         self.folder, self._game = folder, game
 
     def latest(self) -> tuple[int, int, Path] | None:
-        """Number of segments, episodes begun in them, folder of the agent's state; None where there is no segment."""
+        """Return how far the collection is.
+
+        Returns:
+            Number of segments, number of episodes begun in them, and folder of the agent's state; None where there is no
+            segment.
+
+        Raises:
+            InputError: The last segment is damaged.
+        """
         folders = self._folders()
         if not folders:
             return None
-        try:
-            begun = int(json.loads((folders[-1] / _FACTS).read_text())["begun"])
-        except (OSError, ValueError, KeyError) as error:
-            raise InputError(f"{folders[-1]} is damaged ({error}); delete {self.folder} to start anew") from error
-        return len(folders), begun, folders[-1] / _STATE
+        self._check(folders[-1])
+        self._check(folders[-1] / _STATE)
+        return len(folders), int(json.loads((folders[-1] / _FACTS).read_text())["begun"]), folders[-1] / _STATE
 
     def add(self, episodes: list[Episode], begun: int, save_state: Callable[[Path], None]) -> None:
         """Write the next segment, whole or not at all.
 
+        Args:
+            episodes: Episodes of the segment.
+            begun: Number of episodes begun so far.
+            save_state: Function that writes the agent's state into the folder that it is given.
+
         Raises:
-            InputError: when it cannot be written, for example because the disk is full.
+            InputError: The segment cannot be written, for example because the disk is full.
         """
         before = self._folders()
         try:
-            with atomic_path(self._path(len(before))) as temporary:
-                (temporary / _STATE).mkdir(parents=True)
-                save_state(temporary / _STATE)
+            with checked_folder(self.folder / f"segment-{len(before):06d}") as temporary:
+                with checked_folder(temporary / _STATE) as state:
+                    save_state(state)
                 with EpisodeWriter(temporary) as writer:
                     for episode in episodes:
                         writer.write(episode)
@@ -184,47 +200,53 @@ class Segments:
             shutil.rmtree(folder / _STATE, ignore_errors=True)
 
     def episodes(self) -> Iterator[Episode]:
-        """Read the episodes of all segments, in order.
+        """Yield the episodes of all segments, in their order.
 
         Raises:
-            InputError: when a file is damaged.
+            InputError: A segment is damaged.
         """
         for folder in self._folders():
-            try:
-                with h5py.File(folder / MAIN_FILE, "r") as file:
-                    for index in range(len(file)):
-                        yield _episode(file[f"episode_{index}"], self._game)
-            except (OSError, KeyError) as error:
-                raise InputError(f"{folder} is damaged ({error}); delete {self.folder} to start anew") from error
+            self._check(folder)
+            with h5py.File(folder / MAIN_FILE, "r") as file:
+                for index in range(len(file)):
+                    yield _episode(file[f"episode_{index}"], self._game)
 
     def _folders(self) -> list[Path]:
         return sorted(self.folder.glob("segment-*"))
 
-    def _path(self, number: int) -> Path:
-        return self.folder / f"segment-{number:06d}"
+    def _check(self, folder: Path) -> None:
+        check_folder(folder, f"delete {self.folder} to begin anew")
 
 
 @contextmanager
-def segments_of(name: str, game: str, settings: Mapping[str, Any], *, resume: bool) -> Iterator[Segments]:
+def segments_of(name: str, game: str, settings: Mapping[str, Any], *, resume: bool) -> Iterator[CollectionSegments]:
     """Yield the segments of the dataset `name` as it is collected with `settings`; they are deleted on success.
 
-    They lie in `collect/` of `PRETRAINRL_HOME`.
+    They lie in `collect/` of `PRETRAINRL_HOME`, in a folder of their own for each name and settings.
+
+    Args:
+        name: Minari id of the dataset.
+        game: Slug of the game.
+        settings: Settings of the collection, JSON values.
+        resume: Whether a part may have been collected.
 
     Raises:
-        DatasetError: when there are some and `resume` is not set, or another process is adding to them.
+        DatasetError: A part has been collected and `resume` is not set.
+        InputError: Another process collects the same, or the folder cannot be written to.
     """
-    key = hashlib.sha256(json.dumps([name, settings], sort_keys=True).encode()).hexdigest()[:8]
-    folder = writable_folder(home() / "collect" / f"{name.rsplit('/', 1)[-1]}-{key}")
-    segments = Segments(folder, game)
-    with (folder / "lock").open("w") as lock:
-        if not try_lock(lock) and sys.platform != "win32":
-            raise DatasetError(f"another process is collecting {name} in {folder}")
+    folder = home() / "collect" / f"{name.rsplit('/', 1)[-1]}-{fingerprint_of(name, settings)[:8]}"
+    writable_folder(folder)
+    with exclusive(folder / LOCK, str(folder)):
+        segments = CollectionSegments(folder, game)
         if segments.latest() is not None and not resume:
             raise DatasetError(f"a part of {name} is collected in {folder}; go on with --resume, or delete the folder")
         for unfinished in folder.glob(".segment-*"):
             shutil.rmtree(unfinished, ignore_errors=True)
         yield segments
-        shutil.rmtree(folder, ignore_errors=True)
+        for finished in folder.glob("segment-*"):
+            shutil.rmtree(finished, ignore_errors=True)
+    with suppress(OSError):  # unless the next process is faster
+        folder.rmdir()
 
 
 def _episode(group: h5py.Group, game: str) -> Episode:

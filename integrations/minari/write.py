@@ -23,7 +23,7 @@ from pretrainrl.games import Game, find_game
 from pretrainrl.integrations.minari.metadata import check_id, datasets_root, episode_metadata, provenance
 from pretrainrl.integrations.minari.store import EpisodeWriter
 from pretrainrl.paths import writable_folder
-from pretrainrl.scratch import scratch_folder
+from pretrainrl.runs.lock import scratch_folder
 
 
 def write_dataset(

@@ -147,15 +147,13 @@ def is_done(name: str, key: str, settings: Mapping[str, Any], resume: bool) -> b
     from pretrainrl.integrations.minari import open_dataset
     from pretrainrl.integrations.minari.metadata import datasets_root
     from pretrainrl.integrations.minari.write import exists_error
+    from pretrainrl.runs.folder import require_same
 
     if not (datasets_root() / name).exists():
         return False
     if not resume:
         raise exists_error(name)
-    made = open_dataset(name).metadata.get(key, {})
-    different = [f"{key} {made.get(key)} instead of {value}" for key, value in settings.items() if made.get(key) != value]
-    if different:
-        raise DatasetError(f"{name} exists with {', '.join(different)}; choose another --version")
+    require_same(settings, open_dataset(name).metadata.get(key, {}), name, "choose another --version", DatasetError)
     return True
 
 

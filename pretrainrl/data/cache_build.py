@@ -6,13 +6,11 @@ episode the files are on the disk; who comes next cuts them to that and goes on.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -37,49 +35,21 @@ class Resumable(Protocol):
         ...
 
 
-@contextmanager
-def locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
-    """Hold an exclusive lock on the file `path`, which is there only as long as somebody holds it.
-
-    The lock ends with the process, however that ends.
-
-    Args:
-        path: of the file.
-        wait: until it is free; else yield False if it is not.
-    """
-    while True:
-        with path.open("a") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            except BlockingIOError:
-                yield False
-                return
-            if not _is_at(path, file.fileno()):
-                continue  # its last holder has removed it, and another may have made a new one
-            try:
-                yield True
-            finally:
-                path.unlink(missing_ok=True)
-            return
-
-
-def _is_at(path: Path, descriptor: int) -> bool:
-    """Whether an open file is the one at `path`, which others may remove at any moment."""
-    try:
-        return os.path.samestat(path.stat(), os.fstat(descriptor))
-    except FileNotFoundError:
-        return False
-
-
 def write_cache(episodes: Iterable[Episode], partial: Path, codec: Codec, datasets: Sequence[str]) -> None:
     """Write all of `episodes` to the folder `partial`, going on with what is in it.
 
-    Stopped by a signal, it leaves what is done; after an error there is nothing left.
+    A process that is stopped by a signal leaves what it has done; after an error nothing is left.
+
+    Args:
+        episodes: Episodes to write, at least one.
+        partial: Folder in which the cache grows.
+        codec: Codec of the frames.
+        datasets: Minari ids of the datasets that the episodes are from.
 
     Raises:
-        DatasetError: when there are no episodes.
-        InputError: for actions that are no indices.
-        OSError: when it cannot be written.
+        DatasetError: There are no episodes.
+        InputError: Actions are no indices in 0..255.
+        OSError: A file cannot be written.
     """
     try:
         with CacheWriter(partial, codec, datasets) as writer:
@@ -93,7 +63,7 @@ def write_cache(episodes: Iterable[Episode], partial: Path, codec: Codec, datase
 
 
 class _Entry(NamedTuple):
-    """An episode in the journal, with the sizes of all files after it."""
+    """An episode in the journal, and the sizes of all files once it has been written."""
 
     length: int
     observed: int
@@ -105,12 +75,12 @@ class CacheWriter:
     """The files of a cache that grows.
 
     Args:
-        folder: made if it is not there.
-        codec: of the frames. A folder begun with another one, or for other datasets, is begun anew.
-        datasets: where the episodes are from.
+        folder: Folder in which the cache grows; it is made if need be.
+        codec: Codec of the frames. A folder begun with another codec, or for other datasets, is begun anew.
+        datasets: Minari ids of the datasets that the episodes are from.
 
     Attributes:
-        entries: the episodes written so far.
+        entries: Episodes written so far.
     """
 
     def __init__(self, folder: Path, codec: Codec, datasets: Sequence[str]) -> None:
@@ -138,7 +108,7 @@ class CacheWriter:
         """Append an episode.
 
         Raises:
-            InputError: when an action does not fit into a byte.
+            InputError: An action does not fit into a byte.
         """
         if not 0 <= episode.actions.min() <= episode.actions.max() <= 255:
             raise InputError(f"episode of {episode.game!r}: actions must be indices in 0..255")
@@ -153,7 +123,11 @@ class CacheWriter:
             self._commit()
 
     def finish(self) -> None:
-        """Write the table of episodes and the manifest; the journal goes."""
+        """Write the table of episodes and the manifest, and remove the journal.
+
+        Raises:
+            DatasetError: There are no episodes.
+        """
         if not self.entries:
             raise DatasetError("there are no episodes to cache")
         self._commit()
@@ -204,7 +178,7 @@ class CacheWriter:
         self._committed = len(self.entries)
 
     def _resume(self) -> list[_Entry]:
-        """Return what the journal says is there, and cut the files to it; without a usable one, clear the folder."""
+        """Cut the files to what the journal says is there and return that; without a usable journal, clear the folder."""
         try:
             header, *lines, _ = (self._folder / JOURNAL).read_text().split("\n")  # a line without its end is none
             entries = [_Entry(*json.loads(line)) for line in lines]
@@ -226,6 +200,6 @@ class CacheWriter:
 
 
 def _facts(path: Path) -> dict[str, int]:
-    """Size and checksum; frames are too many to be checked whenever a cache is opened."""
+    """Return size and checksum of a file; frames are too many to be checked whenever a cache is opened."""
     size = path.stat().st_size
     return {"bytes": size} if path.name == FRAMES else {"bytes": size, "crc32": zlib.crc32(path.read_bytes())}

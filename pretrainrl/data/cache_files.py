@@ -36,32 +36,33 @@ EPISODES = "episodes"  # int64 rows of (first row, transitions, last time observ
 
 
 class Damaged(Exception):
-    """What is wrong with one file of a cache."""
+    """A file of a cache is damaged; the message says how."""
 
 
 def damaged(folder: Path, reason: str) -> DatasetError:
-    """Return the error that says what to delete."""
+    """Return the error for a damaged cache, which says what to delete."""
     return DatasetError(f"the frame cache {folder} is damaged ({reason}); delete that folder and run again")
 
 
 def partial_folder(folder: Path) -> Path:
-    """Where the cache at `folder` is built."""
+    """Return the hidden folder in which the cache at `folder` is built."""
     return folder.with_name(f".{folder.name}.partial")
 
 
-def lock_file(folder: Path) -> Path:
-    """What a process that builds or removes the cache at `folder` holds a lock on."""
-    return folder.with_name(f".{folder.name}.lock")
-
-
 def map_array(path: Path, dtype: str, shape: tuple[int, ...], size: int) -> npt.NDArray[Any]:
-    """Map a file of an expected size into memory, read-only.
+    """Map a file into memory, read-only.
 
-    Not `torch.from_file`: its private mapping counts against memory, so a cache larger than RAM is refused, and its
+    `torch.from_file` would not do: its private mapping counts against memory, so a cache larger than RAM is refused, and its
     shared mapping needs the right to write.
 
+    Args:
+        path: Path of the file.
+        dtype: NumPy's name of the data type.
+        shape: Shape of the array.
+        size: Size of the file in bytes.
+
     Raises:
-        Damaged: when it has another size.
+        Damaged: The file has another size.
     """
     found = path.stat().st_size
     if found != size or found != np.dtype(dtype).itemsize * int(np.prod(shape)):

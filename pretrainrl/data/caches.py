@@ -1,4 +1,4 @@
-"""The caches of frames and features on this machine: which there are, what they take, how the next frames are stored."""
+"""The caches of frames and features on this machine, and the choice of how the next frames are stored."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal
 
-from pretrainrl.data.cache_build import locked
-from pretrainrl.data.cache_files import JOURNAL, MANIFEST, Codec, lock_file, partial_folder
+from pretrainrl.data.cache_files import JOURNAL, MANIFEST, Codec, partial_folder
 from pretrainrl.data.frame_codec import FRAME_BYTES
 from pretrainrl.paths import home
+from pretrainrl.runs.lock import lock_path, locked
 
 RAW_SHARE = 0.6  # of free memory that raw frames may take: beyond, a part of each batch would come from the disk
 
@@ -24,13 +24,13 @@ class CacheInfo:
     """What is known of one cache without opening it.
 
     Attributes:
-        folder: where it is, or will be.
-        state: `ready`, `unfinished` (the next run goes on with it) or `being built`.
-        datasets: whose frames or features are in it.
-        codec: `raw` or `lz4`; of features, their encoder and kind.
-        frames: how many, or observations of which there are features; None while unfinished.
-        bytes: of all its files.
-        last_used: when it was last opened, or written to.
+        folder: Folder of the cache, which does not exist before the cache is ready.
+        state: State of the cache, `ready`, `unfinished` (the next run goes on with it) or `being built`.
+        datasets: Minari ids of the datasets whose frames or features are in it.
+        codec: Codec of the frames, `raw` or `lz4`; encoder and kind of features.
+        frames: Number of frames, or of observations that have features; None while it is unfinished.
+        bytes: Size of all its files.
+        last_used: Time when it was last opened or written to.
     """
 
     folder: Path
@@ -43,7 +43,7 @@ class CacheInfo:
 
     @property
     def key(self) -> str:
-        """Name of its folder."""
+        """Name of the cache's folder."""
         return self.folder.name
 
     def matches(self, pattern: str) -> bool:
@@ -73,12 +73,12 @@ def list_caches() -> list[CacheInfo]:
 def remove_cache(folder: Path) -> bool:
     """Remove the cache at `folder`, finished or not, unless a process is building it.
 
-    Processes that read it keep what they have open.
+    Processes that read the cache keep what they have open.
 
     Returns:
-        Whether it was removed.
+        Whether the cache was removed.
     """
-    with locked(lock_file(folder), wait=False) as free:
+    with locked(lock_path(folder), wait=False) as free:
         if free:
             partial = partial_folder(folder)
             shutil.rmtree(partial, ignore_errors=True)
@@ -89,7 +89,15 @@ def remove_cache(folder: Path) -> bool:
 
 
 def default_codec(frames: int, folder: Path) -> Codec:
-    """Return `raw` where that many frames fit into 60 % of the free memory and on the disk of `folder`, else `lz4`."""
+    """Choose how frames are stored.
+
+    Args:
+        frames: Number of frames of 84x84 bytes.
+        folder: Folder of the caches, which need not exist.
+
+    Returns:
+        `raw` where the frames fit into 60 % of the free memory and on the disk of `folder`, else `lz4`.
+    """
     size = frames * FRAME_BYTES
     while not folder.exists():
         folder = folder.parent
@@ -97,7 +105,7 @@ def default_codec(frames: int, folder: Path) -> Codec:
 
 
 def free_memory() -> int:
-    """Bytes that the page cache may take: what the system calls available, within a container's limit."""
+    """Return the number of bytes that the page cache may take: what the system calls available, within a container's limit."""
     limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     meminfo, container = Path("/proc/meminfo"), Path("/sys/fs/cgroup/memory.max")
     if meminfo.exists():
@@ -109,7 +117,7 @@ def free_memory() -> int:
 
 
 def _info(folder: Path) -> CacheInfo | None:
-    """What is at `folder`; None if it is gone by now."""
+    """Return what is known of the cache at `folder`, or None if it is gone by now."""
     try:
         if folder.exists():
             content = folder
@@ -138,8 +146,8 @@ def _info(folder: Path) -> CacheInfo | None:
 def _state(folder: Path) -> Literal["ready", "unfinished", "being built"]:
     if folder.exists():
         return "ready"
-    if lock_file(folder).exists():  # perhaps left by a process that was killed
-        with locked(lock_file(folder), wait=False) as free:
+    if lock_path(folder).exists():  # perhaps left by a process that was killed
+        with locked(lock_path(folder), wait=False) as free:
             if not free:
                 return "being built"
     return "unfinished"

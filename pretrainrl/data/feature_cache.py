@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -16,8 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pretrainrl.data.cache_build import locked
-from pretrainrl.data.cache_files import JOURNAL, MANIFEST, Damaged, as_tensor, lock_file, map_array, partial_folder
+from pretrainrl.data.cache_files import JOURNAL, MANIFEST, Damaged, as_tensor, map_array, partial_folder
 from pretrainrl.data.caches import features_folder
 from pretrainrl.data.frame_cache import FrameCache, read_ahead
 from pretrainrl.data.sampler import WindowSampler
@@ -26,6 +24,8 @@ from pretrainrl.encoders import Encoder
 from pretrainrl.errors import DatasetError, InputError
 from pretrainrl.paths import writable_folder
 from pretrainrl.progress import progress_bar
+from pretrainrl.runs.folder import fingerprint_of
+from pretrainrl.runs.lock import lock_path, locked
 
 FeatureKind = Literal["flat", "pooled", "map"]
 FORMAT = 1
@@ -60,12 +60,11 @@ def cached_features(
     """
     sampler = WindowSampler(cache, WindowSpec(steps=1, stack=encoder.observation_space.shape[0]), 1)
     shape = encoder.feature_map_shape if kind == "map" else (encoder.features_dim,)
-    content = [FORMAT, fingerprint, encoder.sha256, kind, str(encoder.dtype), *shape]
-    folder = features_folder() / hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+    folder = features_folder() / fingerprint_of(FORMAT, fingerprint, encoder.sha256, kind, str(encoder.dtype), *shape)
     facts = {"format": FORMAT, "datasets": [dataset], "codec": f"{encoder.name}, {kind}", "rows": len(sampler), "shape": shape}
     if not folder.exists():
         writable_folder(folder.parent)
-        with locked(lock_file(folder)):
+        with locked(lock_path(folder)):
             if not folder.exists():
                 _write(folder, facts, sampler, encoder, kind, progress)
     return _open(folder)

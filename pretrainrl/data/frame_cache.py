@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from pretrainrl.data.cache_build import locked, write_cache
+from pretrainrl.data.cache_build import write_cache
 from pretrainrl.data.cache_files import (
     BLOCK_ENDS,
     EPISODES,
@@ -29,7 +29,6 @@ from pretrainrl.data.cache_files import (
     Damaged,
     as_tensor,
     damaged,
-    lock_file,
     map_array,
     partial_folder,
 )
@@ -37,6 +36,8 @@ from pretrainrl.data.episode import FRAME_SHAPE, Episode
 from pretrainrl.data.frame_codec import Frames, Lz4Frames, RawFrames
 from pretrainrl.errors import DatasetError, InputError
 from pretrainrl.paths import writable_folder
+from pretrainrl.runs.folder import fingerprint_of
+from pretrainrl.runs.lock import lock_path, locked
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -78,6 +79,12 @@ class FrameCache:
         """Transitions of all episodes."""
         return int(self.lengths.sum())
 
+    @property
+    def fingerprint(self) -> str:
+        """Digest of games, actions, rewards and ends, which does not depend on how the frames are stored."""
+        files = json.loads((self.folder / MANIFEST).read_text())["files"]
+        return fingerprint_of(self.games, *(files[name]["crc32"] for name in (*STEPS, EPISODES)))
+
     @classmethod
     def build(
         cls, episodes: Iterable[Episode], folder: Path, *, codec: Codec = "raw", datasets: Sequence[str] = ()
@@ -103,7 +110,7 @@ class FrameCache:
             with suppress(_Missing):  # perhaps it is being removed: whoever holds the lock can tell
                 return cls.open(folder)
         writable_folder(folder.parent)
-        with locked(lock_file(folder)):
+        with locked(lock_path(folder)):
             if not folder.exists():
                 try:
                     write_cache(episodes, partial_folder(folder), codec, datasets)

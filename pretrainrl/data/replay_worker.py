@@ -1,20 +1,16 @@
-"""A process that plays its share of a recording's episodes again: `python -m pretrainrl.data.replay_worker`.
+"""One process's share of playing a recording again.
 
-It is started as a command rather than by `multiprocessing`, which would run the user's script once more in every process. What
-it leaves are files, so whatever was finished before an interruption is not played twice.
+What a process leaves are files, so whatever was finished before an interruption is not played twice.
 """
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pretrainrl.data.emulator import Emulator
 from pretrainrl.data.packing import PackedEpisode
 from pretrainrl.data.recording import Recording, replay
-from pretrainrl.errors import PretrainRLError
 
 
 def episode_file(folder: Path, index: int) -> Path:
@@ -22,17 +18,31 @@ def episode_file(folder: Path, index: int) -> Path:
     return folder / f"episode-{index:06d}.npz"
 
 
-def play_share(recording: Recording, folder: Path, share: int, shares: int, *, ram: bool = False) -> None:
-    """Play the episodes of share `share` of `shares` that are not in `folder` yet; print the transitions of each."""
+def play_share(file: Path, folder: Path, shares: int, ram: bool, share: str, report: Callable[[int], None]) -> str:
+    """Play the episodes of one share that are not in `folder` yet.
+
+    Args:
+        file: File of the recording.
+        folder: Folder for the episodes that are played.
+        shares: Number of shares.
+        ram: Whether the console's memory is kept, too.
+        share: Number of this share, from 0.
+        report: Function that is called with the number of transitions of each episode.
+
+    Returns:
+        The number of this share.
+
+    Raises:
+        DatasetError: The recording is damaged, or its game is another here.
+    """
+    recording = Recording.read(file)
     emulator = Emulator(recording.check_game())
-    parent = os.getppid()
-    for index in deal([len(episode) for episode in recording.episodes], shares)[share]:
-        if os.getppid() != parent:
-            return  # whoever asked for the episodes is gone
+    for index in deal([len(episode) for episode in recording.episodes], shares)[int(share)]:
         target = episode_file(folder, index)
         if not target.exists():
             PackedEpisode.of(replay(emulator, recording.game, recording.episodes[index], ram=ram)).write(target)
-        print(len(recording.episodes[index]), flush=True)
+        report(len(recording.episodes[index]))
+    return share
 
 
 def deal(lengths: Sequence[int], shares: int) -> list[list[int]]:
@@ -44,18 +54,3 @@ def deal(lengths: Sequence[int], shares: int) -> list[list[int]]:
         dealt[least].append(index)
         totals[least] += lengths[index]
     return dealt
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Read RECORDING FOLDER SHARE SHARES frames|ram, and return the exit status."""
-    path, folder, share, shares, kept = arguments
-    try:
-        play_share(Recording.read(Path(path)), Path(folder), int(share), int(shares), ram=kept == "ram")
-    except (PretrainRLError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

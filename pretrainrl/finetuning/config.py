@@ -150,19 +150,8 @@ class FinetuneRecord(Card):
     settings: dict[str, Scalar] = Field(default={})
     versions: dict[str, str] = Field(default={})
 
-    def require_same(self, other: FinetuneRecord) -> None:
-        """Check that a run with `other` may be gone on with as this one.
-
-        Raises:
-            InputError: naming everything that differs.
-        """
-        mine, theirs = self._flat(), other._flat()
-        keys = [key for key in {**mine, **theirs} if mine.get(key) != theirs.get(key)]
-        if keys:
-            differing = "; ".join(f"{key} was {theirs.get(key)} and is now {mine.get(key)}" for key in keys)
-            raise InputError(f"cannot go on with a run of other settings: {differing}; choose another folder with --out")
-
-    def _flat(self) -> dict[str, object]:
+    def compared(self) -> dict[str, object]:
+        """Return what must be the same for a run to go on, as one table."""
         table = self.model_dump(mode="json", exclude=_NOT_COMPARED)
         return {**table.pop("run"), **table.pop("settings"), **table}
 

@@ -3,81 +3,78 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.monitor import ResultsWriter
 
-from pretrainrl.errors import CardError, InputError
 from pretrainrl.finetuning.config import FinetuneConfig, FinetuneRecord
-from pretrainrl.paths import atomic_path, writable_folder
+from pretrainrl.paths import atomic_path
+from pretrainrl.runs.checkpoints import Checkpoints
+from pretrainrl.runs.folder import RunFolder
 
-CONFIG, EVALUATIONS, MONITOR, BEST, CHECKPOINTS = (
-    "config.toml",
-    "evaluations.npz",
-    "0.monitor.csv",
-    "best_model.zip",
-    "checkpoints",
-)
+EVALUATIONS, MONITOR, BEST = "evaluations.npz", "0.monitor.csv", "best_model.zip"
 _COUNTS = "counts.json"
 
 
-class RunFolder:
-    """Files of one run: `<out>/<algorithm>/<game>_<number>`, where the number is the seed's, from 1 as the zoo counts.
+class FinetuneFolder(RunFolder[FinetuneRecord]):
+    """The files of one run in `<out>/<algorithm>/<game>_<number>`, where the number is the seed plus one, as the zoo counts.
 
     Args:
-        out: folder of runs.
-        config: of the run.
-        resume: whether it may have begun.
+        out: Folder of runs.
+        config: Configuration of the run.
+        resume: Whether the run may have begun.
+
+    Attributes:
+        evaluations: Evaluations of the run, once it is open.
+        games: Games that ended in learning, once the run is open.
 
     Raises:
-        InputError: when the folder is not empty and `resume` is not set, or holds something else.
+        InputError: The folder is not empty and `resume` is not set, or it holds something else.
     """
 
     def __init__(self, out: Path, config: FinetuneConfig, *, resume: bool) -> None:
         self.name = config.game.replace("/", "-")  # as huggingface_sb3 and the zoo write it
-        self.path = out / config.algorithm / f"{self.name}_{config.seed + 1}"
+        super().__init__(out / config.algorithm / f"{self.name}_{config.seed + 1}", FinetuneRecord, resume=resume)
         self._env_id = config.game
-        occupied = self.path.exists() and any(self.path.iterdir())
-        if occupied and not resume:
-            raise InputError(f"{self.path} is not empty; go on with that run by --resume, or choose another folder with --out")
-        try:
-            self._before = FinetuneRecord.read(self.path / CONFIG) if occupied else None
-        except CardError as error:
-            raise InputError(f"{self.path} holds no run to go on with: {error}") from error
+        self._checkpoints = Checkpoints(self.path / "checkpoints")
+        self._resources = ExitStack()
 
-    def check(self, record: FinetuneRecord) -> None:
-        """Check that a run that has begun here is this one.
-
-        Raises:
-            InputError: naming what differs.
-        """
-        if self._before is not None:
-            record.require_same(self._before)
+    def compared(self, settings: FinetuneRecord) -> Mapping[str, Any]:
+        """Return what must be the same for a run to go on."""
+        return settings.compared()
 
     def open(self, record: FinetuneRecord) -> Path | None:
-        """Make the folder, or bring it back to its last checkpoint, which is returned if there is one.
+        """Make the folder and lock it, or bring it back to its last checkpoint.
+
+        Returns:
+            The folder of the last checkpoint, or None where there is none.
 
         Raises:
-            InputError: when it cannot be written to.
+            InputError: The folder cannot be written to, another process works in it, or the checkpoint is damaged.
         """
-        if self._before is None:
-            writable_folder(self.path)
-            record.write(self.path / CONFIG)
-        checkpoints = sorted((self.path / CHECKPOINTS).glob("step_*"))
-        state = checkpoints[-1] if checkpoints else None
-        counts = json.loads((state / _COUNTS).read_text()) if state else {"evaluations": 0, "games": 0}
-        self.evaluations = Evaluations(self.path / EVALUATIONS, keep=counts["evaluations"])
-        self.games = FinishedGames(self.path / MONITOR, self._env_id, keep=counts["games"])
+        with ExitStack() as opened:
+            opened.enter_context(self.opened(record))
+            state = self._checkpoints.latest()
+            counts = json.loads((state / _COUNTS).read_text()) if state else {"evaluations": 0, "games": 0}
+            self.evaluations = Evaluations(self.path / EVALUATIONS, keep=counts["evaluations"])
+            self.games = FinishedGames(self.path / MONITOR, self._env_id, keep=counts["games"])
+            opened.callback(self.games.close)
+            self._resources = opened.pop_all()
         return state
+
+    def close(self) -> None:
+        """Close the files and release the lock."""
+        self._resources.close()
 
     @property
     def agent(self) -> Path:
-        """The agent when it had learnt."""
+        """Path of the agent that has learned for the whole run."""
         return self.path / f"{self.name}.zip"
 
     @property
@@ -91,33 +88,39 @@ class RunFolder:
             agent.save(temporary)
 
     def save_checkpoint(self, step: int, save_state: Callable[[Path], None]) -> None:
-        """Write the state at `step`, which `save_state` puts into a folder, and drop the ones before."""
-        folder = self.path / CHECKPOINTS
-        with atomic_path(folder / f"step_{step:010d}") as temporary:
-            temporary.mkdir()
-            save_state(temporary)
-            counts = {"evaluations": len(self.evaluations.timesteps), "games": self.games.count}
-            (temporary / _COUNTS).write_text(json.dumps(counts))
-        for old in folder.iterdir():  # also what a killed process left
-            if old.name != f"step_{step:010d}":
-                shutil.rmtree(old)
+        """Write a checkpoint, and drop the one before.
+
+        Args:
+            step: Steps or epochs so far.
+            save_state: Function that writes the agent's state into the folder that it is given.
+
+        Raises:
+            InputError: The checkpoint cannot be written; the one before is unchanged.
+        """
+        counts = {"evaluations": len(self.evaluations.timesteps), "games": self.games.count}
+
+        def write(folder: Path) -> None:
+            save_state(folder)
+            (folder / _COUNTS).write_text(json.dumps(counts))
+
+        self._checkpoints.save(step, write)
 
     def drop_checkpoints(self) -> None:
         """Remove what only an unfinished run needs."""
-        shutil.rmtree(self.path / CHECKPOINTS, ignore_errors=True)
+        self._checkpoints.clear()
 
 
 class Evaluations:
     """`evaluations.npz`, with the arrays of Stable-Baselines3's `EvalCallback`.
 
     Args:
-        path: of the file.
-        keep: of how many evaluations that it holds are kept.
+        path: Path of the file.
+        keep: Number of evaluations in the file that are kept.
 
     Attributes:
-        timesteps: when each was.
-        results: scores of its games.
-        ep_lengths: their lengths.
+        timesteps: Timestep of each evaluation.
+        results: Scores of the games in each evaluation.
+        ep_lengths: Lengths of the games in each evaluation.
     """
 
     def __init__(self, path: Path, keep: int) -> None:
@@ -134,7 +137,7 @@ class Evaluations:
             path.unlink(missing_ok=True)
 
     def add(self, timestep: int, scores: list[float], lengths: list[int]) -> bool:
-        """Add an evaluation; return whether its mean score is above all before."""
+        """Add an evaluation, and return whether its mean score is above that of all evaluations before."""
         best = max((float(np.mean(each)) for each in self.results), default=-np.inf)
         self.timesteps.append(timestep)
         self.results.append(scores)
@@ -145,15 +148,15 @@ class Evaluations:
 
 
 class FinishedGames:
-    """`0.monitor.csv`: raw score, length and time of every whole game played in learning, in `Monitor`'s format.
+    """`0.monitor.csv` with raw score, length and time of every whole game played in learning, in `Monitor`'s format.
 
     Args:
-        path: of the file, which is made when the first game is over.
-        env_id: of the game.
-        keep: of how many games that it holds are kept.
+        path: Path of the file, which is made when the first game is over.
+        env_id: Gymnasium id of the game.
+        keep: Number of games in the file that are kept.
 
     Attributes:
-        count: games in it.
+        count: Number of games in the file.
     """
 
     def __init__(self, path: Path, env_id: str, keep: int) -> None:

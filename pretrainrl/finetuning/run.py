@@ -14,8 +14,8 @@ from pretrainrl.agent_cards import AgentPreset
 from pretrainrl.device import resolve_device, resolve_dtype
 from pretrainrl.finetuning.agents import ObservationSetup, make_run_agent
 from pretrainrl.finetuning.config import FinetuneConfig, FinetuneRecord
-from pretrainrl.finetuning.folder import BEST, EVALUATIONS, RunFolder
-from pretrainrl.finetuning.segments import PeriodicTruncation, Segments
+from pretrainrl.finetuning.folder import BEST, EVALUATIONS, FinetuneFolder
+from pretrainrl.finetuning.segments import FinetuneSegments, PeriodicTruncation
 from pretrainrl.finetuning.settings import package_versions, recorded_settings, run_preset
 from pretrainrl.integrations.minari import AtariDataset, open_dataset
 from pretrainrl.integrations.sb3.agents import rollout_steps
@@ -110,7 +110,7 @@ def finetune(
         checkpoint_every=checkpoint_every,
     )
     runs = Path("runs") / "finetune" / f"{config.encoder}-{config.features}" if out is None else Path(out).expanduser()
-    folder = RunFolder(runs, config, resume=resume)
+    folder = FinetuneFolder(runs, config, resume=resume)
     demonstrations = None if config.dataset is None else open_dataset(config.dataset)
     chosen = resolve_device(device)
     setup = ObservationSetup(
@@ -153,7 +153,7 @@ class _Run:
         self,
         record: FinetuneRecord,
         setup: ObservationSetup,
-        folder: RunFolder,
+        folder: FinetuneFolder,
         preset: AgentPreset,
         *,
         progress: bool,
@@ -201,9 +201,9 @@ class _Run:
                 def bar(position: int, remark: str) -> None:
                     shown.update(task, completed=min(position, config.length), note=remark)
 
-                agent.learn(source, callback=Segments(config, folder, state, every, eval_env, bar, stop))
+                agent.learn(source, callback=FinetuneSegments(config, folder, state, every, eval_env, bar, stop))
+            folder.save_agent(agent, folder.agent)
         except InterruptedRunError as error:
             raise InterruptedRunError(f"{error}; go on with the same command and --resume ({folder.path})") from error
         finally:
-            folder.games.close()
-        folder.save_agent(agent, folder.agent)
+            folder.close()

@@ -15,7 +15,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 
 from pretrainrl.finetuning.config import FinetuneConfig
 from pretrainrl.finetuning.evaluation import ALE_SEEDS, evaluate
-from pretrainrl.finetuning.folder import BEST, RunFolder
+from pretrainrl.finetuning.folder import BEST, FinetuneFolder
 from pretrainrl.integrations.sb3.recording.learners import load_state, save_state, seed_all
 from pretrainrl.runs.interrupt import InterruptedRunError
 
@@ -25,13 +25,13 @@ Bar = Callable[[int, str], None]
 
 
 class PeriodicTruncation(VecEnvWrapper):
-    """Truncates the games under way after every so many steps; who steps them then resets them.
+    """Truncates the games under way after a number of steps, so that whoever steps them then resets them.
 
-    ALE's games cannot be restored in the middle, so a segment of learning begins with new ones.
+    ALE's games cannot be restored in the middle, so a segment of learning begins with new games.
 
     Args:
-        venv: the games.
-        every: steps of each.
+        venv: Games that are truncated.
+        every: Number of steps of each game, at least 1.
     """
 
     def __init__(self, venv: VecEnv, every: int) -> None:
@@ -44,7 +44,7 @@ class PeriodicTruncation(VecEnvWrapper):
         return self.venv.reset()
 
     def step_wait(self) -> tuple[Any, NDArray[np.float32], NDArray[np.bool_], list[dict[str, Any]]]:
-        """Collect the step's results; in a segment's last one all games end."""
+        """Return the step's results; all games end with a segment's last step."""
         observations, rewards, dones, infos = self.venv.step_wait()
         self._age += 1
         if self._age == self._every:
@@ -54,34 +54,41 @@ class PeriodicTruncation(VecEnvWrapper):
         return observations, rewards, dones, infos
 
 
-class Segments(BaseCallback):
+class FinetuneSegments(BaseCallback):
     """Evaluates and saves an agent between its rollouts, or epochs, where all of its state is at rest.
 
-    At a segment's start all random numbers and games are made anew, from the seed and the segment's number, also in a run that
-    nothing interrupts. So what is saved there is parameters, optimizer, counters and replay buffer alone.
+    At a segment's start all random numbers and games are made anew from the seed and the segment's number, also in a run that
+    nothing interrupts. So the saved state is parameters, optimizer, counters and replay buffer alone.
 
     Args:
-        config: of the run.
-        folder: of the run.
-        state: folder of the state to begin with; None at the beginning.
-        every: steps of all games, or epochs, in a segment.
-        games: to evaluate in.
-        bar: called with the position, and a remark, after every step.
-        stop: asks to stop.
+        config: Configuration of the run.
+        folder: Folder of the run, which is open.
+        state: Folder of the state to begin with; None at the beginning.
+        every: Steps of all games together, or epochs, in a segment.
+        eval_env: Games for evaluations.
+        bar: Function that is called with the position and a remark after every step.
+        stop: Event that asks to stop.
     """
 
     def __init__(
-        self, config: FinetuneConfig, folder: RunFolder, state: Path | None, every: int, games: VecEnv, bar: Bar, stop: Event
+        self,
+        config: FinetuneConfig,
+        folder: FinetuneFolder,
+        state: Path | None,
+        every: int,
+        eval_env: VecEnv,
+        bar: Bar,
+        stop: Event,
     ) -> None:
         super().__init__()
         self._config, self._folder, self._state, self._every = config, folder, state, every
-        self._games, self._bar, self._stop = games, bar, stop
+        self._eval_env, self._bar, self._stop = eval_env, bar, stop
         self._segment, self._saved, self._evaluated = -1, 0, 0
         self._remark = ""
 
     @property
     def _position(self) -> int:
-        """Steps of all games, or epochs, so far."""
+        """Number of steps of all games, or of epochs, so far."""
         return int(self.model._epoch if self._config.cloning else self.model.num_timesteps)  # type: ignore[attr-defined]
 
     def _on_training_start(self) -> None:
@@ -131,18 +138,20 @@ class Segments(BaseCallback):
         count, position = self._config.eval_episodes, self._position
         playing = partial(self._tick, f"playing {count} games")
         epsilon = self._config.agent.evaluation_epsilon
-        scores, lengths = evaluate(self.model, self._games, count, self._number("evaluation", position), playing, epsilon)
+        scores, lengths = evaluate(self.model, self._eval_env, count, self._number("evaluation", position), playing, epsilon)
         if self._folder.evaluations.add(self.model.num_timesteps, scores, lengths):
             self._folder.save_agent(self.model, self._folder.path / BEST)
         self._evaluated = position
         self._remark = f"{np.mean(scores):.1f} points in the last {count} games"
 
     def _number(self, purpose: str, index: int) -> int:
-        """A random number that the seed, a purpose and an index decide, in 0..2**31 - 1."""
+        """Return a random number in 0..2**31 - 1 that the seed, a purpose and an index decide."""
         words = np.random.SeedSequence([self._config.seed, index, _PURPOSES[purpose]]).generate_state(1)
         return int(words[0]) % 2**31
 
     def _tick(self, remark: str) -> None:
         self._bar(self._position, remark)
         if self._stop.is_set():
-            raise InterruptedRunError(f"interrupted; what was learnt up to {self._saved:,} of {self._config.length:,} is kept")
+            raise InterruptedRunError(
+                f"interrupted; what was learned up to {self._saved:,} of {self._config.length:,} is kept"
+            )

@@ -12,16 +12,19 @@ from pretrainrl.paths import atomic_path, registry_folder
 
 
 def bundle(run: Path, registry: Path, *, summary: str | None = None, default: bool = True) -> EncoderCard:
-    """Copy the encoder of the finished run folder `run` into the folder `registry`, verified.
+    """Verify the encoder of a finished run, and copy it into the registry.
 
     Args:
-        run: folder that `pretrain` has filled.
-        registry: of the clone.
-        summary: instead of the card's line on what the encoder is.
-        default: make it what the bare objective's name stands for.
+        run: Folder that `pretrain` has filled.
+        registry: Folder `registry/` of the clone.
+        summary: Sentence on what the encoder is; by default the card's.
+        default: Whether the bare name of the objective stands for this encoder.
+
+    Returns:
+        The card in the registry.
 
     Raises:
-        PretrainRLError: when the run's encoder fails verification.
+        PretrainRLError: The encoder fails verification.
     """
     card = verify_encoder(str(run))
     file = f"weights/{card.name}.safetensors"

@@ -7,23 +7,23 @@ from typing import Any
 from pydantic import Field
 
 from pretrainrl.cards import NAME, OBJECTIVES, Card, Scalar, TrainingPreset
-from pretrainrl.errors import InputError, UnknownNameError
+from pretrainrl.errors import UnknownNameError
 
 
-class Config(Card):
+class PretrainConfig(Card):
     """A complete pre-training configuration, as kept in a run folder's `config.toml`.
 
     Attributes:
-        name: of the encoder that comes out, `objective.variant`.
-        objective: registered name.
-        datasets: Minari ids.
-        preset: the objective's preset that the rest started from.
-        backbone: registered name, or `package.module:Class`.
-        backbone_options: keyword arguments of the backbone's class.
-        model: keyword arguments of the objective's class.
-        training: how to optimise.
-        seed: of initialisation, batch order and augmentation.
-        precision: `32-true`, or `bf16-mixed` for bfloat16 autocast.
+        name: Name of the encoder that comes out, `objective.variant`.
+        objective: Registered name of the objective.
+        datasets: Minari ids of the datasets, at least one.
+        preset: Name of the objective's preset that the other values started from.
+        backbone: Registered name of the backbone, or `package.module:Class`.
+        backbone_options: Keyword arguments of the backbone's class.
+        model: Keyword arguments of the objective's class.
+        training: Settings of the optimizer.
+        seed: Seed of initialization, batch order and augmentation.
+        precision: Precision of the computation, `32-true`, or `bf16-mixed` for bfloat16 autocast.
     """
 
     name: str = Field(pattern=NAME)
@@ -53,12 +53,26 @@ class Config(Card):
         seed: int = 0,
         precision: str = "32-true",
         model: dict[str, Any] | None = None,
-    ) -> Config:
-        """Start from a preset and replace what is given.
+    ) -> PretrainConfig:
+        """Start from a preset of the objective and replace the values that are given.
+
+        Args:
+            objective: Registered name of the objective.
+            datasets: Minari ids of the datasets.
+            name: Name of the encoder that comes out; by default made of the objective's name and the backbone's.
+            preset: Name of the preset.
+            backbone: Registered name of the backbone; by default the preset's.
+            backbone_options: Keyword arguments of the backbone's class; by default the preset's where the backbone is, too.
+            steps: Number of optimizer steps, which replaces the preset's steps or epochs.
+            batch_size: Number of windows in a step.
+            lr: Greatest learning rate.
+            seed: Seed of initialization, batch order and augmentation.
+            precision: Precision of the computation, `32-true`, or `bf16-mixed` for bfloat16 autocast.
+            model: Keyword arguments of the objective's class, which replace the preset's one by one.
 
         Raises:
-            UnknownNameError: for an objective or preset that does not exist.
-            CardError: for values that do not fit.
+            UnknownNameError: There is no such objective or preset.
+            CardError: A value does not fit.
         """
         card = OBJECTIVES.get(objective)
         if preset not in card.presets:
@@ -83,14 +97,3 @@ class Config(Card):
             },
             f"pre-training {objective}",
         )
-
-    def require_same(self, other: Config) -> None:
-        """Check that a run with `other` may be continued with this configuration.
-
-        Raises:
-            InputError: naming every field that differs.
-        """
-        mine, theirs = self.model_dump(mode="json"), other.model_dump(mode="json")
-        differing = [f"{key} was {theirs[key]} and is now {mine[key]}" for key in mine if mine[key] != theirs[key]]
-        if differing:
-            raise InputError(f"cannot resume with another configuration: {'; '.join(differing)}")

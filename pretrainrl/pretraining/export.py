@@ -16,13 +16,13 @@ from pretrainrl.encoders import make_backbone
 from pretrainrl.encoders.check import golden_values
 from pretrainrl.encoders.encoder import Encoder
 from pretrainrl.encoders.factory import load_tensors
-from pretrainrl.pretraining.config import Config
+from pretrainrl.pretraining.config import PretrainConfig
 from pretrainrl.pretraining.run_folder import final_metrics
 from pretrainrl.weights import file_sha256, read_tensors
 
 
 def export_card(
-    config: Config,
+    config: PretrainConfig,
     weights: Path,
     cache: FrameCache,
     steps: int,
@@ -30,7 +30,20 @@ def export_card(
     device: torch.device,
     commit: str,
 ) -> EncoderCard:
-    """Describe the encoder that a finished run has written to `weights`, beside its `metrics.csv`."""
+    """Describe the encoder that a finished run has written.
+
+    Args:
+        config: Configuration of the run.
+        weights: File of the weights, beside the run's `metrics.csv`.
+        cache: Frames that the run has learned from.
+        steps: Number of optimizer steps.
+        minutes: Minutes that the run has taken.
+        device: Device of the run.
+        commit: Commit of the code.
+
+    Returns:
+        The card, with golden values of the encoder.
+    """
     sha256 = file_sha256(weights)
     backbone = make_backbone(config.backbone, **dict[str, Any](config.backbone_options))
     objective = OBJECTIVES.get(config.objective)
@@ -69,8 +82,8 @@ def export_card(
     return card.model_copy(update={"golden": golden})
 
 
-def _command(config: Config, steps: int) -> str:
-    """The command line that makes these weights again."""
+def _command(config: PretrainConfig, steps: int) -> str:
+    """Return the command line that makes these weights again."""
     words = ["pretrainrl", "pretrain", config.objective]
     for dataset in config.datasets:
         words += ["--dataset", dataset]
@@ -81,7 +94,7 @@ def _command(config: Config, steps: int) -> str:
 
 
 def code_commit() -> str:
-    """The commit of the code, where it runs from a clone, else `unknown`."""
+    """Return the commit of the code where it runs from a clone, else `unknown`."""
     command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

@@ -6,6 +6,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,13 @@ from pretrainrl.errors import InputError
 from pretrainrl.malloc import keep_freed_memory
 from pretrainrl.networks.schedules import cosine_with_warmup
 from pretrainrl.objectives import Objective, make_objective
-from pretrainrl.pretraining.config import Config
+from pretrainrl.pretraining.config import PretrainConfig
 from pretrainrl.pretraining.export import code_commit, export_card
-from pretrainrl.pretraining.run_folder import MetricsFile, RunFolder
+from pretrainrl.pretraining.run_folder import MetricsFile, PretrainFolder
 from pretrainrl.pretraining.trained import save_objective
 from pretrainrl.probing.probes import CollapseWatch
 from pretrainrl.progress import progress_bar
+from pretrainrl.runs.folder import require_same
 from pretrainrl.runs.interrupt import InterruptedRunError, stop_requests
 
 LOG_EVERY = 20  # steps between two rows of metrics.csv
@@ -36,7 +38,7 @@ FIGURE_WINDOWS = 8
 
 
 def run(
-    config: Config,
+    config: PretrainConfig,
     out: Path,
     open_cache: Callable[[], FrameCache],
     *,
@@ -47,24 +49,24 @@ def run(
 ) -> Path:
     """Pre-train one backbone and return `out`, which then holds its weights and card.
 
-    The result depends on `config` alone: batch order, augmentation and masks are functions of (seed, step), so on a CPU a
-    run that was stopped and resumed ends bit-identical to one that never stopped. Under `torchrun`, processes share the
-    batch.
+    The result depends on `config` and the data alone: batch order, augmentation and masks are functions of seed and step, so
+    on a CPU a run that was stopped and resumed ends bit-identical to one that never stopped. Under `torchrun`, processes share
+    the batch, and a signal to any of them stops all of them after the same step.
 
     Args:
-        config: what to compute.
-        out: the run folder.
-        open_cache: gives the frames; called once the run folder is known to be usable.
-        device: `auto`, `cpu` or `cuda`.
-        checkpoint_every: steps between two checkpoints.
-        resume: continue what is in `out`; a finished run is returned as it is.
-        progress: show a progress bar.
+        config: Configuration of the run.
+        out: Folder of the run.
+        open_cache: Function that returns the frames; it is called once the run folder is known to be usable.
+        device: Name of the device, `auto`, `cpu` or `cuda`.
+        checkpoint_every: Number of steps between two checkpoints.
+        resume: Whether to continue the run in `out`; a finished run is returned as it is.
+        progress: Whether to show a progress bar.
 
     Raises:
-        InputError: for a run folder that does not fit, or a loss that is not finite.
-        InterruptedRunError: when asked to stop by SIGINT or SIGTERM; a checkpoint has been written.
+        InputError: The run folder does not fit or is in use, the data have changed, or the loss is not finite.
+        InterruptedRunError: SIGINT or SIGTERM asked to stop; a checkpoint has been written.
     """
-    folder = RunFolder(out, config, resume=resume)
+    folder = PretrainFolder(out, config, resume=resume)
     if folder.finished:
         return out
     keep_freed_memory()
@@ -73,37 +75,50 @@ def run(
     cache = open_cache()
     pretraining = Pretraining(fabric, config, cache)
     start = pretraining.restore(folder.load_checkpoint())
-    if fabric.is_global_zero:
-        folder.create()
-    with stop_requests() as stop, progress_bar(disable=not (progress and fabric.is_global_zero)) as bar:
-        task = bar.add_task(f"pre-train {config.objective}", total=pretraining.steps, completed=start, note="")
-        log, collapse = _Log(folder, fabric, start), CollapseWatch()
-        began = time.monotonic()
-        for step, batch in enumerate(pretraining.sampler.batches(start, pretraining.steps), start):
-            metrics = pretraining.step(step, batch.to(fabric.device))
-            done = step + 1
-            if done % LOG_EVERY == 0 or done == pretraining.steps:
-                row = log.write(done, metrics)
-                if fabric.is_global_zero and (message := collapse.message(done, row)):
-                    warnings.warn(message, RuntimeWarning, stacklevel=2)
-                speed = (done - start) * len(batch.games) / (time.monotonic() - began)
-                bar.update(task, note=f"loss {row['loss']:.4g}, {speed:,.0f} windows/s")
-            bar.update(task, completed=done)
-            if done % checkpoint_every == 0 or stop.is_set() or done == pretraining.steps:
-                _check_finite(done, metrics)
-                pretraining.save(folder, done)
-            if stop.is_set() and done < pretraining.steps:
-                raise InterruptedRunError(f"stopped at step {done} of {pretraining.steps}; go on with --resume --out {out}")
-    if fabric.is_global_zero:
-        weights = folder.save_weights(pretraining.objective.backbone)
-        save_objective(out, pretraining.objective, cache)
-        card = export_card(config, weights, cache, pretraining.steps, pretraining.minutes, fabric.device, commit)
-        card.write(out / EncoderCard.FILE)
+    with folder.opened(config) if fabric.is_global_zero else nullcontext():
+        _optimize(pretraining, folder, start, checkpoint_every, progress=progress and fabric.is_global_zero)
+        if fabric.is_global_zero:
+            weights = folder.save_weights(pretraining.objective.backbone)
+            save_objective(out, pretraining.objective, cache)
+            card = export_card(config, weights, cache, pretraining.steps, pretraining.minutes, fabric.device, commit)
+            card.write(out / EncoderCard.FILE)
     fabric.barrier()
     return out
 
 
-def _launch(config: Config, device: str) -> Fabric:
+def _optimize(pretraining: Pretraining, folder: PretrainFolder, start: int, checkpoint_every: int, *, progress: bool) -> None:
+    """Take all steps from `start` on, log them, and write checkpoints; the last step has one, too."""
+    fabric, steps = pretraining.fabric, pretraining.steps
+    with stop_requests() as requested, progress_bar(disable=not progress) as bar:
+        task = bar.add_task(f"pre-train {pretraining.config.objective}", total=steps, completed=start, note="")
+        log, collapse = _Log(folder, fabric, start), CollapseWatch()
+        began = time.monotonic()
+        for step, batch in enumerate(pretraining.sampler.batches(start, steps), start):
+            metrics = pretraining.step(step, batch.to(fabric.device))
+            done, stop = step + 1, _any_rank(fabric, requested.is_set())
+            if done % LOG_EVERY == 0 or done == steps:
+                row = log.write(done, metrics)
+                if fabric.is_global_zero and (message := collapse.message(done, row)):
+                    warnings.warn(message, RuntimeWarning, stacklevel=3)
+                speed = (done - start) * len(batch.games) / (time.monotonic() - began)
+                bar.update(task, note=f"loss {row['loss']:.4g}, {speed:,.0f} windows/s")
+            bar.update(task, completed=done)
+            if done % checkpoint_every == 0 or stop or done == steps:
+                _check_finite(done, metrics)
+                pretraining.save(folder, done)
+            if stop and done < steps:
+                raise InterruptedRunError(f"stopped at step {done} of {steps}; go on with --resume --out {folder.path}")
+
+
+def _any_rank(fabric: Fabric, value: bool) -> bool:
+    """Whether `value` holds in any process, so that all of them stop after the same step."""
+    if fabric.world_size == 1:
+        return value
+    flag = fabric.all_reduce(torch.tensor(float(value), device=fabric.device), reduce_op="max")
+    return bool(flag)
+
+
+def _launch(config: PretrainConfig, device: str) -> Fabric:
     """Start fabric on one device, or as a member of the processes that torchrun has started."""
     local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     nodes = int(os.environ.get("WORLD_SIZE", "1")) // local
@@ -114,24 +129,31 @@ def _launch(config: Config, device: str) -> Fabric:
         devices=local,
         num_nodes=nodes,
         strategy="ddp" if local * nodes > 1 else "auto",
-        precision=config.precision,  # type: ignore[arg-type]  # a str that Config has checked
+        precision=config.precision,  # type: ignore[arg-type]  # a str that PretrainConfig has checked
     )
     fabric.launch()
     return fabric
 
 
 class Pretraining:
-    """The state of one run: objective, optimiser and sampler.
+    """The state of one run: objective, optimizer and sampler.
 
     Args:
-        fabric: launched.
-        config: of the run.
-        cache: of frames.
+        fabric: Fabric that has been launched.
+        config: Configuration of the run.
+        cache: Frames to learn from.
+
+    Attributes:
+        fabric: Fabric of the run.
+        config: Configuration of the run.
+        objective: Objective that is optimized.
+        sampler: Sampler of this process's share of each batch.
+        steps: Number of optimizer steps of the whole run.
     """
 
-    def __init__(self, fabric: Fabric, config: Config, cache: FrameCache) -> None:
-        self._fabric = fabric
-        self._config = config
+    def __init__(self, fabric: Fabric, config: PretrainConfig, cache: FrameCache) -> None:
+        self.fabric = fabric
+        self.config = config
         training = config.training
         backbone = make_backbone(config.backbone, seed=config.seed, **config.backbone_options)
         with torch.random.fork_rng(devices=[]):
@@ -157,23 +179,24 @@ class Pretraining:
         )
         self.objective.to(memory_format=torch.channels_last)
         self._module, self._optimizer = fabric.setup(_Loss(self.objective), optimizer)
+        self._data = {"fingerprint": cache.fingerprint}
         self._spent = 0.0
         self._began = time.monotonic()
 
     @property
     def minutes(self) -> float:
-        """Time spent in this run, resumed sessions included."""
+        """Minutes spent in this run, in all of its sessions."""
         return (self._spent + time.monotonic() - self._began) / 60
 
     def step(self, step: int, batch: Batch) -> dict[str, Tensor]:
-        """Take one optimiser step and return its metrics, still on the device."""
-        training = self._config.training
-        _seed(self._config.seed, step, self._fabric.global_rank)
+        """Take one optimizer step and return its metrics, still on the device."""
+        training = self.config.training
+        _seed(self.config.seed, step, self.fabric.global_rank)
         factor = cosine_with_warmup(step, self.steps, warmup=training.warmup)
         for group in self._optimizer.param_groups:
             group["lr"] = training.lr * factor
         loss, metrics = self._module(lambda: batch)  # fabric adds autocast around it
-        self._fabric.backward(loss)
+        self.fabric.backward(loss)
         limit = training.clip_grad_norm or float("inf")
         norm = nn.utils.clip_grad_norm_(self.objective.parameters(), limit)
         self._optimizer.step()
@@ -183,29 +206,35 @@ class Pretraining:
 
     def reconstruct(self) -> Tensor | None:
         """Return what a masked objective makes of the first windows, always the same ones; None for other objectives."""
-        few = WindowSampler(self.sampler.cache, self.objective.window, FIGURE_WINDOWS, seed=self._config.seed).batch(0)
-        _seed(self._config.seed, 0, 0)
-        with self._fabric.autocast():
-            return self.objective.reconstruct(few.to(self._fabric.device))
+        few = WindowSampler(self.sampler.cache, self.objective.window, FIGURE_WINDOWS, seed=self.config.seed).batch(0)
+        _seed(self.config.seed, 0, 0)
+        with self.fabric.autocast():
+            return self.objective.reconstruct(few.to(self.fabric.device))
 
-    def save(self, folder: RunFolder, step: int) -> None:
-        """Write a checkpoint, and the reconstructions as a picture."""
-        if self._fabric.is_global_zero:
+    def save(self, folder: PretrainFolder, step: int) -> None:
+        """Write a checkpoint, and the reconstructions of a masked objective as a picture."""
+        if self.fabric.is_global_zero:
             state = {
                 "objective": self.objective.state_dict(),
                 "optimizer": self._optimizer.state_dict(),
+                "data": self._data,
                 "seconds": self._spent + time.monotonic() - self._began,
             }
             folder.save_checkpoint(step, state)
             images = self.reconstruct()
             if images is not None:
                 folder.save_figure(images, "reconstruction")
-        self._fabric.barrier()
+        self.fabric.barrier()
 
     def restore(self, checkpoint: dict[str, Any] | None) -> int:
-        """Load a checkpoint and return the step to go on with."""
+        """Load a checkpoint and return the step to go on with.
+
+        Raises:
+            InputError: The checkpoint was made with other data.
+        """
         if checkpoint is None:
             return 0
+        require_same(self._data, checkpoint["data"], "the data of the run", "choose another folder with --out")
         self.objective.load_state_dict(checkpoint["objective"])
         self._optimizer.load_state_dict(checkpoint["optimizer"])
         self._spent = float(checkpoint["seconds"])
@@ -227,7 +256,7 @@ class _Loss(nn.Module):
 class _Log:
     """metrics.csv and TensorBoard, written by the first process."""
 
-    def __init__(self, folder: RunFolder, fabric: Fabric, start: int) -> None:
+    def __init__(self, folder: PretrainFolder, fabric: Fabric, start: int) -> None:
         self._active = fabric.is_global_zero
         if self._active:
             from torch.utils.tensorboard import SummaryWriter

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-import pickle
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -12,50 +12,35 @@ import torch
 from torch import Tensor, nn
 
 from pretrainrl.cards import EncoderCard
-from pretrainrl.errors import CardError, InputError
-from pretrainrl.paths import atomic_path, save_with_torch, writable_folder
-from pretrainrl.pretraining.config import Config
+from pretrainrl.errors import InputError
+from pretrainrl.paths import atomic_path, save_with_torch
+from pretrainrl.pretraining.config import PretrainConfig
+from pretrainrl.runs.checkpoints import Checkpoints
+from pretrainrl.runs.folder import RunFolder
 
-CONFIG = "config.toml"
-KEEP = 2  # the newest checkpoint, and the one before it in case the disk damages the newest
+_STATE = "state.pt"
 
 
-class RunFolder:
-    """Files of one run; every file is written under a temporary name and renamed.
+class PretrainFolder(RunFolder[PretrainConfig]):
+    """The files of one pre-training run; every file is written under a temporary name and renamed.
 
-    Layout: `config.toml, metrics.csv, tensorboard/, checkpoints/, figures/`, and at the end `encoder.safetensors,
+    The folder holds `config.toml, metrics.csv, tensorboard/, checkpoints/, figures/` and, at the end, `encoder.safetensors,
     objective.safetensors, card.toml`.
 
     Args:
-        path: the folder.
-        config: of the run.
-        resume: continue what is there.
+        path: Folder of the run.
+        config: Configuration of the run.
+        resume: Whether the run may have begun.
 
     Raises:
-        InputError: when the folder is not empty and `resume` is not set, or holds another run.
+        InputError: The folder is not empty and `resume` is not set, or it holds another run or something else.
     """
 
-    def __init__(self, path: Path, config: Config, *, resume: bool) -> None:
-        self.path = path
-        self._config = config
-        file = path / CONFIG
-        occupied = path.exists() and any(path.iterdir())
-        if occupied and not resume:
-            raise InputError(f"{path} is not empty; continue that run with resume, or choose another folder")
-        if occupied:
-            try:
-                config.require_same(Config.read(file))
-            except CardError as error:
-                raise InputError(f"{path} holds no run to resume: {error}") from error
-
-    def create(self) -> None:
-        """Make the folder and write the configuration, once everything that a run needs is there.
-
-        Raises:
-            InputError: when the folder cannot be written to.
-        """
-        writable_folder(self.path)
-        self._config.write(self.path / CONFIG)
+    def __init__(self, path: Path, config: PretrainConfig, *, resume: bool) -> None:
+        super().__init__(path, PretrainConfig, resume=resume)
+        self.check(config)
+        # The newest, and the one before it in case the disk damages the newest.
+        self._checkpoints = Checkpoints(path / "checkpoints", keep=2)
 
     @property
     def finished(self) -> bool:
@@ -63,35 +48,30 @@ class RunFolder:
         return (self.path / EncoderCard.FILE).exists()
 
     def save_checkpoint(self, step: int, state: dict[str, Any]) -> None:
-        """Write the checkpoint that stands before `step`, and drop all but the newest two."""
-        with atomic_path(self.path / "checkpoints" / f"step_{step:08d}.pt") as temporary:
-            save_with_torch({"step": step, **state}, temporary)
-        for old in self._checkpoints()[:-KEEP]:
-            old.unlink()
-
-    def load_checkpoint(self) -> dict[str, Any] | None:
-        """Return the newest checkpoint, or None where there is none.
+        """Write the state that stands before `step`, and drop all checkpoints but the newest two.
 
         Raises:
-            InputError: when it is damaged.
+            InputError: The checkpoint cannot be written; those before are unchanged.
         """
-        checkpoints = self._checkpoints()
-        if not checkpoints:
-            return None
-        try:
-            state: dict[str, Any] = torch.load(checkpoints[-1], map_location="cpu", weights_only=True)
-        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-            raise InputError(f"{checkpoints[-1]} is damaged ({error}); delete it to resume from the one before") from error
-        return state
+        self._checkpoints.save(step, partial(_write_state, {"step": step, **state}))
 
-    def _checkpoints(self) -> list[Path]:
-        return sorted((self.path / "checkpoints").glob("step_*.pt"))
+    def load_checkpoint(self) -> dict[str, Any] | None:
+        """Return the state in the newest checkpoint, or None where there is none.
+
+        Raises:
+            InputError: The checkpoint is damaged.
+        """
+        folder = self._checkpoints.latest()
+        if folder is None:
+            return None
+        state: dict[str, Any] = torch.load(folder / _STATE, map_location="cpu", weights_only=True)
+        return state
 
     def save_weights(self, backbone: nn.Module) -> Path:
         """Write the backbone's weights as float16 safetensors and return the file.
 
         Raises:
-            InputError: when a weight is not finite, or overflows float16.
+            InputError: A weight is not finite, or overflows float16.
         """
         from safetensors.torch import save_file
 
@@ -105,7 +85,12 @@ class RunFolder:
         return target
 
     def save_figure(self, images: Tensor, name: str) -> None:
-        """Write (n, 3, H, W) images in [0, 1] as `figures/<name>.png`: one row of three for each of the n."""
+        """Write a picture with one row of three images for each of n windows.
+
+        Args:
+            images: Float images (n, 3, H, W) in [0, 1].
+            name: Name of the file `figures/<name>.png`.
+        """
         from torchvision.utils import save_image
 
         tiles = images.detach().float().cpu().flatten(0, 1).unsqueeze(1)
@@ -113,10 +98,14 @@ class RunFolder:
             save_image(tiles, temporary, nrow=6, padding=2, pad_value=1.0, format="png")
 
 
-def final_metrics(path: Path) -> dict[str, float]:
-    """Average each column of a `metrics.csv`, but for the step and the optimiser's own, over the last tenth of its rows.
+def _write_state(state: dict[str, Any], folder: Path) -> None:
+    save_with_torch(state, folder / _STATE)
 
-    One batch says little: 128 guesses are off by several per cent.
+
+def final_metrics(path: Path) -> dict[str, float]:
+    """Average each column of a `metrics.csv` over the last tenth of its rows, without the columns of the optimizer.
+
+    One batch says little: 128 guesses are off by several percent.
     """
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -126,11 +115,11 @@ def final_metrics(path: Path) -> dict[str, float]:
 
 
 class MetricsFile:
-    """`metrics.csv`: one row a logged step. A resumed run first drops the rows from after its checkpoint.
+    """`metrics.csv` with one row for each logged step. A resumed run first drops the rows from after its checkpoint.
 
     Args:
-        path: of the file.
-        start: first step of this session.
+        path: Path of the file.
+        start: First step of this session.
     """
 
     def __init__(self, path: Path, start: int) -> None:

@@ -17,8 +17,8 @@ from pretrainrl.encoders.factory import load_tensors
 from pretrainrl.errors import InputError, WeightsError
 from pretrainrl.objectives import Objective, make_objective
 from pretrainrl.paths import atomic_path
-from pretrainrl.pretraining.config import Config
-from pretrainrl.pretraining.run_folder import CONFIG
+from pretrainrl.pretraining.config import PretrainConfig
+from pretrainrl.runs.folder import CONFIG
 from pretrainrl.weights import read_tensors
 
 FILE = "objective.safetensors"
@@ -26,13 +26,13 @@ FILE = "objective.safetensors"
 
 @dataclass(frozen=True, eq=False)
 class TrainedObjective:
-    """A trained objective and what it knows games by.
+    """A trained objective and the games that it knows.
 
     Attributes:
-        name: of the objective.
-        objective: in eval mode, without gradients.
-        games: slugs; the index of each is its number in the objective's heads.
-        best_returns: for each game, the greatest sum of the signs of an episode's rewards in the data.
+        name: Registered name of the objective.
+        objective: Objective in eval mode, without gradients.
+        games: Slugs of the games; the index of each is its number in the objective's heads.
+        best_returns: Greatest sum of the signs of an episode's rewards in the data, for each game.
     """
 
     name: str
@@ -42,7 +42,7 @@ class TrainedObjective:
 
 
 def save_objective(folder: Path, objective: Objective, cache: FrameCache) -> None:
-    """Write all of the objective's weights, float32, and the names and best returns of its games into a run folder."""
+    """Write the objective's float32 weights, and the names and best returns of its games, into a run folder."""
     from safetensors.torch import save_file
 
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in objective.state_dict().items()}
@@ -52,10 +52,10 @@ def save_objective(folder: Path, objective: Objective, cache: FrameCache) -> Non
 
 
 def best_returns(cache: FrameCache) -> list[float]:
-    """Greatest sum of the signs of rewards of each game's episodes.
+    """Return the greatest sum of the signs of rewards among each game's episodes.
 
-    Episodes that were cut short before the game was over do not count where a game has others: in Pong, an episode's first
-    steps look better than any whole one.
+    Episodes that were cut before the game was over do not count where a game has others: in Pong, an episode's first steps
+    look better than any whole episode.
     """
     sums = discounted_returns(cache, Returns())[cache.starts]
     over = cache.terminations[cache.starts + cache.lengths - 1]
@@ -70,14 +70,18 @@ def best_returns(cache: FrameCache) -> list[float]:
 def load_objective(run: str | Path, device: str | torch.device = "cpu") -> TrainedObjective:
     """Read the objective of a run folder that `pretrain` has finished.
 
+    Args:
+        run: Folder of the run.
+        device: Device of the objective.
+
     Raises:
-        InputError: when the folder holds no finished run.
-        WeightsError: when its weights are damaged or do not fit its configuration.
+        InputError: The folder holds no finished run.
+        WeightsError: The weights are damaged or do not fit the configuration.
     """
     path = Path(run) / FILE
     if not path.is_file():
         raise InputError(f"{run} holds no finished pre-training run: there is no {FILE} in it")
-    config = Config.read(Path(run) / CONFIG)
+    config = PretrainConfig.read(Path(run) / CONFIG)
     tensors = read_tensors(path)
     games, returns = _read_metadata(path)
     backbone = make_backbone(config.backbone, **dict[str, Any](config.backbone_options))
@@ -89,7 +93,7 @@ def load_objective(run: str | Path, device: str | torch.device = "cpu") -> Train
 
 
 def _read_metadata(path: Path) -> tuple[tuple[str, ...], tuple[float, ...]]:
-    """Names and best returns of the games."""
+    """Return names and best returns of the games."""
     from safetensors import safe_open
 
     with safe_open(path, "pt") as file:

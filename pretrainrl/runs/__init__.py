@@ -1,1 +1,1 @@
-"""What every long run shares: its folder and lock, interruption, and a pool of processes."""
+"""What every long run shares: its folder and settings, locks, checkpoints, interruption, and a pool of processes."""

@@ -11,12 +11,15 @@ from pretrainrl.errors import PretrainRLError
 
 
 class InterruptedRunError(PretrainRLError):
-    """The run was asked to stop; what it had done is saved, and the message says how to go on."""
+    """The run was asked to stop. What it had done is saved, and the message says how to go on."""
 
 
 @contextmanager
 def stop_requests() -> Iterator[threading.Event]:
-    """Yield an event that the first SIGINT or SIGTERM sets; a second one acts as usual. Main thread only."""
+    """Yield an event that the first SIGINT or SIGTERM sets; a second one acts as usual.
+
+    Only the main thread receives signals. In any other thread the event is never set.
+    """
     requested = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield requested

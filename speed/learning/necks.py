@@ -21,6 +21,7 @@ from typing import Any
 from neck_cells import ENCODERS, GAMES, SEEDS, STEPS, TASKS, Cell, check_games, select_cells
 
 from pretrainrl.errors import InputError, PretrainRLError
+from pretrainrl.runs.folder import require_same
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "learning" / "necks.csv"
 FEWEST = 10_000  # transitions of a recorded set, of which fewer are for trying it
@@ -52,8 +53,9 @@ def missing_cells(cells: Sequence[Cell], out: Path, steps: int) -> list[Cell]:
     for cell in cells:
         if not cell.file(out).exists():
             missing.append(cell)
-        elif (made := read_result(cell, out).get("steps", steps)) != steps:
-            raise InputError(f"{cell.file(out)} is of {made:,} steps, not {steps:,}; give another --out")
+        else:
+            made = read_result(cell, out).get("steps", steps)
+            require_same({"steps": steps}, {"steps": made}, str(cell.file(out)), "give another --out")
     return missing
 
 
@@ -84,30 +86,19 @@ def run_task(task: str, todo: Sequence[Cell], units: int, out: Path, steps: int,
     """Make the runs of one task under one bar; each that has finished is printed, with the time left."""
     from neck_tasks import run_cell
 
-    from pretrainrl.progress import progress_bar
-    from pretrainrl.runs.interrupt import stop_requests
-    from pretrainrl.runs.pool import run_jobs
+    from pretrainrl.runs.pool import show_jobs
 
     by_name = {cell.name: cell for cell in todo}
     began, count = time.monotonic(), 0
-    with stop_requests() as stop, progress_bar() as bar:
-        row = bar.add_task(task, total=units * len(todo), note="")
 
-        def finished(name: str, result: str) -> None:
-            nonlocal count
-            count += 1
-            left = (time.monotonic() - began) / count * (len(todo) - count)
-            print(f"{result}; {count} of {len(todo)}, about {left / 60:.0f} min left", flush=True)
+    def finished(name: str, result: str) -> None:
+        nonlocal count
+        count += 1
+        left = (time.monotonic() - began) / count * (len(todo) - count)
+        print(f"{result}; {count} of {len(todo)}, about {left / 60:.0f} min left", flush=True)
 
-        run_jobs(
-            partial(run_cell, by_name, out, steps),
-            list(by_name),
-            jobs,
-            stop=stop,
-            started=lambda name: bar.update(row, note=name),
-            progress=lambda _, new: bar.advance(row, new),
-            finished=finished,
-        )
+    work = partial(run_cell, by_name, out, steps)
+    show_jobs(work, list(by_name), jobs, total=units * len(todo), unit=task, finished=finished)
 
 
 def write_results(out: Path, path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from lightning_fabric import Fabric
 
 from pretrainrl.data import FrameCache, collect_episodes
-from pretrainrl.pretraining.config import Config
+from pretrainrl.pretraining.config import PretrainConfig
 from pretrainrl.pretraining.loop import Pretraining
 
 TRANSITIONS = 1_000  # of each of two games
@@ -21,6 +21,8 @@ def make_cache(folder: Path) -> FrameCache:
 
 def make_run(cache: FrameCache, objective: str, *, preset: str, batch_size: int, precision: str) -> Pretraining:
     """Make the state of a run that takes its steps on the CPU."""
-    config = Config.of(objective, ("benchmark",), preset=preset, batch_size=batch_size, steps=1_000, precision=precision)
+    config = PretrainConfig.of(
+        objective, ("benchmark",), preset=preset, batch_size=batch_size, steps=1_000, precision=precision
+    )
     fabric = Fabric(accelerator="cpu", devices=1, precision=precision)  # type: ignore[arg-type]  # one of two strings
     return Pretraining(fabric, config, cache)

@@ -14,7 +14,7 @@ from pretrainrl import cli, demo
 from pretrainrl.data.episode import EpisodeRecorder
 from pretrainrl.demo import run_demo
 from pretrainrl.errors import InputError, MissingExtraError, UnknownNameError
-from pretrainrl.finetuning.segments import Segments
+from pretrainrl.finetuning.segments import FinetuneSegments
 from pretrainrl.runs.interrupt import InterruptedRunError
 
 TOY: dict[str, dict[str, Any]] = {
@@ -93,7 +93,7 @@ def test_a_finished_demo_only_writes_its_page_again(finished: Path) -> None:
 
 def interrupt(patch: pytest.MonkeyPatch, step: str) -> None:
     """Ask to stop while Breakout is collected, or while the second agent learns."""
-    owner, method = (EpisodeRecorder, "add") if step == "collect" else (Segments, "_on_step")
+    owner, method = (EpisodeRecorder, "add") if step == "collect" else (FinetuneSegments, "_on_step")
     go_on = getattr(owner, method)
 
     def stopping(self: Any, *arguments: Any) -> Any:
@@ -118,11 +118,11 @@ def test_stopped_and_gone_on_with(step: str, kept: set[str], tmp_path: Path, mon
         interrupt(patch, step)
         with pytest.raises(InterruptedRunError, match="go on with the same command and --resume"):
             run_demo(("boxing", "breakout"), out, fast=True)
-    before = demo.DemoRecord.read(out / "demo.toml").seconds
+    before = demo.DemoRecord.read(out / "config.toml").seconds
     assert set(before) == kept
     assert not list(out.rglob("*.tmp")) and not list(out.rglob(".write-*")) and not (out / "index.html").exists()
     assert run_demo(("boxing", "breakout"), out, fast=True, resume=True).exists()
-    after = demo.DemoRecord.read(out / "demo.toml").seconds
+    after = demo.DemoRecord.read(out / "config.toml").seconds
     assert {name: after[name] for name in kept} == before and len(after) == 4
 
 
@@ -147,7 +147,7 @@ def test_folders_that_will_not_do(tmp_path: Path) -> None:
         run_demo(("boxing", "pong"), tmp_path / "file" / "out")
     with pytest.raises(InputError, match="is not empty"):
         run_demo(("boxing", "pong"), tmp_path)
-    with pytest.raises(InputError, match="holds no demo to go on with"):
+    with pytest.raises(InputError, match="holds no run to go on with"):
         run_demo(("boxing", "pong"), tmp_path, resume=True)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pretrainrl import cli
-from pretrainrl.finetuning.segments import Segments
+from pretrainrl.finetuning.segments import FinetuneSegments
 from pretrainrl.integrations.minari import collect_dataset
 
 OPTIONS = "--game Pong --encoder random.nature --features pooled --n-envs 2 --eval-episodes 2 --max-episode-steps 15"
@@ -74,19 +74,19 @@ def test_each_algorithm(
 
 @pytest.mark.slow
 def test_ctrl_c(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    step = Segments._on_step
+    step = FinetuneSegments._on_step
 
-    def stopping(self: Segments) -> bool:
+    def stopping(self: FinetuneSegments) -> bool:
         if self.num_timesteps == 50:
             os.kill(os.getpid(), signal.SIGINT)
         return step(self)
 
     command = f"qrdqn --steps 60 --eval-freq 30 --checkpoint-every 20 --out out {OPTIONS}"
     with monkeypatch.context() as patch:
-        patch.setattr(Segments, "_on_step", stopping)
+        patch.setattr(FinetuneSegments, "_on_step", stopping)
         assert run(monkeypatch, command) == 2
     said = capsys.readouterr().err
-    assert "what was learnt up to 40 of 60 is kept; go on with the same command and --resume" in said
+    assert "what was learned up to 40 of 60 is kept; go on with the same command and --resume" in said
     assert not Path("out/qrdqn/ALE-Pong-v5_1/ALE-Pong-v5.zip").exists()
     assert run(monkeypatch, f"{command} --resume") == 0
     assert run(monkeypatch, command) == 2

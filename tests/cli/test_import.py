@@ -191,7 +191,7 @@ def test_existing_datasets_and_resume(
     assert f"{PONG} exists" in capsys.readouterr().err
     assert local_ids() == [PONG]
     assert call(monkeypatch, shards, "pong", "--resume", "--steps", "19", "--checkpoints", "1,2") == 2
-    assert "steps 20 instead of 19" in capsys.readouterr().err
+    assert "steps was 20 and is now 19" in capsys.readouterr().err
     assert call(monkeypatch, shards, "pong", "breakout", "--resume", *SMALL) == 0
     assert f"{PONG}  is there already" in capsys.readouterr().out
     assert local_ids() == [BREAKOUT, PONG]

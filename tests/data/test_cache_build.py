@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 from pretrainrl.data import cache_build
-from pretrainrl.data.cache_build import locked
-from pretrainrl.data.cache_files import Codec, lock_file, partial_folder
+from pretrainrl.data.cache_files import Codec, partial_folder
 from pretrainrl.data.caches import remove_cache
 from pretrainrl.data.episode import Episode
 from pretrainrl.data.frame_cache import FrameCache
+from pretrainrl.runs.lock import lock_path, locked
 
 LENGTHS = [5, 16, 1, 7, 8, 23, 2, 15]
 FORK = multiprocessing.get_context("fork")
@@ -244,7 +244,7 @@ def test_building_and_removing_at_once(tmp_path: Path) -> None:
 
 
 def test_locks_are_exclusive_and_leave_nothing(tmp_path: Path) -> None:
-    path, counter = lock_file(tmp_path / "cache"), tmp_path / "counter"
+    path, counter = lock_path(tmp_path / "cache"), tmp_path / "counter"
     counter.write_text("0")
 
     def count() -> None:

@@ -11,14 +11,13 @@ import pytest
 
 from pretrainrl import cli
 from pretrainrl.data import caches
-from pretrainrl.data.cache_build import locked
-from pretrainrl.data.cache_files import lock_file
 from pretrainrl.data.caches import caches_folder, default_codec, free_memory, list_caches
 from pretrainrl.data.collect import collect_episodes
 from pretrainrl.data.episode import Episode
 from pretrainrl.data.frame_cache import FrameCache
 from pretrainrl.errors import InputError
 from pretrainrl.integrations.minari import cache_datasets, write_dataset
+from pretrainrl.runs.lock import lock_path, locked
 
 PONG, BOXING = "pretrainrl/atari/pong-random-v0", "pretrainrl/atari/boxing-random-v0"
 
@@ -77,7 +76,7 @@ def test_cache_commands(episodes: list[Episode], monkeypatch: pytest.MonkeyPatch
     assert not both.folder.exists()
     assert [info.codec for info in list_caches()] == ["raw", "lz4"]
     run("clear", "nonsense", monkeypatch=monkeypatch, exit_code=2)
-    with locked(lock_file(caches_folder() / "begun")):
+    with locked(lock_path(caches_folder() / "begun")):
         assert [info.state for info in list_caches()] == ["being built", "ready"]
         run("clear", monkeypatch=monkeypatch)
         assert "kept begun, which is being built" in capsys.readouterr().out

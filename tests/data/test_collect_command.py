@@ -82,7 +82,7 @@ def test_existing_id_stops_before_any_work(root: Path) -> None:
 
 def test_resume_does_not_pass_off_other_data() -> None:
     collect(["pong"], steps=10, n_envs=1)
-    with pytest.raises(DatasetError, match=r"steps 10 instead of 20.*--version"):
+    with pytest.raises(DatasetError, match=r"steps was 10 and is now 20.*--version"):
         collect(["breakout", "pong"], steps=20, n_envs=1, resume=True)
     assert list(minari.list_local_datasets()) == [PONG]
 

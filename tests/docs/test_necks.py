@@ -147,7 +147,7 @@ def test_results_of_other_steps_and_damaged_ones_are_errors(script, cells, fake,
     arguments += ["--jobs", "1", "--out", str(tmp_path)]
     fake()
     script.main([*arguments, "--steps", "64"])
-    with pytest.raises(SystemExit, match="is of 64 steps, not 25,000; give another --out"):
+    with pytest.raises(SystemExit, match="of other settings: steps was 64 and is now 25000; give another --out"):
         script.main(arguments)
     next(tmp_path.rglob("*.json")).write_text('{"score"')
     with pytest.raises(SystemExit, match="is damaged"):

@@ -19,8 +19,8 @@ from stable_baselines3.common.monitor import load_results
 from pretrainrl.errors import DatasetError, InputError, UnknownNameError, WeightsError
 from pretrainrl.finetuning import finetune, segments
 from pretrainrl.finetuning.config import FinetuneRecord
-from pretrainrl.finetuning.folder import RunFolder
-from pretrainrl.finetuning.segments import Segments
+from pretrainrl.finetuning.folder import FinetuneFolder
+from pretrainrl.finetuning.segments import FinetuneSegments
 from pretrainrl.integrations.minari import collect_dataset
 from pretrainrl.integrations.sb3 import BehaviorCloning, Rainbow
 from pretrainrl.integrations.sb3.replay import observation_store
@@ -96,16 +96,16 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.mark.parametrize("algorithm", ARGUMENTS)
 def test_killed_and_resumed(algorithm: str, whole: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The agent, its optimizer and all scores are those of a run that was not interrupted, bit for bit."""
-    step, calls = Segments._on_step, [0]
+    step, calls = FinetuneSegments._on_step, [0]
 
-    def dying(self: Segments) -> bool:
+    def dying(self: FinetuneSegments) -> bool:
         calls[0] += 1
         if calls[0] == KILLED_AT[algorithm]:
             raise MemoryError
         return step(self)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Segments, "_on_step", dying)
+        patch.setattr(FinetuneSegments, "_on_step", dying)
         with pytest.raises(MemoryError):
             run(algorithm, tmp_path)
     folder = tmp_path / algorithm / "ALE-Pong-v5_1"
@@ -304,7 +304,7 @@ def test_killed_in_the_last_evaluation(whole: dict[str, Path], tmp_path: Path, m
         patch.setattr(segments, "evaluate", dying)
         with pytest.raises(MemoryError):
             run("bc", tmp_path)
-    monkeypatch.setattr(Segments, "_on_step", lambda self: pytest.fail("it has learnt all"))
+    monkeypatch.setattr(FinetuneSegments, "_on_step", lambda self: pytest.fail("it has learnt all"))
     folder = run("bc", tmp_path, resume=True)
     assert same(learnt(folder), learnt(whole["bc"]))
     found, expected = evaluations(folder), evaluations(whole["bc"])
@@ -330,7 +330,7 @@ def test_damaged_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         raise MemoryError
 
     with monkeypatch.context() as patch:
-        patch.setattr(RunFolder, "drop_checkpoints", failing)
+        patch.setattr(FinetuneFolder, "drop_checkpoints", failing)
         with pytest.raises(MemoryError):
             run("bc", tmp_path)
     folder = tmp_path / "bc" / "ALE-Pong-v5_1"

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import shutil
 import signal
 import threading
 from collections.abc import Callable
@@ -19,8 +20,8 @@ from pretrainrl.encoders.check import verify_encoder
 from pretrainrl.errors import CardError, InputError, UnknownNameError
 from pretrainrl.networks.schedules import cosine_with_warmup
 from pretrainrl.objectives import Objective
-from pretrainrl.pretraining import Config, run
-from pretrainrl.pretraining.run_folder import RunFolder
+from pretrainrl.pretraining import PretrainConfig, run
+from pretrainrl.pretraining.run_folder import PretrainFolder
 from pretrainrl.runs.interrupt import InterruptedRunError
 from pretrainrl.weights import file_sha256
 
@@ -33,12 +34,12 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> FrameCache:
     return FrameCache.build(episodes, tmp_path_factory.mktemp("cache") / "frames")
 
 
-def config(objective: str = "idm", **changes: object) -> Config:
+def config(objective: str = "idm", **changes: object) -> PretrainConfig:
     options = {"steps": 6, "batch_size": 8, "backbone": "nature", **changes}
-    return Config.of(objective, ("pretrainrl/atari/pong-random-v0",), **options)  # type: ignore[arg-type]
+    return PretrainConfig.of(objective, ("pretrainrl/atari/pong-random-v0",), **options)  # type: ignore[arg-type]
 
 
-def train(folder: Path, cache: FrameCache, config: Config, **options: object) -> Path:
+def train(folder: Path, cache: FrameCache, config: PretrainConfig, **options: object) -> Path:
     return run(config, folder, lambda: cache, device="cpu", progress=False, **options)  # type: ignore[arg-type]
 
 
@@ -72,7 +73,7 @@ def test_stopped_and_resumed_equals_never_stopped(
     parts = train(tmp_path / "parts", cache, config(objective, steps=24), resume=True)
     for name in ("encoder.safetensors", "metrics.csv"):
         assert (whole / name).read_bytes() == (parts / name).read_bytes()
-    checkpoints = [torch.load(folder / "checkpoints/step_00000024.pt", weights_only=True) for folder in (whole, parts)]
+    checkpoints = [torch.load(folder / "checkpoints/step_0000000024/state.pt", weights_only=True) for folder in (whole, parts)]
     for first, second in zip(*(state["objective"].values() for state in checkpoints), strict=True):
         assert torch.equal(first, second)
 
@@ -114,7 +115,7 @@ def test_an_occupied_folder_is_refused(cache: FrameCache, tmp_path: Path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(InputError, match="is not empty"):
         train(tmp_path, cache, config())
-    with pytest.raises(InputError, match="holds no run to resume"):
+    with pytest.raises(InputError, match="holds no run to go on with"):
         train(tmp_path, cache, config(), resume=True)
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
@@ -125,6 +126,21 @@ def test_another_configuration_is_not_resumed(cache: FrameCache, tmp_path: Path)
         train(tmp_path / "run", cache, config(seed=1), resume=True)
 
 
+def test_other_data_are_not_gone_on_with(cache: FrameCache, tmp_path: Path, stop_at: Callable[[int], None]):
+    stop_at(3)
+    with pytest.raises(InterruptedRunError):
+        train(tmp_path / "run", cache, config())
+    other = FrameCache.build(collect_episodes("pong", 240, n_envs=2, seed=1), tmp_path / "other")
+    with pytest.raises(InputError, match=r"the data of the run is of other settings: fingerprint was \w+ and is now \w+"):
+        train(tmp_path / "run", other, config(), resume=True)
+
+
+def test_a_folder_in_use_is_refused(cache: FrameCache, tmp_path: Path):
+    folder = PretrainFolder(tmp_path / "run", config(), resume=False)
+    with folder.opened(config()), pytest.raises(InputError, match=rf"is in use by process {os.getpid()} on"):
+        train(tmp_path / "run", cache, config(), resume=True)
+
+
 def test_a_finished_run_is_returned_as_it_is(cache: FrameCache, tmp_path: Path):
     folder = train(tmp_path / "run", cache, config())
     before = (folder / "encoder.safetensors").stat().st_mtime_ns
@@ -133,15 +149,14 @@ def test_a_finished_run_is_returned_as_it_is(cache: FrameCache, tmp_path: Path):
 
 
 def test_a_damaged_checkpoint_is_named(tmp_path: Path):
-    folder = RunFolder(tmp_path / "run", config(), resume=False)
-    folder.create()
+    folder = PretrainFolder(tmp_path / "run", config(), resume=False)
     for step in (1, 2, 3):
         folder.save_checkpoint(step, {"objective": {}})
-    newest = tmp_path / "run/checkpoints/step_00000003.pt"
+    newest = tmp_path / "run/checkpoints/step_0000000003/state.pt"
     newest.write_bytes(newest.read_bytes()[:40])
-    with pytest.raises(InputError, match=r"step_00000003.pt is damaged.*delete it"):
+    with pytest.raises(InputError, match=r"step_0000000003 is damaged .state.pt.*delete it to go on from step_0000000002"):
         folder.load_checkpoint()
-    newest.unlink()
+    shutil.rmtree(newest.parent)
     assert folder.load_checkpoint() == {"step": 2, "objective": {}}
     assert len(list((tmp_path / "run/checkpoints").iterdir())) == 1  # step 1 had been dropped
 
@@ -159,7 +174,7 @@ def test_a_diverging_run_keeps_its_last_good_checkpoint(cache: FrameCache, tmp_p
     monkeypatch.setattr(IDM, "loss", diverging)
     with pytest.raises(InputError, match="the loss is nan at step 4; lower the learning rate"):
         train(tmp_path / "run", cache, config(), checkpoint_every=2)
-    assert [path.name for path in (tmp_path / "run/checkpoints").iterdir()] == ["step_00000002.pt"]
+    assert [path.name for path in (tmp_path / "run/checkpoints").iterdir()] == ["step_0000000002"]
     assert not (tmp_path / "run/encoder.safetensors").exists()
 
 
@@ -201,4 +216,4 @@ def test_batches_larger_than_the_data(cache: FrameCache, tmp_path: Path):
 
 def test_configurations_survive_toml():
     first = config()
-    assert Config.parse(first.model_dump(mode="json"), "copy") == first
+    assert PretrainConfig.parse(first.model_dump(mode="json"), "copy") == first

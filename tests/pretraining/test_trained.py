@@ -12,7 +12,7 @@ from pretrainrl.data.collect import collect_episodes
 from pretrainrl.data.frame_cache import FrameCache
 from pretrainrl.data.windows import Batch
 from pretrainrl.errors import InputError, WeightsError
-from pretrainrl.pretraining import Config, run
+from pretrainrl.pretraining import PretrainConfig, run
 from pretrainrl.pretraining.trained import best_returns, load_objective
 
 
@@ -24,14 +24,14 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> FrameCache:
 
 @pytest.fixture(scope="module")
 def finished(cache: FrameCache, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    config = Config.of("cql_d", ("pretrainrl/atari/pong-random-v0",), steps=3, batch_size=4, backbone="nature")
+    config = PretrainConfig.of("cql_d", ("pretrainrl/atari/pong-random-v0",), steps=3, batch_size=4, backbone="nature")
     return run(config, tmp_path_factory.mktemp("runs") / "run", lambda: cache, device="cpu", progress=False)
 
 
 def test_equals_the_last_checkpoint(finished: Path, cache: FrameCache):
     trained = load_objective(finished)
     assert trained.name == "cql_d" and trained.games == cache.games == ("breakout", "pong")
-    checkpoint = torch.load(finished / "checkpoints/step_00000003.pt", weights_only=True)["objective"]
+    checkpoint = torch.load(finished / "checkpoints/step_0000000003/state.pt", weights_only=True)["objective"]
     state = trained.objective.state_dict()
     assert state.keys() == checkpoint.keys() and all(torch.equal(state[key], checkpoint[key]) for key in state)
     assert not trained.objective.training and not any(p.requires_grad for p in trained.objective.parameters())

@@ -10,7 +10,7 @@ import pytest
 
 from pretrainrl.errors import InputError, PretrainRLError
 from pretrainrl.runs.interrupt import InterruptedRunError
-from pretrainrl.runs.pool import run_jobs
+from pretrainrl.runs.pool import cores, run_jobs, show_jobs
 
 
 def work(name: str, report: Callable[[int], None]) -> str:
@@ -53,8 +53,7 @@ def test_results_and_progress(jobs: int, monkeypatch: pytest.MonkeyPatch) -> Non
     seen.run(["a", "b", "c"], jobs)
     assert seen.steps == {"a": 10, "b": 10, "c": 10}
     assert sorted(seen.began) == sorted(seen.results) == ["a", "b", "c"]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    assert seen.results["a"] == f"a with {None if jobs == 1 else max(1, cores // 2)} threads"
+    assert seen.results["a"] == f"a with {None if jobs == 1 else max(1, cores() // 2)} threads"
     assert "OMP_NUM_THREADS" not in os.environ
 
 
@@ -65,6 +64,28 @@ def test_interrupted(jobs: int) -> None:
         seen.run(["a", "endless", "b", "c"], jobs)
     assert "endless" not in seen.results
     assert len(seen.results) < 4
+
+
+def test_a_signal_stops_all_under_one_bar(capfd: pytest.CaptureFixture[str]) -> None:
+    done: list[str] = []
+    threading.Timer(8, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    with pytest.raises(InterruptedRunError):
+        show_jobs(
+            work, ["a", "endless"], 2, total=20, unit="steps", title="both", finished=lambda name, result: done.append(name)
+        )
+    assert done == ["a"]
+    assert "both" in capfd.readouterr().err
+
+
+def test_an_error_in_the_display_stops_all() -> None:
+    seen = Seen()
+
+    def failing(name: str, new: int) -> None:
+        raise ZeroDivisionError
+
+    seen.progress = failing  # type: ignore[method-assign]
+    with pytest.raises(ZeroDivisionError):
+        seen.run(["endless", "endless"], 2)
 
 
 def test_first_error_stops_the_others() -> None:

@@ -2,10 +2,12 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import minari
 import numpy as np
@@ -18,7 +20,7 @@ from pretrainrl.data.emulator import Emulator
 from pretrainrl.data.packing import PackedEpisode, content_sha256
 from pretrainrl.data.recording import Recording
 from pretrainrl.dataset_cards import RECORDINGS, RecordingCard
-from pretrainrl.errors import DatasetError, InputError, UnknownNameError
+from pretrainrl.errors import DatasetError, InputError, PretrainRLError, UnknownNameError
 from pretrainrl.integrations.minari import build_dataset, collect_dataset, open_dataset, write_recording
 from pretrainrl.integrations.minari import recordings as module
 
@@ -170,16 +172,16 @@ def test_a_killed_build_goes_on_where_it_was(
     played = {path: path.stat().st_mtime_ns for path in folder.glob("episode-*.npz")}
     assert played
     assert not (root / ID).exists()
-    first_kept: dict[Path, int] = {}
-    follow = module._follow
+    after: dict[Path, int] = {}
+    play = module._play
 
-    def look(worker: "subprocess.Popen[str]", report: object) -> None:
-        first_kept.update({path: path.stat().st_mtime_ns for path in played if path.exists()})
-        follow(worker, report)  # type: ignore[arg-type]
+    def look(*arguments: Any) -> None:
+        play(*arguments)
+        after.update({path: path.stat().st_mtime_ns for path in played if path.exists()})
 
-    monkeypatch.setattr(module, "_follow", look)
+    monkeypatch.setattr(module, "_play", look)
     build_dataset(ID)
-    assert first_kept == played
+    assert after == played
     assert content_of(ID) == registered.content_sha256
     assert left(tmp_path) == []
 
@@ -192,11 +194,27 @@ def test_of_two_that_want_it_at_once_one_plays(registered: RecordingCard, tmp_pa
     assert left(tmp_path) == []
 
 
+def killed_share(*_: object) -> str:
+    """Takes the place of playing; must be importable by other processes."""
+    os.kill(os.getpid(), signal.SIGKILL)
+    return ""
+
+
 def test_a_worker_that_dies_is_told(registered: RecordingCard, monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
-    monkeypatch.setattr(module.sys, "executable", "/bin/false")
-    with pytest.raises(DatasetError, match="was killed"):
+    monkeypatch.setattr(module, "play_share", killed_share)
+    with pytest.raises(PretrainRLError, match="was killed"):
         build_dataset(ID, jobs=2)
     assert not (root / ID).exists()
+
+
+def test_a_script_without_a_guard_builds_in_several_processes(registered: RecordingCard, tmp_path: Path) -> None:
+    """What it says at its top is not said once more by every process."""
+    script = tmp_path / "script.py"
+    build = f"build_dataset({registered.sources[0]!r}, jobs=2)"
+    script.write_text(f"print('once')\nfrom pretrainrl.integrations.minari import build_dataset\n{build}\n")
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, env=os.environ)
+    assert (done.returncode, done.stdout) == (0, "once\n"), done.stderr
+    assert content_of(ID) == registered.content_sha256
 
 
 def test_only_what_collect_has_played_can_be_recorded(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from pretrainrl.errors import InputError, UnknownNameError
 from pretrainrl.games import find_game
 from pretrainrl.integrations.sb3 import AtariVecEnv, DecisionTransformerPolicy, VecRewardObservation, ZeroShotPolicy
 from pretrainrl.objectives.dt import DT
-from pretrainrl.pretraining import Config, run
+from pretrainrl.pretraining import PretrainConfig, run
 from pretrainrl.pretraining.trained import load_objective
 
 pytestmark = pytest.mark.usefixtures("_one_thread")
@@ -46,7 +46,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
     def train(objective: str) -> Path:
         if not (folder / objective).exists():
-            config = Config.of(objective, ("pretrainrl/atari/carnival-random-v0",), steps=3, batch_size=4, backbone="nature")
+            config = PretrainConfig.of(
+                objective, ("pretrainrl/atari/carnival-random-v0",), steps=3, batch_size=4, backbone="nature"
+            )
             run(config, folder / objective, lambda: cache, device="cpu", progress=False)
         return folder / objective
 
