@@ -1,4 +1,4 @@
-"""Checkpoints of the study become encoders, and encoders checkpoints."""
+"""Checkpoints of Atari-PB become encoders, and encoders become checkpoints."""
 
 import pickle
 from pathlib import Path
