@@ -1,6 +1,6 @@
 """The tables of the pages on objectives: index, presets, cost, and what Atari-PB measured. `make figures` writes them.
 
-Presets come from the objectives' cards, costs from running and counting, Atari-PB's numbers from study.csv, those of the
+Presets come from the objectives' cards, costs from running and counting, Atari-PB's numbers from atari_pb.csv, those of the
 bundled encoders from their cards.
 """
 
@@ -25,7 +25,7 @@ HERE = Path(__file__).resolve().parent
 OUT = HERE.parent / "objectives" / "tables"
 GAMES = {"nano": 8, "paper": 50}  # games of the bundled encoders, and of Atari-PB's
 
-STUDY_NAMES = {"SPR+IDM": "spr_idm", "SiamMAE": "siammae", "CQL-M": "cql_m", "CQL-D": "cql_d"}
+ATARI_PB_NAMES = {"SPR+IDM": "spr_idm", "SiamMAE": "siammae", "CQL-M": "cql_m", "CQL-D": "cql_d"}
 BASELINES = {
     "Random": "untrained ResNet-50",
     "E2E(RN50)": "ResNet-50 from end to end",
@@ -99,36 +99,36 @@ def cost(name: str) -> list[str]:
     ]
 
 
-def study() -> dict[str, dict[tuple[str, str], tuple[str, str]]]:
+def atari_pb() -> dict[str, dict[tuple[str, str], tuple[str, str]]]:
     """Name -> (games, fine-tuning) -> interquartile mean and its interval, as text."""
     found: dict[str, dict[tuple[str, str], tuple[str, str]]] = {}
-    with (HERE / "study.csv").open(encoding="utf-8") as file:
+    with (HERE / "atari_pb.csv").open(encoding="utf-8") as file:
         for row in csv.DictReader(file):
-            name = BASELINES.get(row["algorithm"]) or f"`{STUDY_NAMES.get(row['algorithm'], row['algorithm'].lower())}`"
+            name = BASELINES.get(row["algorithm"]) or f"`{ATARI_PB_NAMES.get(row['algorithm'], row['algorithm'].lower())}`"
             low, high = (f"{float(row[key]):.3f}" if row[key] else "?" for key in ("ci_lo", "ci_hi"))
             found.setdefault(name, {})[row["distribution"], row["finetune"]] = (f"{float(row['iqm']):.3f}", f"{low} to {high}")
     return found
 
 
-STUDY_HEADER = [f"{ {'ID': 'ID', 'Near': 'Near-OOD', 'Far': 'Far-OOD'}[games] }, {tuning}" for games, tuning in TASKS]
+TASK_HEADER = [f"{ {'ID': 'ID', 'Near': 'Near-OOD', 'Far': 'Far-OOD'}[games] }, {tuning}" for games, tuning in TASKS]
 
 
-def study_of(name: str) -> str:
+def scores_of(name: str) -> str:
     """The objective's numbers beside those of an untrained network and of the best of the twelve."""
-    results = study()
+    results = atari_pb()
     own = [f"{score} ({interval})" for score, interval in (results[f"`{name}`"][task] for task in TASKS)]
     random = [results[BASELINES["Random"]][task][0] for task in TASKS]
     best = []
     for task in TASKS:
         winner = max((each for each in results if each.startswith("`")), key=lambda each: float(results[each][task][0]))
         best.append(f"{results[winner][task][0]} {winner}")
-    rows = zip(STUDY_HEADER, own, random, best, strict=True)
+    rows = zip(TASK_HEADER, own, random, best, strict=True)
     return table([["games, fine-tuning", f"`{name}`", "untrained", "best of the twelve"], *rows])
 
 
 def kinds() -> str:
     """Mean over the objectives of each kind with behavior cloning, as Atari-PB has it: without spr_idm."""
-    results = study()
+    results = atari_pb()
     members = {"untrained": [BASELINES["Random"]], **{kind: [] for kind in KINDS}}
     for card in shipped():
         if f"`{card.name}`" in results and card.name != "spr_idm":
@@ -161,8 +161,8 @@ def page_tables(name: str) -> str:
     """The tables of an objective's page, as sections that the page includes one by one."""
     costs = table([["", f"`{name}`"], *zip(COST_HEADER, cost(name), strict=True)])
     parts = {"presets": presets(name), "cost": costs}
-    if f"`{name}`" in study():
-        parts["study"] = study_of(name)
+    if f"`{name}`" in atari_pb():
+        parts["scores"] = scores_of(name)
     return "\n".join(f"<!-- --8<-- [start:{key}] -->\n{text}<!-- --8<-- [end:{key}] -->\n" for key, text in parts.items())
 
 
@@ -205,9 +205,9 @@ def all_tables() -> dict[str, str]:
     files = {f"{name}.md": page_tables(name) for name in names}
     files["index.md"] = index()
     files["cost.md"] = table([["", *COST_HEADER], *([f"`{name}`", *cost(name)] for name in names)], numbers=True)
-    scores = [[name, *(results[task][0] for task in TASKS)] for name, results in study().items()]
+    scores = [[name, *(results[task][0] for task in TASKS)] for name, results in atari_pb().items()]
     files["bundled.md"] = bundled()
-    return {**files, "study.md": table([["", *STUDY_HEADER], *scores], numbers=True), "kinds.md": kinds()}
+    return {**files, "atari_pb.md": table([["", *TASK_HEADER], *scores], numbers=True), "kinds.md": kinds()}
 
 
 if __name__ == "__main__":
