@@ -74,7 +74,7 @@ parser.add_argument("--steps", type=int, default=20_480)
 parser.add_argument("--fast", action="store_true", help="toy size")
 args = parser.parse_args()
 if args.fast:
-    args.steps = 512
+    args.steps = 1024
 EPISODES = 8 if args.fast else 100
 
 # --8<-- [start:train]
@@ -82,7 +82,7 @@ games = make_vec_env(make_game, n_envs=8, seed=0)
 env = VecEncodeObservation(games, args.encoder)
 print(f"the game shows {games.observation_space.shape}, the agent sees {env.observation_space}")
 
-agent = PPO("MlpPolicy", env, n_steps=64, batch_size=128, n_epochs=4, policy_kwargs=neck_policy_kwargs(), seed=0)
+agent = PPO("MlpPolicy", env, n_steps=128, batch_size=128, n_epochs=4, policy_kwargs=neck_policy_kwargs(), seed=0)
 before, _ = evaluate_policy(agent, env, n_eval_episodes=EPISODES)
 agent.learn(args.steps)
 after, _ = evaluate_policy(agent, env, n_eval_episodes=EPISODES)
