@@ -263,3 +263,10 @@ def test_integrations_export_what_they_say(target: str) -> None:
     item = getattr(importlib.import_module(module), name)
     if inspect.isclass(item) or inspect.isroutine(item):
         assert inspect.getdoc(item), f"{target} has no docstring"
+
+
+def test_the_page_names_files_that_exist() -> None:
+    """The walks of docs/architecture.md go from file to file."""
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    named = re.findall(r"`((?:pretrainrl|integrations|registry|tests)/[\w/.-]+\.(?:py|toml))`", page)
+    assert len(named) > 20 and [path for path in named if not (ROOT / path).is_file()] == []
