@@ -9,7 +9,7 @@ ARGS   ?=
 # Games that are known in pre-training.
 GAMES  := boxing breakout demonattack enduro freeway mspacman qbert spaceinvaders
 PROBED := breakout mspacman pong
-OBJECTIVES := atc bc cql_d cql_m curl dt idm mae r3m siammae spr spr_idm
+OBJECTIVES := $(basename $(notdir $(wildcard registry/objectives/*.toml)))
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-heavy bench recordings weights lint type format figures docs clean
@@ -61,7 +61,8 @@ format: $(VENV)/installed-dev  ## put the code in order
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-figures: $(VENV)/installed-dev  ## the pictures and tables of the pages on objectives, Rainbow and necks
+figures: $(VENV)/installed-dev  ## the pictures and tables of the documentation
+	$(BIN)/python docs/figures/concepts.py
 	$(BIN)/python docs/figures/windows.py
 	$(BIN)/python docs/figures/tables.py
 	$(BIN)/python docs/figures/learning.py

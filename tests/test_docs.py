@@ -64,8 +64,11 @@ class Block(NamedTuple):
 
 
 def blocks(page: Path) -> Iterator[Block]:
+    """The blocks of a page; those that include a part of an example are left to its own test."""
     for match in FENCE.finditer(page.read_text(encoding="utf-8")):
         lines = match["code"].splitlines()
+        if lines and lines[0].lstrip().startswith("--8<--"):
+            continue
         yield Block(match["language"], "\n".join(line[len(match["indent"]) :] for line in lines) + "\n")
 
 
@@ -95,7 +98,7 @@ def test_page_works(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "datasets"))
     FakeHub.install(tmp_path, monkeypatch)
-    for file in ("siammae.pth", "spr.pth", "spr.npz"):  # the study's, which the reader has
+    for file in ("siammae.pth", "spr.pth", "spr.npz"):  # Atari-PB's, which the reader has
         shutil.copy(ROOT / "tests" / "parity" / "data" / file, tmp_path)
     text = page.read_text(encoding="utf-8")
     collected = " ".join(line for block in blocks(page) for line in block.command_lines if " collect " in line)

@@ -26,7 +26,7 @@ NAMES = {
     "qrdqn": "QR-DQN",
     "dqn": "DQN",
     "without_double_q": "without double Q-learning",
-    "without_prioritized": "without prioritised replay",
+    "without_prioritized": "without prioritized replay",
     "without_dueling": "without dueling",
     "without_noisy": "without noise (ε-greedy)",
     "without_n_steps": "without n-step returns",
@@ -36,7 +36,7 @@ NAMES = {
     "map_shifted": "feature maps, shifted by up to a cell",
     "map_views": "feature maps of two augmented views",
 }
-COLOURS = {"rainbow": "#4f5fc4", "qrdqn": "#b36b00", "dqn": "#6b7280"}
+COLORS = {"rainbow": "#4f5fc4", "qrdqn": "#b36b00", "dqn": "#6b7280"}
 
 Scores = dict[str, tuple[NDArray[np.int64], NDArray[np.float64]]]  # agent: steps (T,), scores (seeds, T)
 
@@ -68,11 +68,11 @@ def draw_curves() -> None:
     figure, panels = plt.subplots(1, len(CURVES), figsize=(11, 3.4), layout="constrained")
     for panel, (experiment, title) in zip(panels, CURVES.items(), strict=True):
         scores = read(experiment)
-        for agent, colour in COLOURS.items():
+        for agent, color in COLORS.items():
             steps, values = scores[agent]
             low, high = interval(values)
-            panel.plot(steps, values.mean(axis=0), color=colour, label=NAMES[agent], linewidth=2)
-            panel.fill_between(steps, low, high, color=colour, alpha=0.18, linewidth=0)
+            panel.plot(steps, values.mean(axis=0), color=color, label=NAMES[agent], linewidth=2)
+            panel.fill_between(steps, low, high, color=color, alpha=0.18, linewidth=0)
         panel.axhline(RANDOM[experiment], color="black", linewidth=1, linestyle=":", label="random play")
         panel.set_title(title)
         panel.set_xlabel("steps")
@@ -90,7 +90,7 @@ def draw_ablation() -> None:
     figure, panel = plt.subplots(figsize=(8, 3.2), layout="constrained")
     for place, (agent, values) in enumerate(reversed(scores.items())):
         low, high = interval(values)
-        panel.barh(place, values.mean(), color=COLOURS["rainbow"] if agent == "rainbow" else "#9aa3d9", height=0.7)
+        panel.barh(place, values.mean(), color=COLORS["rainbow"] if agent == "rainbow" else "#9aa3d9", height=0.7)
         panel.plot([low, high], [place, place], color="black", linewidth=1.2)
         panel.plot(values, [place] * len(values), "o", color="black", markersize=3)
     panel.set_yticks(range(len(scores)), [NAMES[agent] for agent in reversed(scores)])
@@ -115,7 +115,7 @@ def cell(values: NDArray[np.float64]) -> str:
 def all_tables() -> dict[str, str]:
     """Every table by the name of its file."""
     last = {name: {agent: values[:, -1] for agent, (_, values) in read(name).items()} for name in CURVES}
-    final = [[NAMES[agent], *(cell(last[name][agent]) for name in CURVES)] for agent in COLOURS]
+    final = [[NAMES[agent], *(cell(last[name][agent]) for name in CURVES)] for agent in COLORS]
     final.append(["random play", *(f"{RANDOM[name]:.0f}" for name in CURVES)])
     learning = {agent: values.mean(axis=1) for agent, (_, values) in read("cartpole").items()}
     ablation = [

@@ -21,10 +21,10 @@ from pretrainrl.integrations.sb3 import neck_policy_kwargs
 
 RESAMPLES = 10_000
 TITLES = {
-    "bc": "Behaviour cloning, accuracy on held-out episodes",
+    "bc": "Behavior cloning, accuracy on held-out episodes",
     "rainbow": "Rainbow, score between random play (0) and the reference agent (1)",
 }
-SHORT = {"bc": "Behaviour cloning", "rainbow": "Rainbow"}
+SHORT = {"bc": "Behavior cloning", "rainbow": "Rainbow"}
 NOT_YET = "not yet"
 
 Setting = tuple[str, ...]  # features, normalization, neck, embeddings

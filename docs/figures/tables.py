@@ -1,6 +1,6 @@
-"""The tables of the pages on objectives: presets, cost, and what the study measured. `make figures` writes them.
+"""The tables of the pages on objectives: index, presets, cost, and what Atari-PB measured. `make figures` writes them.
 
-Presets come from the objectives' cards, costs from running and counting, the study's numbers from study.csv, those of the
+Presets come from the objectives' cards, costs from running and counting, Atari-PB's numbers from atari_pb.csv, those of the
 bundled encoders from their cards.
 """
 
@@ -14,25 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from reading import KINDS, Reading, reading, shipped
 
 import pretrainrl
-from pretrainrl.cards import OBJECTIVES, Preset
-from pretrainrl.data.windows import Batch
+from pretrainrl.cards import OBJECTIVES, ObjectiveCard, Preset
 from pretrainrl.objectives import Objective, make_objective
 from pretrainrl.registry import import_target
 
 HERE = Path(__file__).resolve().parent
 OUT = HERE.parent / "objectives" / "tables"
-GAMES = {"nano": 8, "paper": 50}  # of the bundled encoders, and of the study's
+GAMES = {"nano": 8, "paper": 50}  # games of the bundled encoders, and of Atari-PB's
 
-KINDS = {  # as the study averages them: without spr_idm
-    "image": ("curl", "mae"),
-    "video": ("atc", "siammae", "r3m"),
-    "demonstration": ("bc", "spr", "idm"),
-    "trajectory": ("dt", "cql_m", "cql_d"),
-}
-STUDY_NAMES = {"SPR+IDM": "spr_idm", "SiamMAE": "siammae", "CQL-M": "cql_m", "CQL-D": "cql_d"}
+ATARI_PB_NAMES = {"SPR+IDM": "spr_idm", "SiamMAE": "siammae", "CQL-M": "cql_m", "CQL-D": "cql_d"}
 BASELINES = {
     "Random": "untrained ResNet-50",
     "E2E(RN50)": "ResNet-50 from end to end",
@@ -88,36 +81,6 @@ def parameters(objective: Objective) -> int:
     )
 
 
-def window_batch(objective: Objective, size: int = 2) -> Batch:
-    """Windows of noise."""
-    spec = objective.window
-    return Batch(
-        frames=torch.randint(0, 256, (size, spec.stack + spec.future, 84, 84), dtype=torch.uint8),
-        actions=torch.randint(0, 4, (size, spec.steps)),
-        rewards=torch.zeros(size, spec.steps),
-        terminations=torch.zeros(size, spec.steps, dtype=torch.bool),
-        games=torch.zeros(size, dtype=torch.int64),
-        stack=spec.stack,
-        returns=torch.zeros(size, spec.steps if spec.returns else 0),
-    )
-
-
-def passes(name: str) -> tuple[int, int]:
-    """Observations of one window that the backbone and its momentum copy see."""
-    objective = make_objective(name, encoder="impala", num_games=1, preset="nano")
-    batch = window_batch(objective)
-    seen = {True: 0, False: 0}
-
-    def count(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-        seen[module is objective.backbone] += len(inputs[0])
-
-    for module in (objective.backbone, getattr(objective, "target_backbone", None)):
-        if module is not None:
-            module.register_forward_pre_hook(count)
-    objective.loss(batch)
-    return seen[True] // len(batch.frames), seen[False] // len(batch.frames)
-
-
 COST_HEADER = [
     "observations a window that the backbone sees",
     "that its momentum copy sees",
@@ -128,41 +91,48 @@ COST_HEADER = [
 @cache
 def cost(name: str) -> list[str]:
     """What `COST_HEADER` names."""
-    online, copy = passes(name)
-    return [str(online), str(copy), *(f"{parameters(made(name, preset)) / 1e6:.2f} M" for preset in GAMES)]
+    passes = reading(name).passes
+    return [
+        str(passes["trained"]),
+        str(passes["copy"]),
+        *(f"{parameters(made(name, preset)) / 1e6:.2f} M" for preset in GAMES),
+    ]
 
 
-def study() -> dict[str, dict[tuple[str, str], tuple[str, str]]]:
+def atari_pb() -> dict[str, dict[tuple[str, str], tuple[str, str]]]:
     """Name -> (games, fine-tuning) -> interquartile mean and its interval, as text."""
     found: dict[str, dict[tuple[str, str], tuple[str, str]]] = {}
-    with (HERE / "study.csv").open(encoding="utf-8") as file:
+    with (HERE / "atari_pb.csv").open(encoding="utf-8") as file:
         for row in csv.DictReader(file):
-            name = BASELINES.get(row["algorithm"]) or f"`{STUDY_NAMES.get(row['algorithm'], row['algorithm'].lower())}`"
+            name = BASELINES.get(row["algorithm"]) or f"`{ATARI_PB_NAMES.get(row['algorithm'], row['algorithm'].lower())}`"
             low, high = (f"{float(row[key]):.3f}" if row[key] else "?" for key in ("ci_lo", "ci_hi"))
             found.setdefault(name, {})[row["distribution"], row["finetune"]] = (f"{float(row['iqm']):.3f}", f"{low} to {high}")
     return found
 
 
-STUDY_HEADER = [f"{ {'ID': 'ID', 'Near': 'Near-OOD', 'Far': 'Far-OOD'}[games] }, {tuning}" for games, tuning in TASKS]
+TASK_HEADER = [f"{ {'ID': 'ID', 'Near': 'Near-OOD', 'Far': 'Far-OOD'}[games] }, {tuning}" for games, tuning in TASKS]
 
 
-def study_of(name: str) -> str:
+def scores_of(name: str) -> str:
     """The objective's numbers beside those of an untrained network and of the best of the twelve."""
-    results = study()
+    results = atari_pb()
     own = [f"{score} ({interval})" for score, interval in (results[f"`{name}`"][task] for task in TASKS)]
     random = [results[BASELINES["Random"]][task][0] for task in TASKS]
     best = []
     for task in TASKS:
         winner = max((each for each in results if each.startswith("`")), key=lambda each: float(results[each][task][0]))
         best.append(f"{results[winner][task][0]} {winner}")
-    rows = zip(STUDY_HEADER, own, random, best, strict=True)
+    rows = zip(TASK_HEADER, own, random, best, strict=True)
     return table([["games, fine-tuning", f"`{name}`", "untrained", "best of the twelve"], *rows])
 
 
 def kinds() -> str:
-    """Mean over the objectives of each kind, behaviour cloning."""
-    results = study()
-    members = {"untrained": [BASELINES["Random"]], **{kind: [f"`{name}`" for name in names] for kind, names in KINDS.items()}}
+    """Mean over the objectives of each kind with behavior cloning, as Atari-PB has it: without spr_idm."""
+    results = atari_pb()
+    members = {"untrained": [BASELINES["Random"]], **{kind: [] for kind in KINDS}}
+    for card in shipped():
+        if f"`{card.name}`" in results and card.name != "spr_idm":
+            members[card.data].append(f"`{card.name}`")
     rows = []
     for kind, names in members.items():
         scores = [sum(float(results[name][games, "BC"][0]) for name in names) / len(names) for games in ("ID", "Near", "Far")]
@@ -190,18 +160,54 @@ def _probe(key: str, value: float) -> str:
 def page_tables(name: str) -> str:
     """The tables of an objective's page, as sections that the page includes one by one."""
     costs = table([["", f"`{name}`"], *zip(COST_HEADER, cost(name), strict=True)])
-    parts = {"presets": presets(name), "cost": costs, "study": study_of(name)}
+    parts = {"presets": presets(name), "cost": costs}
+    if f"`{name}`" in atari_pb():
+        parts["scores"] = scores_of(name)
     return "\n".join(f"<!-- --8<-- [start:{key}] -->\n{text}<!-- --8<-- [end:{key}] -->\n" for key, text in parts.items())
+
+
+def page_of(card: ObjectiveCard) -> str:
+    """File name of an objective's page: the objectives of one module share a page."""
+    return f"{card.target.partition(':')[0].rpartition('.')[2]}.md"
+
+
+def window(found: Reading) -> str:
+    """What an objective reads of a window, in words."""
+    times = sorted({seen.offset for seen in found.observations})
+    marks = [f"`o_t+{time}`" if time else "`o_t`" for time in times]
+    in_a_row = len(times) > 2 and times == list(range(len(times)))
+    words = f"{marks[0]} to {marks[-1]}" if in_a_row else ", ".join(marks)
+    if (count := sum(found.passes.values())) < len(times):
+        words = f"{count} of {words}"
+    steps = [read.name.removesuffix("s" if read.first else "") for read in found.steps if read.name != "terminations"]
+    return ", ".join([words, *steps])
+
+
+def index() -> str:
+    """The objectives that ship with the package, from their cards."""
+    header = ["name", "data", "reads", "learns", "paper"]
+    rows = [
+        [
+            f"[`{card.name}`]({page_of(card)})",
+            card.data,
+            window(reading(card.name)),
+            card.summary,
+            f"[paper]({card.paper.url})",
+        ]
+        for card in shipped()
+    ]
+    return table([header, *rows])
 
 
 def all_tables() -> dict[str, str]:
     """File name -> contents."""
-    names = pretrainrl.list_objectives()
+    names = [card.name for card in shipped()]
     files = {f"{name}.md": page_tables(name) for name in names}
+    files["index.md"] = index()
     files["cost.md"] = table([["", *COST_HEADER], *([f"`{name}`", *cost(name)] for name in names)], numbers=True)
-    scores = [[name, *(results[task][0] for task in TASKS)] for name, results in study().items()]
+    scores = [[name, *(results[task][0] for task in TASKS)] for name, results in atari_pb().items()]
     files["bundled.md"] = bundled()
-    return {**files, "study.md": table([["", *STUDY_HEADER], *scores], numbers=True), "kinds.md": kinds()}
+    return {**files, "atari_pb.md": table([["", *TASK_HEADER], *scores], numbers=True), "kinds.md": kinds()}
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
-"""Pre-training objectives, one file each, and how to make one by name."""
+"""Pre-training objectives: one file for each, their base classes, and `make_objective`."""
 
-from pretrainrl.objectives.factory import make_objective
-from pretrainrl.objectives.objective import Objective
+from pretrainrl.objectives.objective import Objective, make_objective
 
 __all__ = ["Objective", "make_objective"]

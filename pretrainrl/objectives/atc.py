@@ -1,4 +1,4 @@
-"""ATC: an observation is told from all others by what follows a moment later."""
+"""ATC: the network tells an observation from all others by what follows a moment later."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class ATC(ContrastiveObjective):
     terminal in t..t+2 does not count, since its o_t+3 is past the episode's end; its key still serves as a negative.
 
     Differs from the original: H_g is an affine map per game instead of a residual MLP and a bilinear form, and the momentum
-    rises linearly from 0.99 to 0.999 instead of staying at 0.99. Differs from the code of the study
-    (https://arxiv.org/abs/2406.06037): spread over processes, gradients do not shrink with their number.
+    rises linearly from 0.99 to 0.999 instead of staying at 0.99. Differs from Atari-PB's code
+    (https://arxiv.org/abs/2406.06037): gradients do not shrink with the number of processes.
 
-    Arguments are those of `ContrastiveObjective`.
+    The arguments are those of `ContrastiveObjective`.
     """
 
     window = WindowSpec(future=3, steps=3)

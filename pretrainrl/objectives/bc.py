@@ -1,4 +1,4 @@
-"""BC: which action did the agent take here?"""
+"""BC: the network predicts the action that the agent took."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pretrainrl.objectives.objective import Objective, feature_std
 
 
 class BC(Objective):
-    """Behaviour cloning (Pomerleau, 1991, https://doi.org/10.1162/neco.1991.3.1.88; here as in Atari-PB).
+    """Behavior cloning (Pomerleau, 1991, https://doi.org/10.1162/neco.1991.3.1.88; here as in Atari-PB).
 
         loss = cross-entropy(H_g N_g B(A o_t), a_t), mean over the batch
 
@@ -22,15 +22,15 @@ class BC(Objective):
     action a_t in [0, num_actions). All outputs take part, also those of actions that the game does not have: they never
     occur as labels, so they are soon improbable.
 
-    Differs from the original: one network for many games, that learns from whatever agents left behind instead of experts.
-    https://arxiv.org/abs/2406.06037 is the study; nothing differs from its code.
+    Differs from the original: one network serves many games and learns from any agents instead of experts. Nothing differs
+    from Atari-PB's code (https://arxiv.org/abs/2406.06037).
 
     Args:
-        backbone: See `Objective`.
-        num_games: See `Objective`.
-        num_actions: Width of the action head; Atari has 18 actions.
-        neck_widths: Of the neck's linear layers.
-        augmentation: See `Objective`.
+        backbone: Network to train, as for `Objective`.
+        num_games: Number of games in the data, at least 1.
+        num_actions: Number of the head's actions; Atari has 18.
+        neck_widths: Widths of the neck's linear layers.
+        augmentation: Whether inputs are shifted and varied in intensity.
     """
 
     window = WindowSpec(steps=1)
@@ -56,6 +56,6 @@ class BC(Objective):
         return loss, {"accuracy": accuracy, "feature_std": feature_std(features)}
 
     def action_scores(self, observations: Tensor, games: Tensor) -> Tensor:
-        """Logits of every action: observations (B, 4, 84, 84) uint8 and games (B,) give (B, num_actions)."""
+        """Map observations (B, 4, 84, 84) uint8 of games (B,) to the logits of all actions (B, num_actions)."""
         logits: Tensor = self.head(self.neck(self.backbone(observations.float().div_(255)), games), games)
         return logits

@@ -1,4 +1,4 @@
-"""CQL: the value of actions, learnt from logs without trusting actions that the logs do not show."""
+"""CQL: the network learns the value of actions from logs, and distrusts actions that the logs do not show."""
 
 from __future__ import annotations
 
@@ -26,27 +26,27 @@ class CQL(Objective):
         bootstrap from a* = argmax_a Q'(o_t+3, a) with G = r_t + 0.99 r_t+1 + 0.99^2 r_t+2 and 0.99^3, or 0 past the end
 
     with observations (B, 4, 84, 84), each augmented on its own, Q = H_g N_g B from backbone, neck and head of the
-    sample's game g, and a momentum copy Q' of all three that gets no gradient. Rewards r are signs. What TD is, `CQLD`
-    and `CQLM` say.
+    sample's game g, and a momentum copy Q' of all three that gets no gradient. Rewards r are signs. `CQLD` and `CQLM`
+    define TD.
 
     Differs from the original: alpha is 0.1 instead of 1 to 4, three-step returns, a momentum copy that moves at every
-    step instead of one that is replaced now and then, and augmentation. Differs from the study's code
-    (https://arxiv.org/abs/2406.06037): there the scripts leave the target network as it was initialised (`momentum=1.0`
-    does that), and rewards less than three steps before an episode's end are lost; here they count. As there, all 18
-    outputs are trained, though most games have fewer actions: those that never occur are pushed down by the second term.
+    step instead of one that is replaced now and then, and augmentation. Differs from Atari-PB's code
+    (https://arxiv.org/abs/2406.06037): its scripts leave the target network as it was initialised (`momentum=1.0`
+    does that), and rewards less than three steps before an episode's end are lost; here they count. Both train all 18
+    outputs, though most games have fewer actions: the second term pushes down those that never occur.
 
     Args:
-        backbone: See `Objective`.
-        num_games: See `Objective`.
-        outputs: Of the head for each action.
-        num_actions: Width of the head; Atari has 18 actions.
-        neck_widths: Of the neck's linear layers.
-        alpha: Weight of the conservative term.
-        momentum: Of the target network.
-        augmentation: See `Objective`.
+        backbone: Network to train, as for `Objective`.
+        num_games: Number of games in the data, at least 1.
+        outputs: Number of the head's outputs for each action.
+        num_actions: Number of the head's actions; Atari has 18.
+        neck_widths: Widths of the neck's linear layers.
+        alpha: Weight of the conservative term, at least 0.
+        momentum: Momentum of the target network, in [0, 1].
+        augmentation: Whether inputs are shifted and varied in intensity.
 
     Raises:
-        InputError: when `alpha` is negative or `momentum` not in [0, 1], and as for `Objective`.
+        InputError: When `alpha` is negative or `momentum` not in [0, 1], and as for `Objective`.
     """
 
     window = WindowSpec(future=STEPS, steps=STEPS, returns=Returns(STEPS, DISCOUNT), bootstraps=True)
@@ -103,31 +103,31 @@ class CQL(Objective):
             update_momentum(target, online, self.momentum)
 
     def action_scores(self, observations: Tensor, games: Tensor) -> Tensor:
-        """Value of every action: observations (B, 4, 84, 84) uint8 and games (B,) give (B, num_actions)."""
+        """Map observations (B, 4, 84, 84) uint8 of games (B,) to the values of all actions (B, num_actions)."""
         latents = self.neck(self.backbone(observations.float().div_(255)), games)
         return self.values(self._per_action(self.head(latents, games)))
 
     @abstractmethod
     def values(self, outputs: Tensor) -> Tensor:
-        """Q of the head's outputs: (B, num_actions, outputs) -> (B, num_actions)."""
+        """Map the head's outputs (B, num_actions, outputs) to values Q (B, num_actions)."""
 
     @abstractmethod
     def td_errors(self, chosen: Tensor, best: Tensor, returns: Tensor, discounts: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """TD loss of each sample, (B,), and further metrics.
+        """Return the TD loss of each sample, (B,), and further metrics.
 
         Args:
-            chosen: (B, outputs) float, for a_t.
-            best: (B, outputs) float, the target network's for a*.
-            returns: (B,) float, G.
-            discounts: (B,) float.
+            chosen: Outputs for a_t, (B, outputs) float.
+            best: Outputs of the target network for a*, (B, outputs) float.
+            returns: Returns G of three steps, (B,) float.
+            discounts: Factors of the bootstrapped value, (B,) float.
         """
 
     def _per_action(self, outputs: Tensor) -> Tensor:
-        """(B, num_actions * outputs) -> (B, num_actions, outputs), in float32."""
+        """Reshape (B, num_actions * outputs) to (B, num_actions, outputs) in float32."""
         return outputs.float().view(len(outputs), self.num_actions, -1)
 
     def _best(self, outputs: Tensor) -> Tensor:
-        """The target's outputs for its best action, (B, outputs)."""
+        """Return the outputs for the best action, (B, outputs)."""
         return _pick(outputs, self.values(outputs).argmax(dim=1))
 
 
@@ -137,22 +137,22 @@ class CQLD(CQL):
         TD = cross-entropy(projection of G + discount * Z'(o_t+3, a*), Z(o_t, a_t)),   Q = mean of Z
 
     with Z given by logits (B, actions, 51) on atoms from -10 to 10. The cross-entropy of each sample is clamped to
-    [1e-5, 1e5], as in the study; it comes from log-softmax, where the study's code takes the logarithm of a softmax, and
-    all samples are projected in one scatter. For the rest, see `CQL`.
+    [1e-5, 1e5], as in Atari-PB; it comes from log-softmax, where Atari-PB's code takes the logarithm of a softmax, and
+    all samples are projected in one scatter. The rest is described at `CQL`.
 
     Args:
-        backbone: See `Objective`.
-        num_games: See `Objective`.
-        atoms: Of each distribution.
-        limit: The atoms reach from -limit to limit.
-        num_actions: See `CQL`.
-        neck_widths: See `CQL`.
-        alpha: See `CQL`.
-        momentum: See `CQL`.
-        augmentation: See `CQL`.
+        backbone: Network to train, as for `Objective`.
+        num_games: Number of games in the data, at least 1.
+        atoms: Number of atoms of each distribution, at least 2.
+        limit: Greatest return; the atoms reach from -limit to limit.
+        num_actions: Number of the head's actions; Atari has 18.
+        neck_widths: Widths of the neck's linear layers.
+        alpha: Weight of the conservative term, at least 0.
+        momentum: Momentum of the target network, in [0, 1].
+        augmentation: Whether inputs are shifted and varied in intensity.
 
     Raises:
-        InputError: for fewer than two atoms or a limit that is not positive, and as for `CQL`.
+        InputError: For fewer than two atoms or a limit that is not positive, and as for `CQL`.
     """
 
     support: Tensor
@@ -183,11 +183,11 @@ class CQLD(CQL):
         self.register_buffer("support", make_support(atoms, -limit, limit), persistent=False)
 
     def values(self, outputs: Tensor) -> Tensor:
-        """Mean of each action's distribution, (B, num_actions)."""
+        """Return the mean of each action's distribution, (B, num_actions)."""
         return expected_value(outputs, self.support)
 
     def td_errors(self, chosen: Tensor, best: Tensor, returns: Tensor, discounts: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Cross-entropy against the projected target distribution; metric: `target_entropy`, the least it can be."""
+        """Return the cross-entropy against the projected target; its least possible value is the metric `target_entropy`."""
         target = project(best.softmax(dim=1), returns, discounts, self.support)
         errors = distribution_loss(chosen, target).clamp(1e-5, 1e5)
         return errors, {"target_entropy": torch.special.entr(target).sum(dim=1).mean()}
@@ -198,19 +198,19 @@ class CQLM(CQL):
 
         TD = (Q(o_t, a_t) - (G + discount * Q'(o_t+3, a*)))^2
 
-    with Q of shape (B, actions). The study names this objective, but its code has no loss for it; this is the one that its
-    distributional form suggests. Arguments are those of `CQL`.
+    with Q of shape (B, actions). Atari-PB names this objective, but its code has no loss for it; this loss follows from the
+    distributional form. The arguments are those of `CQL`.
     """
 
     def values(self, outputs: Tensor) -> Tensor:
-        """The outputs themselves, (B, num_actions)."""
+        """Return the outputs themselves, (B, num_actions)."""
         return outputs.squeeze(2)
 
     def td_errors(self, chosen: Tensor, best: Tensor, returns: Tensor, discounts: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Squared difference from the bootstrapped return."""
+        """Return the squared difference from the bootstrapped return."""
         return (chosen.squeeze(1) - (returns + discounts * best.squeeze(1))).square(), {}
 
 
 def _pick(outputs: Tensor, actions: Tensor) -> Tensor:
-    """Each row's entry for its action: (B, num_actions, ...) and (B,) give (B, ...)."""
+    """Pick the entry of each row's action: (B, num_actions, ...) and (B,) give (B, ...)."""
     return outputs[torch.arange(len(actions), device=actions.device), actions]

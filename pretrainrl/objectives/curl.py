@@ -1,4 +1,4 @@
-"""CURL: an image is told from all others by a differently augmented copy of it."""
+"""CURL: the network tells an image from all others by a differently augmented copy of it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pretrainrl.objectives.objective import feature_std
 class CURL(ContrastiveObjective):
     """Contrastive unsupervised representations for reinforcement learning (Laskin et al., 2020).
 
-    https://arxiv.org/abs/2004.04136, in the form of the Atari-PB study (https://arxiv.org/abs/2406.06037):
+    https://arxiv.org/abs/2004.04136, in the form of Atari-PB (https://arxiv.org/abs/2406.06037):
 
         q = H_g N_g B(A1 o_t),   k = N'_g B'(A2 o_t),   loss = -log softmax_j(q_i . k_j / temperature)[i], mean over i
 
@@ -22,10 +22,10 @@ class CURL(ContrastiveObjective):
 
     Differs from the original: H_g is an affine map per game instead of one bilinear form; small shifts and intensity
     instead of crops; the momentum rises linearly from 0.99 to 0.999; pre-training alone, not beside reinforcement
-    learning. As in the original and the study, embeddings are not scaled to unit length unless `normalize` is set. Differs
-    from the study's code: spread over processes, gradients do not shrink with their number.
+    learning. As in the original and in Atari-PB, embeddings are not scaled to unit length unless `normalize` is set.
+    Differs from Atari-PB's code: gradients do not shrink with the number of processes.
 
-    Arguments are those of `ContrastiveObjective`.
+    The arguments are those of `ContrastiveObjective`.
     """
 
     window = WindowSpec()

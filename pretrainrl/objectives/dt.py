@@ -1,4 +1,4 @@
-"""DT: which action came next, given what was seen and done before and the return that followed?"""
+"""DT: the network predicts actions from earlier observations and actions and from the return that followed."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ class DT(Objective):
     `return_scale`, through a linear layer. Actions have one embedding, which all games share.
 
     Differs from the original: 8 steps instead of 30 or 50, positions within the window instead of learned time steps, no
-    LayerNorm on embeddings, and fixed positions. Differs from the study's code (https://arxiv.org/abs/2406.06037): windows
+    LayerNorm on embeddings, and fixed positions. Differs from Atari-PB's code (https://arxiv.org/abs/2406.06037): windows
     and returns end with the episode.
 
     Args:
-        backbone: See `Objective`.
-        num_games: See `Objective`.
-        num_actions: Width of the action head; Atari has 18 actions.
-        neck_widths: Of the neck's linear layers; the last is the transformer's width.
-        depth: Transformer blocks.
-        heads: Attention heads.
+        backbone: Network to train, as for `Objective`.
+        num_games: Number of games in the data, at least 1.
+        num_actions: Number of the head's actions; Atari has 18.
+        neck_widths: Widths of the neck's linear layers; the last is the transformer's width.
+        depth: Number of transformer blocks.
+        heads: Number of attention heads.
         mlp_width: Hidden width of the transformer's feed-forward layers.
-        return_scale: Multiplies returns-to-go.
-        augmentation: See `Objective`.
+        return_scale: Factor of the returns-to-go.
+        augmentation: Whether inputs are shifted and varied in intensity.
 
     Raises:
-        InputError: when the transformer's width is odd or not a multiple of `heads`, and as for `Objective`.
+        InputError: When the transformer's width is odd or not a multiple of `heads`, and as for `Objective`.
     """
 
     window = WindowSpec(future=STEPS - 1, steps=STEPS, returns=Returns())
@@ -87,21 +87,21 @@ class DT(Objective):
         return loss, {"accuracy": accuracy, "feature_std": feature_std(features)}
 
     def states(self, observations: Tensor, games: Tensor) -> Tensor:
-        """State tokens: observations (B, 4, 84, 84) uint8 and games (B,) give (B, width)."""
+        """Map observations (B, 4, 84, 84) uint8 of games (B,) to state tokens (B, width)."""
         tokens: Tensor = self.neck(self.backbone(observations.float().div_(255)), games)
         return tokens
 
     def sequence_scores(self, states: Tensor, actions: Tensor, returns: Tensor, games: Tensor) -> Tensor:
-        """Logits of the action at every step, from that step's state and return and all that came before.
+        """Return the logits of the action at every step, given its state, its return and all earlier steps.
 
         Args:
-            states: (B, T, width) float, from `states`; T in 1..8.
-            actions: (B, T) int64; that of the last step is not read by any output.
-            returns: (B, T) float, returns-to-go before scaling.
-            games: (B,) int64.
+            states: State tokens, (B, T, width) float, with T in 1..8.
+            actions: Actions, (B, T) int64; no output reads the last one.
+            returns: Returns-to-go before scaling, (B, T) float.
+            games: Indices of the games, (B,) int64.
 
         Returns:
-            (B, T, num_actions) float.
+            Logits, (B, T, num_actions) float.
         """
         embedded_returns = self.embed_return(self.return_scale * returns.unsqueeze(2))
         tokens = torch.stack([embedded_returns, states, self.embed_action(actions)], dim=2).flatten(1, 2)

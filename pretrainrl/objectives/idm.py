@@ -1,4 +1,4 @@
-"""IDM: which action led from one observation to the next?"""
+"""IDM: the network predicts the action that led from one observation to the next."""
 
 from __future__ import annotations
 
@@ -23,14 +23,15 @@ class IDM(Objective):
     sample's game g. A transition that ends its episode is ignored: what follows it is not what the action led to.
 
     Differs from the original: a linear head per game on the two latents instead of an MLP, no forward model beside it,
-    and pre-training on logged data instead of a curiosity bonus. https://arxiv.org/abs/2406.06037 is the study.
+    and pre-training on logged data instead of a curiosity bonus. Nothing differs from Atari-PB's code
+    (https://arxiv.org/abs/2406.06037).
 
     Args:
-        backbone: See `Objective`.
-        num_games: See `Objective`.
-        num_actions: Width of the action head; Atari has 18 actions.
-        neck_widths: Of the neck's linear layers.
-        augmentation: See `Objective`.
+        backbone: Network to train, as for `Objective`.
+        num_games: Number of games in the data, at least 1.
+        num_actions: Number of the head's actions; Atari has 18.
+        neck_widths: Widths of the neck's linear layers.
+        augmentation: Whether inputs are shifted and varied in intensity.
     """
 
     window = WindowSpec(future=1, steps=1)

@@ -1,4 +1,4 @@
-"""MAE: an image is painted from a few visible patches."""
+"""MAE: the network paints an image from a few visible patches."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class MAE(MaskedObjective):
     tokens (3 of 36) stays visible. The target o_t is not augmented.
 
     Differs from the original: masks hide places of the backbone's feature map instead of pixels, the loss counts visible
-    patches too, pixels are not normalised by patch, and 90 % of the tokens are hidden instead of 75 %. Nothing differs from
-    the code of the study (https://arxiv.org/abs/2406.06037).
+    patches too, pixels are not normalized by patch, and 90 % of the tokens are hidden instead of 75 %. Nothing differs from
+    Atari-PB's code (https://arxiv.org/abs/2406.06037).
 
-    Arguments are those of `MaskedObjective`.
+    The arguments are those of `MaskedObjective`.
     """
 
     window = WindowSpec()

@@ -1,4 +1,4 @@
-"""What the masked objectives share."""
+"""The base class of masked objectives."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ from pretrainrl.objectives.objective import Objective, feature_std
 
 
 class MaskedObjective(Objective):
-    """Reconstructs an observation from the few of its tokens that a random mask leaves visible.
+    """Base class of objectives that reconstruct an observation from the few tokens that a random mask leaves visible.
 
-    The loss is the mean squared error over all pixels of the observation, which is not augmented itself.
+    The loss is the mean squared error over all pixels of the observation. The observation to reconstruct is not augmented.
 
     Attributes:
-        encoder: From feature map to encoded visible tokens.
-        decoder: From those to pixels.
+        encoder: Network from the feature map to the encoded visible tokens.
+        decoder: Network from the encoded tokens to pixels.
         siamese: Whether the decoder reads another observation by cross-attention.
         mask_ratio: Share of tokens that is hidden.
 
     Args:
-        backbone: See `Objective`.
-        num_games: See `Objective`.
-        neck_widths: Of the per-place MLP; the last is the transformers' width.
-        encoder_depth: Transformer blocks of the encoder.
-        decoder_depth: Transformer blocks of the decoder.
-        heads: Attention heads of both.
+        backbone: Network to train, as for `Objective`.
+        num_games: Number of games in the data, at least 1.
+        neck_widths: Widths of the MLP for each place; the last is the transformers' width.
+        encoder_depth: Number of the encoder's transformer blocks.
+        decoder_depth: Number of the decoder's transformer blocks.
+        heads: Number of attention heads of both transformers.
         mlp_width: Hidden width of both transformers' feed-forward layers.
-        mask_ratio: Share of tokens that is hidden; by default the study's, which is the class's attribute.
-        augmentation: See `Objective`.
+        mask_ratio: Share of tokens that is hidden, in [0, 1); by default the class's, which is Atari-PB's.
+        augmentation: Whether inputs are shifted and varied in intensity.
 
     Raises:
-        InputError: when `mask_ratio` is not in [0, 1), when the backbone's map cannot be cut into patches of the frame, and
+        InputError: When `mask_ratio` is not in [0, 1), when the backbone's map cannot be cut into patches of the frame, and
             as for `Objective`.
     """
 
@@ -71,7 +71,7 @@ class MaskedObjective(Objective):
         )
 
     def loss(self, batch: Batch, mask: TokenMask | None = None) -> tuple[Tensor, dict[str, Tensor]]:
-        """Reconstruct; `mask` replaces the random one. Metrics: `feature_std`."""
+        """Reconstruct the observation; `mask` replaces the random one. Metrics: `feature_std`."""
         target, painted, _, features = self._paint(batch, mask)
         return F.mse_loss(painted, target), {"feature_std": feature_std(features)}
 

@@ -1,35 +1,38 @@
-"""What the objectives with momentum targets share."""
+"""The base classes of objectives whose targets come from a momentum copy of the network."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from pretrainrl.data.windows import Batch, WindowSpec
 from pretrainrl.errors import InputError
-from pretrainrl.networks.heads import GameLinear
+from pretrainrl.networks.heads import ActionTransition, GameLinear
 from pretrainrl.networks.momentum import linear_momentum, momentum_copy, update_momentum
 from pretrainrl.networks.necks import SpatialMLP
 from pretrainrl.objectives.objective import Objective
 
 
 class MomentumObjective(Objective):
-    """Latents N_g B(o) of an online network, and targets N'_g B'(o) of its momentum copy.
+    """Base class with latents N_g B(o) of an online network and targets N'_g B'(o) of its momentum copy.
 
-    After every optimiser step the copy moves towards the online network; its momentum rises linearly from 0.99 to 0.999
+    After every optimizer step the copy moves towards the online network; its momentum rises linearly from 0.99 to 0.999
     over training. Targets carry no gradient.
 
     Attributes:
-        neck: N_g, a `SpatialMLP`.
-        target_backbone: B'.
-        target_neck: N'_g.
+        neck: Neck N_g, a `SpatialMLP`.
+        target_backbone: Momentum copy B' of the backbone.
+        target_neck: Momentum copy N'_g of the neck.
 
     Args:
-        backbone: See `Objective`.
-        num_games: See `Objective`.
-        neck_widths: Of the neck's linear layers; the last is the latents' width D.
-        augmentation: See `Objective`.
+        backbone: Network to train, as for `Objective`.
+        num_games: Number of games in the data, at least 1.
+        neck_widths: Widths of the neck's linear layers; the last is the latents' width D.
+        augmentation: Whether inputs are shifted and varied in intensity.
     """
 
     def __init__(
@@ -54,21 +57,21 @@ class MomentumObjective(Objective):
 
 
 class ContrastiveObjective(MomentumObjective):
-    """Momentum objective that tells targets apart, from H_g of online latents, by InfoNCE.
+    """Base class of objectives that find each sample's target among all targets by InfoNCE, from H_g of online latents.
 
     Attributes:
-        head: H_g, an affine map for each game.
+        head: Head H_g, an affine map for each game.
 
     Args:
-        backbone: See `Objective`.
-        num_games: See `Objective`.
-        neck_widths: Of the neck's linear layers; the last is the width of queries and keys.
-        temperature: Divides the logits.
-        normalize: Compare by cosine instead of dot product.
-        augmentation: See `Objective`.
+        backbone: Network to train, as for `Objective`.
+        num_games: Number of games in the data, at least 1.
+        neck_widths: Widths of the neck's linear layers; the last is the width of queries and keys.
+        temperature: Positive number that divides the logits.
+        normalize: Whether latents are compared by cosine instead of by dot product.
+        augmentation: Whether inputs are shifted and varied in intensity.
 
     Raises:
-        InputError: when `temperature` is not positive, and as for `Objective`.
+        InputError: When `temperature` is not positive, and as for `Objective`.
     """
 
     def __init__(
@@ -87,3 +90,63 @@ class ContrastiveObjective(MomentumObjective):
         self.head = GameLinear(self.neck.out_features, self.neck.out_features, num_games)
         self.temperature = temperature
         self.normalize = normalize
+
+
+class Rollout(NamedTuple):
+    """Latents of K steps into the future, predicted and actual.
+
+    Attributes:
+        features: Feature map of o_t, (B, C, H, W).
+        latents: Online latent of o_t, followed by the K latents predicted from it, (B, K + 1, D).
+        targets: Target latents of o_t+1..o_t+K, (B, K, D), without gradient.
+        ended: Whether each target is past the episode's end, (B, K) bool.
+    """
+
+    features: Tensor
+    latents: Tensor
+    targets: Tensor
+    ended: Tensor
+
+
+class PredictiveObjective(MomentumObjective):
+    """Base class of objectives that roll a latent forward through the actions of a window.
+
+    Attributes:
+        transition: Network from latents and actions to the next latents.
+        head: Head H_g, an affine map for each game, from predicted latents to predicted targets.
+
+    Args:
+        backbone: Network to train, as for `Objective`.
+        num_games: Number of games in the data, at least 1.
+        num_actions: Number of actions of each game; Atari has 18.
+        neck_widths: Widths of the neck's linear layers; the last is the latents' width D.
+        augmentation: Whether inputs are shifted and varied in intensity.
+    """
+
+    window = WindowSpec(future=4, steps=4)
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        num_games: int,
+        *,
+        num_actions: int = 18,
+        neck_widths: Sequence[int] = (1024, 512),
+        augmentation: bool = True,
+    ) -> None:
+        super().__init__(backbone, num_games, neck_widths=neck_widths, augmentation=augmentation)
+        width = self.neck.out_features
+        self.transition = ActionTransition(width, num_actions, num_games)
+        self.head = GameLinear(width, width, num_games)
+
+    def rollout(self, batch: Batch) -> Rollout:
+        """Predict the latents of all steps of the window, whose observations are all augmented alike."""
+        games, steps = batch.games, batch.actions.shape[1]
+        seen = replace(batch, frames=self.view(batch.frames))
+        features = self.backbone(seen.observation(0))
+        latent = self.neck(features, games).float()
+        rolled = self.transition(latent, batch.actions, games)
+        future = torch.cat([seen.observation(step) for step in range(1, steps + 1)])
+        targets = torch.stack(self.targets(future, games.repeat(steps)).chunk(steps), dim=1)
+        ended = batch.terminations.cumsum(1) > 0
+        return Rollout(features, torch.cat([latent.unsqueeze(1), rolled], dim=1), targets, ended)

@@ -1,4 +1,4 @@
-"""R3M: what follows soon is told from what follows later, and from other samples."""
+"""R3M: the network tells what follows soon from what follows later and from other samples."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class R3M(ContrastiveObjective):
     the others as a negative.
 
     Differs from the original: no language and no sparsity terms, dot products instead of negative distances, momentum
-    targets, fixed offsets 3 and 6, and all other samples as negatives. Differs from the code of the study
+    targets, fixed offsets 3 and 6, and all other samples as negatives. Differs from Atari-PB's code
     (https://arxiv.org/abs/2406.06037): a sample's own k is left out of its negatives instead of scored -100, and gradients
     do not shrink with the number of processes.
 
-    Arguments are those of `ContrastiveObjective`.
+    The arguments are those of `ContrastiveObjective`.
     """
 
     window = WindowSpec(future=6, steps=6)

@@ -1,4 +1,4 @@
-"""SiamMAE: a later frame is painted from an earlier one and a few visible patches."""
+"""SiamMAE: the network paints a later frame from an earlier one and a few visible patches."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class SiamMAE(MaskedObjective):
     The target o_t+k is not augmented.
 
     Differs from the original: masks hide places of the backbone's feature map instead of pixels, the loss counts visible
-    patches too, and frames are 1 to 3 steps apart instead of 4 to 48. Differs from the study's code
+    patches too, and frames are 1 to 3 steps apart instead of 4 to 48. Differs from Atari-PB's code
     (https://arxiv.org/abs/2406.06037): o_t and o_t+k never lie in different episodes.
 
-    Arguments are those of `MaskedObjective`.
+    The arguments are those of `MaskedObjective`.
     """
 
     window = WindowSpec(future=3)

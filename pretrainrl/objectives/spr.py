@@ -1,4 +1,4 @@
-"""SPR: the latents of coming observations are predicted from this one and the actions in between."""
+"""SPR: the network predicts latents of future observations from the current one and the actions in between."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from pretrainrl.data.windows import Batch
 from pretrainrl.errors import InputError
 from pretrainrl.networks.losses import info_nce
+from pretrainrl.objectives.momentum import PredictiveObjective
 from pretrainrl.objectives.objective import feature_std
-from pretrainrl.objectives.prediction import PredictiveObjective
 
 
 class SPR(PredictiveObjective):
@@ -21,24 +21,24 @@ class SPR(PredictiveObjective):
 
     with observations (B, 4, 84, 84), one augmentation A for all observations of a window, backbone B, neck N_g and linear
     head H_g of the sample's game g, a tanh RNN driven by embedded actions, and momentum copies B', N' that get no gradient.
-    What follows a terminal in the window counts neither as a prediction nor as a negative.
+    Steps after a terminal in the window count neither as predictions nor as negatives.
 
     Differs from the original: a contrastive loss instead of the cosine similarity, a recurrent model of latent vectors
-    instead of a convolutional one of maps, 4 steps instead of 5, and no projection heads. Differs from the code of the
-    study (https://arxiv.org/abs/2406.06037), which predicts across the ends of episodes, and whose gradients shrink with
-    the number of processes.
+    instead of a convolutional one of maps, 4 steps instead of 5, and no projection heads. Differs from Atari-PB's code
+    (https://arxiv.org/abs/2406.06037), which predicts across the ends of episodes, and whose gradients shrink with the
+    number of processes.
 
     Args:
-        backbone: See `Objective`.
-        num_games: See `Objective`.
-        num_actions: Actions of each game; Atari has 18.
-        neck_widths: Of the neck's linear layers; the last is the latents' width.
-        temperature: Divides the logits.
-        normalize: Compare by cosine instead of dot product.
-        augmentation: See `Objective`.
+        backbone: Network to train, as for `Objective`.
+        num_games: Number of games in the data, at least 1.
+        num_actions: Number of actions of each game; Atari has 18.
+        neck_widths: Widths of the neck's linear layers; the last is the latents' width.
+        temperature: Positive number that divides the logits.
+        normalize: Whether latents are compared by cosine instead of by dot product.
+        augmentation: Whether inputs are shifted and varied in intensity.
 
     Raises:
-        InputError: when `temperature` is not positive, and as for `Objective`.
+        InputError: When `temperature` is not positive, and as for `Objective`.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""SPR with IDM: latents of coming observations are predicted, and actions from a prediction and what came of it."""
+"""SPR with IDM: the network predicts latents of future observations, and actions from a prediction and its outcome."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from pretrainrl.data.windows import Batch
 from pretrainrl.networks.heads import GameMLP
 from pretrainrl.networks.losses import masked_cross_entropy, masked_mean
+from pretrainrl.objectives.momentum import PredictiveObjective
 from pretrainrl.objectives.objective import feature_std
-from pretrainrl.objectives.prediction import PredictiveObjective
 
 
 class SPRIDM(PredictiveObjective):
@@ -23,20 +23,20 @@ class SPRIDM(PredictiveObjective):
 
     with observations (B, 4, 84, 84), one augmentation A for all observations of a window, backbone B, neck N_g, linear head
     H_g and two-layer MLP M_g of the sample's game g, a tanh RNN driven by embedded actions, and momentum copies B', N' that
-    get no gradient. Both means leave out what follows a terminal in the window.
+    get no gradient. Both means leave out the steps after a terminal in the window.
 
     Differs from the original: no goal-conditioned reinforcement learning, a recurrent model of latent vectors instead of a
-    convolutional one of maps, inverse dynamics from predicted latents, weights 2 and 1. Differs from the code of the study
+    convolutional one of maps, inverse dynamics from predicted latents, weights 2 and 1. Differs from Atari-PB's code
     (https://arxiv.org/abs/2406.06037), which predicts across the ends of episodes.
 
     Args:
-        backbone: See `Objective`.
-        num_games: See `Objective`.
-        num_actions: Actions of each game; Atari has 18.
-        neck_widths: Of the neck's linear layers; the last is the width of latents and of M_g's hidden layer.
-        prediction_weight: Of the first term.
-        action_weight: Of the second term.
-        augmentation: See `Objective`.
+        backbone: Network to train, as for `Objective`.
+        num_games: Number of games in the data, at least 1.
+        num_actions: Number of actions of each game; Atari has 18.
+        neck_widths: Widths of the neck's linear layers; the last is the width of latents and of M_g's hidden layer.
+        prediction_weight: Weight of the first term.
+        action_weight: Weight of the second term.
+        augmentation: Whether inputs are shifted and varied in intensity.
     """
 
     def __init__(

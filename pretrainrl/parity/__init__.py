@@ -1,6 +1,7 @@
-"""Whether an objective computes what the reference implementation of the Atari-PB study computes.
+"""Comparison of objectives with Atari-PB's reference implementation.
 
-`checkpoint` turns the study's checkpoints into objectives, `fixture` reads recorded batches, `check` compares.
+`checkpoint` turns Atari-PB's checkpoints into objectives, `check` compares them on recorded batches, and `convert` turns
+checkpoints into encoders and back.
 """
 
 from pretrainrl.parity.check import Parity, check_parity

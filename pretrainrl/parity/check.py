@@ -1,4 +1,4 @@
-"""An objective beside the reference implementation on one batch."""
+"""Comparison of an objective with the reference implementation on one batch."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from torch import Tensor
 from pretrainrl.data.windows import Batch, WindowSpec
 from pretrainrl.errors import InputError
 from pretrainrl.networks.masked_autoencoder import TokenMask, mask_from_scores
+from pretrainrl.objectives import Objective
 from pretrainrl.objectives.masked import MaskedObjective
-from pretrainrl.objectives.objective import Objective
-from pretrainrl.parity.checkpoint import load_objective
+from pretrainrl.parity.checkpoint import load_checkpoint_objective
 
-TOLERANCE = 1e-4  # of features and loss, relative
-GRADIENT_TOLERANCE = 1e-3
+TOLERANCE = 1e-4  # relative error of features and loss
+GRADIENT_TOLERANCE = 1e-3  # relative error of the gradient's norm
 
 
 @dataclass(frozen=True)
 class Parity:
-    """What was computed, what was expected, and how far apart they are, relatively.
+    """Computed and expected values, and their relative errors.
 
     Attributes:
-        objective: name.
-        loss: of the batch.
-        expected_loss: of the reference.
-        loss_rel_err: |loss - expected| / |expected|.
-        features_rel_err: L2 norm of the difference of the backbone's maps over that of the expected ones.
+        objective: Name of the objective.
+        loss: Loss of the batch.
+        expected_loss: Loss that the reference computed.
+        loss_rel_err: Relative error of the loss, |loss - expected| / |expected|.
+        features_rel_err: L2 norm of the difference of the feature maps over the norm of the expected ones.
         grad_norm: L2 norm of the loss's gradient over all parameters of the backbone.
-        expected_grad_norm: of the reference.
-        grad_norm_rel_err: as for the loss.
-        ok: loss and features agree to 1e-4, the gradient's norm to 1e-3.
+        expected_grad_norm: Norm that the reference computed.
+        grad_norm_rel_err: Relative error of the norm.
+        ok: Whether loss and features agree to 1e-4 and the gradient's norm to 1e-3.
     """
 
     objective: str
@@ -52,16 +52,16 @@ def check_parity(checkpoint: Path, batch: Path, objective: str | None = None) ->
     """Compute loss, features and gradient of a checkpoint on a recorded batch, on the CPU in float32.
 
     Args:
-        checkpoint: .pth file in the layout of the Atari-PB study.
-        batch: .npz file with `batch/...` and `expected/...`.
-        objective: name; by default told from the checkpoint.
+        checkpoint: Path of a .pth file in Atari-PB's layout.
+        batch: Path of an .npz file with arrays `batch/...` and `expected/...`.
+        objective: Name of the objective; by default it is recognized from the checkpoint.
 
     Raises:
-        WeightsError: when the checkpoint will not do.
-        InputError: when the batch will not do.
+        WeightsError: When the checkpoint cannot be read or does not fit the objective.
+        InputError: When the batch cannot be read or does not fit the objective.
     """
     fixture = Fixture.read(batch)
-    name, module = load_objective(checkpoint, objective)
+    name, module = load_checkpoint_objective(checkpoint, objective)
     try:
         loss, features, gradient = _compute(module, fixture)
     except (RuntimeError, IndexError) as error:
@@ -84,7 +84,7 @@ def check_parity(checkpoint: Path, batch: Path, objective: str | None = None) ->
 
 
 def _compute(objective: Objective, fixture: Fixture) -> tuple[Tensor, Tensor, Tensor]:
-    """Loss, the map of the first observation (B, C, H, W), and the norm of the backbone's gradient."""
+    """Return the loss, the map of the first observation (B, C, H, W), and the norm of the backbone's gradient."""
     batch = fixture.batch(objective.window)
     if isinstance(objective, MaskedObjective):
         loss, _ = objective.loss(batch, mask=fixture.mask(objective.mask_ratio))
@@ -107,18 +107,18 @@ _EXPECTED = ("loss", "backbone_grad_norm", "features")
 
 @dataclass(eq=False)
 class RecordedBatch(Batch):
-    """A batch whose later observations were recorded as they are, not as frames that follow.
+    """A batch that has its later observations as whole stacks, not as frames that follow the first stack.
 
     Attributes:
-        later: `(B, K, 4, 84, 84)` uint8: the observation after t, or the K that an objective reads, in order.
-        future: the last of them, in steps after t.
+        later: Observations after t that the objective reads, in order, `(B, K, 4, 84, 84)` uint8.
+        future: Time of the last of them, in steps after t.
     """
 
     later: Tensor | None = None
     future: int = 0
 
     def observation(self, offset: int | Tensor = 0) -> Tensor:
-        """Return the frame stack at t + `offset`; a tensor of offsets has only one observation to choose."""
+        """Return the frame stack at t + `offset`; for a tensor of offsets, the one later observation that was recorded."""
         if self.later is None or (isinstance(offset, int) and offset == 0):
             return super().observation(offset)
         if isinstance(offset, Tensor):
@@ -128,10 +128,10 @@ class RecordedBatch(Batch):
 
 @dataclass(frozen=True, eq=False)
 class Fixture:
-    """A recorded batch and what is expected of it.
+    """A recorded batch and the values that the reference computed from it.
 
     Attributes:
-        arrays: every array of the file, by name: `batch/...`, `expected/...`, `mask/recover_idx`.
+        arrays: Arrays of the file by name: `batch/...`, `expected/...`, `mask/recover_idx`.
     """
 
     arrays: dict[str, Tensor]
@@ -141,7 +141,7 @@ class Fixture:
         """Read an .npz file.
 
         Raises:
-            InputError: when it is none, or with every array that is missing or misshapen.
+            InputError: When the file is no such batch; the message lists every array that is missing or misshapen.
         """
         try:
             with np.load(path) as file:
@@ -159,10 +159,10 @@ class Fixture:
         return cls(arrays)
 
     def batch(self, window: WindowSpec) -> RecordedBatch:
-        """Return the batch as an objective with this window reads it.
+        """Return the batch in the form that an objective with this window reads.
 
         Raises:
-            InputError: when steps that follow each other do not share frames.
+            InputError: When consecutive steps do not share frames.
         """
         observations = self.arrays["batch/obs"][:, :, :, 0]  # (n, t, 4, 84, 84)
         if not torch.equal(observations[:, 1:, :-1], observations[:, :-1, 1:]):
@@ -183,10 +183,10 @@ class Fixture:
         )
 
     def mask(self, mask_ratio: float) -> TokenMask:
-        """Return the recorded mask of a masked objective, which hides this share of the tokens.
+        """Return the recorded mask of a masked objective that hides the share `mask_ratio` of the tokens.
 
         Raises:
-            InputError: when none was recorded.
+            InputError: When no mask was recorded.
         """
         if "mask/recover_idx" not in self.arrays:
             raise InputError("a masked objective needs the batch's mask/recover_idx")

@@ -1,4 +1,4 @@
-"""A checkpoint of the Atari-PB study becomes the objective that it was trained with."""
+"""From a checkpoint of Atari-PB to the objective that it was trained with."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from torch import Tensor
 from pretrainrl.encoders import make_backbone
 from pretrainrl.encoders.atari_pb import Networks, read_checkpoint, resnet50_tensors
 from pretrainrl.errors import UnknownNameError, WeightsError
-from pretrainrl.objectives import make_objective
-from pretrainrl.objectives.objective import Objective
+from pretrainrl.objectives import Objective, make_objective
 from pretrainrl.weights import state_dict_errors
 
 ATOMS = 51
@@ -23,19 +22,19 @@ OBJECTIVES = ("curl", "mae", "atc", "siammae", "r3m", "bc", "spr", "idm", "spr_i
 _BACKBONES = ("backbone", "target_backbone")
 
 
-def load_objective(path: Path, name: str | None = None) -> tuple[str, Objective]:
+def load_checkpoint_objective(path: Path, name: str | None = None) -> tuple[str, Objective]:
     """Return the name of a checkpoint's objective and the objective with the checkpoint's weights, not augmenting.
 
-    All sizes are read from the tensors; attention has 4 heads and C51 51 atoms, as in the study.
+    All sizes are read from the tensors, except for the 4 heads of attention and the 51 atoms of C51.
 
     Args:
-        path: of the checkpoint.
-        name: of the objective; by default told from the file's name, or from the tensors.
+        path: Path of the checkpoint.
+        name: Name of the objective; by default it is recognized from the file's name, or else from the tensors.
 
     Raises:
-        WeightsError: when the file is no such checkpoint, or with every tensor that is missing, unexpected, misshapen or not
-            finite.
-        UnknownNameError: when `name` is no objective.
+        WeightsError: When the file is no such checkpoint; the message lists every tensor that is missing, unexpected,
+            misshapen or not finite.
+        UnknownNameError: When `name` is not an objective of Atari-PB.
     """
     networks = read_checkpoint(path)
     name = objective_name(path.stem, networks) if name is None else ALIASES.get(name, name)
@@ -68,18 +67,18 @@ def load_objective(path: Path, name: str | None = None) -> tuple[str, Objective]
 
 
 def objective_name(stem: str, networks: Networks) -> str:
-    """Tell the objective from the file's name without its ending, or else from the tensors.
+    """Recognize the objective from the file's name without its suffix, or else from the tensors.
 
     Raises:
-        WeightsError: when neither tells.
+        WeightsError: When neither is enough.
     """
     for name in sorted((*OBJECTIVES, *ALIASES), key=len, reverse=True):
         if re.search(rf"(?<![a-z]){name}(?![a-z])", stem.lower()):
             return ALIASES.get(name, name)
-    return _told_by_tensors(stem, networks)
+    return _name_from_tensors(stem, networks)
 
 
-def _told_by_tensors(stem: str, networks: Networks) -> str:
+def _name_from_tensors(stem: str, networks: Networks) -> str:
     neck, head = networks.get("neck", {}), networks.get("head", {})
     if "target_head" in networks:
         return "cql_d" if head["biases.weight"].shape[1] % ATOMS == 0 else "cql_m"
@@ -100,7 +99,7 @@ def _told_by_tensors(stem: str, networks: Networks) -> str:
 
 
 def _sizes(name: str, networks: Networks) -> dict[str, Any]:
-    """Keyword arguments of the objective that make it as large as the checkpoint's."""
+    """Return the keyword arguments that make the objective as large as the checkpoint's."""
     neck, head = networks["neck"], networks["head"]
     sizes: dict[str, Any] = {"neck_widths": (len(neck["mlp.0.bias"]), len(neck["mlp.2.bias"]))}
     if name in ("bc", "idm", "dt", "cql_m"):
@@ -122,9 +121,9 @@ def _depth(tensors: Mapping[str, Tensor]) -> int:
 
 
 def _renamed(name: str, networks: Networks) -> dict[str, Tensor]:
-    """Everything but the backbones, as the objective names it."""
+    """Return all tensors except the backbones' under the objective's names."""
     return {
-        own_name(name, f"{network}.{key}"): tensor
+        to_own_key(name, f"{network}.{key}"): tensor
         for network, tensors in networks.items()
         if network not in _BACKBONES
         for key, tensor in tensors.items()
@@ -133,7 +132,7 @@ def _renamed(name: str, networks: Networks) -> dict[str, Tensor]:
 
 Rules = tuple[tuple[str, str], ...]
 
-# Tried in order on `<network>.<key>`; the first that matches names the tensor. What none matches keeps its name.
+# The first rule that matches `<network>.<key>` names the tensor; a tensor that no rule matches keeps its name.
 _GAME_LINEAR: Rules = (
     (r"(target_)?head\.weights\.weight", r"\1head.weight"),
     (r"(target_)?head\.biases\.weight", r"\1head.bias"),
@@ -189,8 +188,8 @@ _LEAVES: Rules = (
 )
 
 
-def own_name(objective: str, key: str) -> str:
-    """Return the name in `objective`'s state dict of the checkpoint's tensor `key`, `<network>.<name>`."""
+def to_own_key(objective: str, key: str) -> str:
+    """Return the key in the state dict of `objective` for the checkpoint's tensor `key`, `<network>.<name>`."""
     renamed = _apply(_OF.get(objective, _GAME_LINEAR), key)
     layer = _LAYER.fullmatch(renamed)
     if layer is None:

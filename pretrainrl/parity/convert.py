@@ -1,4 +1,4 @@
-"""Checkpoints of the Atari-PB study to encoders of this package, and back."""
+"""Conversion of Atari-PB's checkpoints to encoders of this package, and back."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ WEIGHTS = "encoder.safetensors"
 def import_checkpoint(checkpoint: Path, out: Path, objective: str | None = None) -> EncoderCard:
     """Write the backbone of `checkpoint` to the new folder `out` as safetensors with a card, and return the card.
 
-    `make_encoder(out)` loads the folder. Numbers stay as they are, in float32.
+    `make_encoder(out)` loads the folder. The tensors keep their values, in float32.
 
     Args:
-        checkpoint: .pth file in the layout of the study.
-        out: folder, not there yet.
-        objective: name; by default told from the checkpoint.
+        checkpoint: Path of a .pth file in Atari-PB's layout.
+        out: Folder to write, which must not exist.
+        objective: Name of the objective; by default it is recognized from the checkpoint.
 
     Raises:
-        WeightsError: when the checkpoint will not do.
-        InputError: when `out` exists or cannot be written to.
+        WeightsError: When the checkpoint cannot be read or does not fit a ResNet-50.
+        InputError: When `out` exists or cannot be written.
     """
     if out.exists():
         raise InputError(f"{out} exists; choose another folder or delete it first")
@@ -61,7 +61,7 @@ def import_checkpoint(checkpoint: Path, out: Path, objective: str | None = None)
 def _card(objective: str, width: float, weights: Weights) -> EncoderCard:
     return EncoderCard(
         name=f"{objective}.resnet50_atari_pb",
-        summary=f"{objective}, converted from a checkpoint of the Atari-PB study's code",
+        summary=f"{objective}, converted from a checkpoint of Atari-PB's code",
         objective=objective,
         backbone="resnet50",
         backbone_options={} if width == 1 else {"width": width},
@@ -73,16 +73,20 @@ def _card(objective: str, width: float, weights: Weights) -> EncoderCard:
 
 
 def export_checkpoint(encoder: str, out: Path) -> None:
-    """Write the ResNet-50 encoder `encoder` (name, run folder or card) as a checkpoint that the study's code loads.
+    """Write a ResNet-50 encoder as a checkpoint that Atari-PB's code loads.
 
-    It holds `backbone`, `epoch` and `step`; neck and head are trained anew when an encoder is fine-tuned.
+    The checkpoint holds `backbone`, `epoch` and `step`; fine-tuning trains a new neck and head.
+
+    Args:
+        encoder: Name, run folder or card file of the encoder.
+        out: Path of the .pth file to write, which must not exist.
 
     Raises:
-        InputError: when the encoder is no ResNet-50, or `out` exists or cannot be written to.
+        InputError: When the encoder is not a ResNet-50, or `out` exists or cannot be written.
     """
     made = make_encoder(encoder)
     if made.card.backbone != "resnet50":
-        raise InputError(f"the study's code knows ResNet-50 only, and {made.card.name} is made of {made.card.backbone!r}")
+        raise InputError(f"Atari-PB's code loads ResNet-50 only, and {made.card.name} is made of {made.card.backbone!r}")
     if out.exists():
         raise InputError(f"{out} exists; choose another name or delete it first")
     with atomic_path(out) as temporary:

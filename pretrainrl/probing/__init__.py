@@ -1,4 +1,4 @@
-"""Probing: what the features of a frozen encoder tell, by linear probes and by measures of their health."""
+"""Probing of frozen features: linear classifiers, and measures of the features' health."""
 
 from pretrainrl.probing.measure import GameProbe, Probe, probe
 from pretrainrl.probing.samples import Samples, take_samples

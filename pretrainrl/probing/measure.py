@@ -1,4 +1,4 @@
-"""All probes of one encoder on the same observations."""
+"""Measurement of one encoder with all probes on the same observations."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from pretrainrl.probing.probes import (
 )
 from pretrainrl.probing.samples import Encoded, Samples, Split, encode, energy_maps, evenly, ram_classes, split_episodes
 
-SPECTRUM_SAMPLES = 1024  # of all games together, evenly spread
-KNN_SAMPLES = 1024  # of each game's two sides, evenly spread
+SPECTRUM_SAMPLES = 1024  # observations of all games together, evenly spread
+KNN_SAMPLES = 1024  # observations of each side of each game's split, evenly spread
 SHOWN = 3  # frames of each game whose energy is shown
-ALIKE = 1e-3  # of their mean absolute value: features that deviate less over observations count as collapsed
+ALIKE = 1e-3  # features whose deviation is a smaller share of their mean absolute value count as collapsed
 
 
 @dataclass(frozen=True)
 class GameProbe:
-    """What an encoder's features tell of one game.
+    """Measurements of an encoder's features on one game.
 
     Attributes:
-        game: slug.
-        train: observations that the linear probes were fitted on.
-        test: observations that they were judged by.
-        metrics: as in `Probe`, of this game alone.
-        ram: for each byte probed: its number, balanced accuracy and chance.
-        notes: what was left out, and why.
+        game: Name of the game, as in dataset ids.
+        train: Number of observations that the linear probes were fitted on.
+        test: Number of observations that the linear probes were evaluated on.
+        metrics: Metrics of this game, named as in `Probe`.
+        ram: Number, balanced accuracy and chance level of each byte that was probed.
+        notes: Probes that were left out, with the reason of each.
     """
 
     game: str
@@ -51,14 +51,14 @@ class GameProbe:
 
 @dataclass(frozen=True, eq=False)
 class Views:
-    """What the page shows beside numbers; on the CPU.
+    """Data of the page's figures, on the CPU.
 
     Attributes:
-        singular_values: (R,) float64, falling.
-        points: (M, 2) float64, principal components of observations of all games.
-        point_games: (M,) int64, index of each in `Probe.games`.
-        frames: (n, 84, 84) uint8, the newest of some observations, three of each game.
-        energy: (n, H, W) float32, of their feature maps.
+        singular_values: Singular values of the features in descending order, (R,) float64.
+        points: Two principal components of the features of all games, (M, 2) float64.
+        point_games: Index of each point's game in `Probe.games`, (M,) int64.
+        frames: Newest frames of three observations of each game, (n, 84, 84) uint8.
+        energy: Energy of the feature maps of these observations, (n, H, W) float32.
     """
 
     singular_values: Tensor
@@ -70,19 +70,19 @@ class Views:
 
 @dataclass(frozen=True)
 class Probe:
-    """The measurements of one encoder.
+    """Measurements of one encoder.
 
     Attributes:
-        encoder: its name.
-        sha256: of its weights.
-        seed: of the split.
-        metrics: by names that a card's `metrics` may hold. Of the linear probes the mean over games:
-            `ram_balanced_accuracy` (mean over a game's bytes) and `ram_chance`, `action_accuracy` and `action_chance`,
-            `reward_balanced_accuracy` and `reward_chance`; of all games together: `rankme`, `dormant_ratio`,
+        encoder: Name of the encoder.
+        sha256: Digest of the encoder's weights.
+        seed: Seed of the split.
+        metrics: Metrics by the names that a card's `metrics` may hold. Means over games: `ram_balanced_accuracy` (itself
+            a mean over a game's bytes) and `ram_chance`, `action_accuracy` and `action_chance`,
+            `reward_balanced_accuracy` and `reward_chance`. Measured on all games together: `rankme`, `dormant_ratio`,
             `feature_spread`, and with several games `knn_game_accuracy` and `knn_game_chance`.
-        games: one for each.
-        notes: warnings on the encoder.
-        views: for the page.
+        games: Measurements of each game.
+        notes: Warnings about the encoder.
+        views: Data of the page's figures.
     """
 
     encoder: str
@@ -97,18 +97,18 @@ class Probe:
 def probe(
     encoder: Encoder, samples: Sequence[Samples], *, seed: int = 0, progress: Callable[[int], None] | None = None
 ) -> Probe:
-    """Measure what the features of a frozen encoder tell, by linear probes and by measures without labels.
+    """Measure the features of a frozen encoder, with linear probes and with measures that need no labels.
 
     Equal arguments give equal numbers on the same machine.
 
     Args:
-        encoder: made by `pretrainrl.make_encoder`.
-        samples: one for each game, from `take_samples`.
-        seed: of the split by episodes.
-        progress: called with the number of observations newly encoded.
+        encoder: Encoder made by `pretrainrl.make_encoder`.
+        samples: Samples of each game, from `take_samples`.
+        seed: Seed of the split by episodes.
+        progress: Function that is called with the number of newly encoded observations.
 
     Raises:
-        InputError: when there are no samples, a game comes twice, has too few of them, or the features are not finite.
+        InputError: When there are no samples, a game occurs twice or has too few samples, or the features are not finite.
     """
     names = [item.game for item in samples]
     if not names or len(set(names)) < len(names):
@@ -131,7 +131,7 @@ def probe(
 
 
 def _probe_game(samples: Samples, encoded: Encoded, split: Split) -> GameProbe:
-    """Fit and judge the linear probes of one game."""
+    """Fit and evaluate the linear probes of one game."""
     train, test = split.train, split.test
     linear = LinearProbe(encoded.features[train], encoded.features[test])
 
@@ -164,7 +164,7 @@ def _probe_game(samples: Samples, encoded: Encoded, split: Split) -> GameProbe:
 
 
 def _probe_ram(ram: Tensor, split: Split, classify: Callable[[Tensor, bool], Tensor]) -> tuple[tuple[int, float, float], ...]:
-    """Number, balanced accuracy and chance of each byte that varies on both sides."""
+    """Return number, balanced accuracy and chance level of each byte that varies on both sides."""
     labels, probed = ram_classes(ram, split.train)
     if not len(probed):
         return ()
@@ -174,18 +174,18 @@ def _probe_ram(ram: Tensor, split: Split, classify: Callable[[Tensor, bool], Ten
 
 
 def _several(labels: Tensor, split: Split) -> bool:
-    """Whether there are several classes on both sides."""
+    """Return whether there are several classes on both sides."""
     return all(bool((labels[side] != labels[side][0]).any()) for side in (split.train, split.test))
 
 
 def _means(metrics: Sequence[dict[str, float]]) -> dict[str, float]:
-    """Mean of each metric over the games that have it."""
+    """Return the mean of each metric over the games that have it."""
     names = dict.fromkeys(name for each in metrics for name in each)
     return {name: fmean(each[name] for each in metrics if name in each) for name in names}
 
 
 def _spread(features: Tensor) -> float:
-    """Deviation of features over observations, relative to their mean absolute value."""
+    """Return the deviation of features over observations, relative to their mean absolute value."""
     return float(features.std(0).mean() / features.abs().mean().clamp(min=1e-12))
 
 
@@ -196,7 +196,7 @@ def _warnings(spread: float) -> tuple[str, ...]:
 
 
 def _knn(encoded: Sequence[Encoded], splits: Sequence[Split]) -> dict[str, float]:
-    """Which game is it, by the nearest neighbours; nothing for one game."""
+    """Classify the game by nearest neighbors; with one game there is nothing to measure."""
     if len(encoded) < 2:
         return {}
 
@@ -212,7 +212,7 @@ def _knn(encoded: Sequence[Encoded], splits: Sequence[Split]) -> dict[str, float
 
 
 def _views(encoder: Encoder, samples: Sequence[Samples], encoded: Sequence[Encoded]) -> Views:
-    """Spectrum, principal components and energy, of an even choice of observations."""
+    """Compute spectrum, principal components and energy from evenly spread observations."""
     games = torch.cat([torch.full((len(item),), game) for game, item in enumerate(samples)])
     chosen = evenly(len(games), SPECTRUM_SAMPLES)
     features = torch.cat([item.features for item in encoded])[chosen].cpu()

@@ -1,8 +1,9 @@
-"""Linear classifiers in closed form: one factorisation of the features serves any number of labels.
+"""Linear classifiers in closed form, reconstructions, and measures of the features' health.
 
-Ridge regression onto class indicators, then discriminant analysis among the fitted values: together, penalised
-discriminant analysis (Hastie, Buja and Tibshirani, 1995, https://doi.org/10.1214/aos/1176324456). The classifier is linear
-in the features; unlike plain regression it does not overlook a class that lies between two others.
+The classifiers are ridge regression onto class indicators, followed by discriminant analysis among the fitted values.
+Together they are penalized discriminant analysis (Hastie, Buja and Tibshirani, 1995,
+https://doi.org/10.1214/aos/1176324456). The classifier is linear in the features; unlike plain regression it does not
+overlook a class that lies between two others. One factorization of the features serves any number of labels.
 """
 
 from __future__ import annotations
@@ -19,16 +20,16 @@ from pretrainrl.data.windows import Batch, WindowSpec
 from pretrainrl.errors import InputError
 from pretrainrl.objectives import Objective
 
-RIDGE = 0.1  # of the features' variance, which is 1
-FLOOR = 1e-6  # of the fitted values' variance, added within classes, so that perfect features do not divide by zero
+RIDGE = 0.1  # penalty as a share of the features' variance, which is 1
+FLOOR = 1e-6  # share of the fitted values' variance that is added within classes, so that nothing is divided by zero
 
 
 class LinearProbe:
-    """Classifiers on the same features; they are standardised by their mean and deviation over the training side.
+    """Linear classifiers on the same features, which are standardized by their mean and deviation on the training side.
 
     Args:
-        train: (N, D) float32, to fit.
-        test: (M, D) float32, to classify.
+        train: Features to fit the classifiers on, (N, D) float32.
+        test: Features to classify, (M, D) float32.
     """
 
     def __init__(self, train: Tensor, test: Tensor) -> None:
@@ -46,11 +47,11 @@ class LinearProbe:
         """Fit P classifiers at once and classify the test side.
 
         Args:
-            labels: (N, P) int64 from 0 on, of the training side.
-            balanced: weigh classes equally, however rare; else go by what is most likely.
+            labels: Labels of the training side, (N, P) int64, counted from 0.
+            balanced: Whether all classes have equal weight, however rare they are; otherwise the most likely class wins.
 
         Returns:
-            (M, P) int64.
+            Predicted labels of the test side, (M, P) int64.
         """
         indicators = F.one_hot(labels).float()  # (N, P, K)
         share = indicators.mean(0)
@@ -60,7 +61,7 @@ class LinearProbe:
         return scores.masked_fill(share == 0, -torch.inf).argmax(-1)
 
     def _fit(self, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Regress onto centred `targets` (N, T); returns the fitted values of both sides."""
+        """Regress onto centered `targets` (N, T) and return the fitted values of both sides."""
         if self._dual:
             weights = torch.cholesky_solve(targets, self._factor)
             return targets - self._penalty * weights, self._test @ (self._train.T @ weights)
@@ -69,15 +70,15 @@ class LinearProbe:
 
 
 def _discriminants(indicators: Tensor, fitted: Tensor, predicted: Tensor) -> Tensor:
-    """Gaussian scores of equally likely classes with a common covariance.
+    """Return Gaussian scores of equally likely classes with a common covariance.
 
     Args:
-        indicators: (N, P, K) in {0, 1}.
-        fitted: (N, P, K), with mean 0.
-        predicted: (M, P, K).
+        indicators: Class indicators of the training side, (N, P, K) in {0, 1}.
+        fitted: Fitted values of the training side with mean 0, (N, P, K).
+        predicted: Fitted values of the test side, (M, P, K).
 
     Returns:
-        (M, P, K) float64.
+        Scores of the test side, (M, P, K) float64.
     """
     indicators, fitted, predicted = (each.transpose(0, 1).double() for each in (indicators, fitted, predicted))
     counts = indicators.sum(1)
@@ -93,14 +94,14 @@ def _discriminants(indicators: Tensor, fitted: Tensor, predicted: Tensor) -> Ten
 
 
 def balanced_accuracy(predicted: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the mean recall over the classes that occur, and what a constant answer reaches: one over their number.
+    """Return the mean recall over the classes that occur, and its chance level, which is one over their number.
 
     Args:
-        predicted: (M, P) int64.
-        labels: (M, P) int64; those below 0 do not count.
+        predicted: Predicted labels, (M, P) int64.
+        labels: True labels, (M, P) int64; negative ones are ignored.
 
     Returns:
-        Two (P,) float64; not a number where no label counts.
+        Accuracy and chance level, both (P,) float64; NaN where all labels are ignored.
     """
     known = labels >= 0
     classes = int(labels.max().clamp(min=0)) + 1
@@ -114,16 +115,18 @@ def balanced_accuracy(predicted: Tensor, labels: Tensor) -> tuple[Tensor, Tensor
 def reconstructions(
     objective: Objective, games: Sequence[str], episodes: Sequence[Episode], *, moments: int = 3, seed: int = 0
 ) -> Tensor | None:
-    """Return (n, 3, 84, 84) floats in [0, 1]: frame, visible part, reconstruction, for some moments of each episode.
-
-    None where the objective does not reconstruct, or knows none of the episodes' games.
+    """Reconstruct some moments of each episode with a masked objective.
 
     Args:
-        objective: in eval mode.
-        games: slugs, in the order of the objective's heads.
-        episodes: of those games; of others nothing is painted.
-        moments: of each episode, evenly spread.
-        seed: of the masks.
+        objective: Objective in eval mode.
+        games: Names of the games, in the order of the objective's heads.
+        episodes: Episodes to reconstruct; those of other games are skipped.
+        moments: Number of evenly spread moments of each episode.
+        seed: Seed of the masks.
+
+    Returns:
+        Frames, their visible parts and their reconstructions, (n, 3, 84, 84) floats in [0, 1]; None where the objective
+        does not reconstruct, or was trained on none of the episodes' games.
     """
     pictures = []
     for episode in episodes:
@@ -147,13 +150,13 @@ def _windows(episode: Episode, window: WindowSpec, game: int, moments: int) -> B
     return Batch(frames, none.long(), none, none.bool(), torch.full((moments,), game), window.stack)
 
 
-DORMANT = 0.025  # of the mean activity of all channels
-NEIGHBOURS = 5
-COLLAPSED = 0.01  # of the greatest feature_std before, below which a run is said to have collapsed
+DORMANT = 0.025  # share of the mean activity of all channels, up to which a channel is dormant
+NEIGHBORS = 5
+COLLAPSED = 0.01  # share of the greatest feature_std so far, below which features have collapsed
 
 
 def spectrum(features: Tensor) -> Tensor:
-    """Singular values of (N, D) features, float64, falling; as they are, not centred."""
+    """Return the singular values of (N, D) features in descending order, float64; the features are not centered."""
     features = features.double()
     gram = features @ features.T if len(features) < features.shape[1] else features.T @ features
     values: Tensor = torch.linalg.eigvalsh(gram).clamp(min=0).sqrt().flip(0)
@@ -161,9 +164,10 @@ def spectrum(features: Tensor) -> Tensor:
 
 
 def rankme(singular_values: Tensor) -> float:
-    """Effective rank, between 1 and their number (Garrido et al., 2023, https://arxiv.org/abs/2210.02885).
+    """Return the effective rank of features (RankMe; Garrido et al., 2023, https://arxiv.org/abs/2210.02885).
 
-    The exponential of the entropy of the singular values over their sum; 0 if all are 0.
+    The rank is the exponential of the entropy of the singular values over their sum. It lies between 1 and the number of
+    singular values, and is 0 if all of them are 0.
     """
     total = singular_values.sum()
     if total == 0:
@@ -172,29 +176,29 @@ def rankme(singular_values: Tensor) -> float:
 
 
 def dormant_ratio(activity: Tensor) -> float:
-    """Share of channels that hardly ever respond (Sokar et al., 2023, https://arxiv.org/abs/2302.12902).
+    """Return the share of channels that hardly ever respond (Sokar et al., 2023, https://arxiv.org/abs/2302.12902).
 
     Args:
-        activity: (C,), mean absolute value of each channel over observations and places.
+        activity: Mean absolute value of each channel over observations and places, (C,).
 
     Returns:
-        Share in [0, 1] of those with at most 0.025 of the mean over channels; 1 if all are silent.
+        Share, in [0, 1], of channels with at most 0.025 of the mean over channels; 1 if all channels are silent.
     """
     return float((activity <= DORMANT * activity.mean()).double().mean())
 
 
 def knn_accuracy(train: Tensor, labels: Tensor, test: Tensor, test_labels: Tensor) -> float:
-    """Share of (M, D) `test` features whose 5 nearest of (N, D) `train`, by cosine, are mostly of their own label."""
+    """Return the accuracy of classifying (M, D) `test` by the 5 nearest neighbors, by cosine, among (N, D) `train`."""
     similarity = F.normalize(test, dim=1) @ F.normalize(train, dim=1).T
-    nearest = similarity.topk(min(NEIGHBOURS, len(train)), dim=1).indices
+    nearest = similarity.topk(min(NEIGHBORS, len(train)), dim=1).indices
     return float((labels[nearest].mode(1).values == test_labels).double().mean())
 
 
 def principal_components(features: Tensor) -> Tensor:
-    """Coordinates (N, 2), float64, of (N, D) features along the two directions in which they vary most.
+    """Return the coordinates of (N, D) features along their first two principal components, (N, 2) float64.
 
     Raises:
-        InputError: for fewer than two features vectors.
+        InputError: For fewer than two feature vectors.
     """
     if len(features) < 2:
         raise InputError(f"principal components need at least two vectors, got {len(features)}")
@@ -208,14 +212,14 @@ def principal_components(features: Tensor) -> Tensor:
 
 
 class CollapseWatch:
-    """Notices, once, that features have become the same whatever is seen."""
+    """Detector of collapse in training: features that have become the same for all observations."""
 
     def __init__(self) -> None:
         self._greatest = 0.0
         self._told = False
 
     def message(self, step: int, metrics: dict[str, float]) -> str | None:
-        """Return what to tell at `step`, whose metrics hold `feature_std` if the objective measures it; None for nothing."""
+        """Return a warning, at most once, when `feature_std` of the metrics of `step` has fallen too far; otherwise None."""
         spread = metrics.get("feature_std")
         if spread is None or self._told:
             return None

@@ -1,4 +1,4 @@
-"""Measurements as a file, and the names and rows under which they are shown."""
+"""The files of a probe: `probe.json`, the page, and the metrics of a card."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ ROWS = (
 
 
 def rows(metrics: Sequence[dict[str, float]]) -> Iterator[tuple[str, list[str], str]]:
-    """Yield title, a value for each of `metrics`, and the chance level; rows that all of them lack are left out."""
+    """Yield the title, the values in `metrics` and the chance level of each row; rows without values are left out."""
     for name, chance, title in ROWS:
         if any(name in each for each in metrics):
             values = [_text(each.get(name), name == "rankme") for each in metrics]
@@ -49,10 +49,15 @@ def _text(value: float | None, long: bool = False) -> str:
 
 
 def write_probes(folder: Path, probes: Sequence[Probe], datasets: Sequence[str]) -> Path:
-    """Write what was measured, without the views, to `probe.json` in `folder`; the first probe is what was asked for.
+    """Write the measurements without the views to `probe.json` in `folder`.
+
+    Args:
+        folder: Folder to write into.
+        probes: Measurements of the encoder in question, followed by those of the baselines.
+        datasets: Minari ids of the datasets.
 
     Raises:
-        InputError: when the folder cannot be written to.
+        InputError: When the folder cannot be written to.
     """
     table = {"datasets": list(datasets), "probes": [_plain(probe) for probe in probes]}
     with atomic_path(folder / FILE) as temporary:
@@ -66,10 +71,10 @@ def _plain(probe: Probe) -> dict[str, Any]:
 
 
 def read_metrics(path: Path) -> dict[str, dict[str, float]]:
-    """Return the metrics of each encoder in a `probe.json`, by its name, in the file's order.
+    """Return the metrics in a `probe.json` by the name of their encoder, in the file's order.
 
     Raises:
-        InputError: when there is no such file, or it is another kind of file.
+        InputError: When there is no such file, or it is a file of another kind.
     """
     try:
         probes = json.loads(path.read_text(encoding="utf-8"))["probes"]
@@ -82,16 +87,16 @@ def read_metrics(path: Path) -> dict[str, dict[str, float]]:
         raise InputError(f"{path} does not hold measurements of pretrainrl probe: {error!r}") from error
 
 
-BASELINE = "random"  # what metrics of the baseline start with in the card
+BASELINE = "random"  # prefix of the baseline's metrics in a card
 
 
 def record(folder: Path, registry: Path) -> EncoderCard:
     """Write the numbers of `pretrainrl probe NAME --out folder` into the card of NAME in the folder `registry`.
 
-    The baseline's are written beside them, their names starting with `random_`. Other metrics of the card stay.
+    The numbers of the baseline are written beside them, with the prefix `random_`. Other metrics of the card stay.
 
     Raises:
-        InputError: when the folder holds no measurements, or they are not of a card in `registry`.
+        InputError: When the folder holds no measurements, or `registry` has no card of their encoder.
     """
     name, *baselines = measured = read_metrics(folder / FILE)
     path = registry / "encoders" / f"{name}.toml"
@@ -110,7 +115,7 @@ def record(folder: Path, registry: Path) -> EncoderCard:
 
 
 def _summary(summary: str, mine: dict[str, float], theirs: dict[str, float]) -> str:
-    """What the encoder is, and whether features of an untrained one tell a linear probe as much."""
+    """Return a summary that compares the encoder with an untrained one."""
     key = "ram_balanced_accuracy"
     if key not in mine or f"{BASELINE}_{key}" not in theirs:
         return summary

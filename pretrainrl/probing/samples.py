@@ -1,4 +1,4 @@
-"""Observations of one game with everything that probes predict from them."""
+"""Observations of one game with the labels that probes predict from them, and their split by episodes."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ RAM_BYTES = 128
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """N observations of one game; an observation takes 28 kB.
+    """N observations of one game; each takes 28 kB of memory.
 
     Attributes:
-        game: slug.
-        observations: `(N, 4, 84, 84)` uint8, the frames before an episode's start zero.
-        actions: `(N,)` int64, taken after each observation.
-        reward_signs: `(N,)` int64 in -1..1, of the reward that followed.
-        ram: `(N, 128)` uint8, the console's memory at each observation; None where the data lack it.
-        episodes: `(N,)` int64, number of the episode each is from.
-        times: `(N,)` int64, time in it.
+        game: Name of the game, as in dataset ids.
+        observations: Observations, `(N, 4, 84, 84)` uint8; frames before an episode's start are zero.
+        actions: Actions taken after each observation, `(N,)` int64.
+        reward_signs: Signs of the rewards that followed, `(N,)` int64 in -1..1.
+        ram: Console's memory at each observation, `(N, 128)` uint8; None where the data lack it.
+        episodes: Number of each observation's episode, `(N,)` int64.
+        times: Time of each observation in its episode, `(N,)` int64.
     """
 
     game: str
@@ -43,16 +43,20 @@ class Samples:
     times: Tensor
 
     def __len__(self) -> int:
-        """Observations, N."""
+        """Return the number of observations, N."""
         return len(self.actions)
 
 
 def take_samples(episodes: Iterable[Episode], *, every: int = 1) -> Samples:
-    """Take one in `every` observations of `episodes`, which are read one at a time.
+    """Take samples from `episodes`, which are read one at a time.
+
+    Args:
+        episodes: Episodes of one game.
+        every: Distance between two observations that are taken; 1 takes all.
 
     Raises:
-        DatasetError: when there are no episodes.
-        InputError: when they are of several games, or `every` is not positive.
+        DatasetError: When there are no episodes.
+        InputError: When the episodes are of several games, or `every` is not positive.
     """
     if every < 1:
         raise InputError(f"every must be at least 1, not {every}")
@@ -84,7 +88,7 @@ def take_samples(episodes: Iterable[Episode], *, every: int = 1) -> Samples:
 
 
 def _part(episode: Episode, times: npt.NDArray[np.int64], number: int) -> dict[str, npt.NDArray[Any]]:
-    """What one episode adds."""
+    """Return the samples of one episode."""
     padded = np.concatenate([np.zeros((STACK - 1, *FRAME_SHAPE), np.uint8), episode.frames])
     part: dict[str, npt.NDArray[Any]] = {
         "observations": padded[times[:, None] + np.arange(STACK)],
@@ -99,18 +103,18 @@ def _part(episode: Episode, times: npt.NDArray[np.int64], number: int) -> dict[s
     return part
 
 
-TEST_SHARE = 0.25  # of the observations, at most
-BLOCKS = 8  # that a lone episode is cut into; the third and the seventh are for the test
-GAP = 32  # steps left out between a training and a test block of one episode
+TEST_SHARE = 0.25  # greatest share of the observations on the test side
+BLOCKS = 8  # number of blocks of a lone episode; the third and the seventh are for the test
+GAP = 32  # number of steps between a training and a test block of one episode
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Two sets of samples.
+    """Split of samples into a training and a test side.
 
     Attributes:
-        train: indices, int64, ascending.
-        test: indices, int64, ascending, of other episodes.
+        train: Indices of the training side in ascending order, int64.
+        test: Indices of the test side, which has other episodes, in ascending order, int64.
     """
 
     train: Tensor
@@ -120,16 +124,17 @@ class Split:
 def split_episodes(episodes: Tensor, times: Tensor, *, seed: int = 0) -> Split:
     """Split samples by episode.
 
-    Episodes in random order go to the test side as long as it holds at most a quarter of the samples; where none fits, the
-    shortest does. A lone episode is cut into eight blocks of equal time instead, with 32 steps between the sides left out.
+    Episodes are drawn in random order for the test side as long as it holds at most a quarter of the samples; if no episode
+    is short enough, the shortest is taken. A lone episode is cut into eight blocks of equal time instead, and 32 steps
+    between the sides are left out.
 
     Args:
-        episodes: `(N,)` int64, number of each sample's episode.
-        times: `(N,)` int64, its time in it.
-        seed: of the order.
+        episodes: Number of each sample's episode, `(N,)` int64.
+        times: Time of each sample in its episode, `(N,)` int64.
+        seed: Seed of the order.
 
     Raises:
-        InputError: when there are too few samples for two sides.
+        InputError: When there are too few samples for two sides.
     """
     numbers, inverse, counts = torch.unique(episodes, return_inverse=True, return_counts=True)
     if len(numbers) < 2:
@@ -145,14 +150,14 @@ def split_episodes(episodes: Tensor, times: Tensor, *, seed: int = 0) -> Split:
 
 
 def _blocks(times: Tensor) -> Split:
-    """Cut one episode in time."""
+    """Split one episode by time."""
     if not len(times):
         raise InputError("there are no observations to split")
     first, length = int(times.min()), int(times.max() - times.min()) + 1
     position = (times - first) * BLOCKS / length
 
     def near_test(gap: float) -> Tensor:
-        """Whether each sample lies in a test block, widened by `gap` blocks."""
+        """Return whether each sample lies in a test block that is widened by `gap` blocks."""
         return ((position - 2.5).abs() < 0.5 + gap) | ((position - 6.5).abs() < 0.5 + gap)
 
     train, test = ~near_test(GAP * BLOCKS / length), near_test(0)
@@ -169,17 +174,18 @@ LEAST_ENTROPY = 0.6  # nats; a byte with two classes has it when the rarer one h
 
 
 def ram_classes(ram: Tensor, train: Tensor) -> tuple[Tensor, Tensor]:
-    """Turn memory into labels, by the rule of what the training side holds.
+    """Turn memory into labels, whose classes depend on the training side alone.
 
-    A byte with up to 8 values there has a class for each; one with more is cut into up to 8 ranges of values that are
-    about equally frequent. Bytes whose classes have an entropy below 0.6 nats are left out: they hardly vary.
+    A byte with up to 8 values on the training side has a class for each value; a byte with more values is cut into up to 8
+    ranges that are about equally frequent. Bytes whose classes have an entropy below 0.6 nats hardly vary and are left out.
 
     Args:
-        ram: (N, 128) uint8.
-        train: indices of the training side, int64.
+        ram: Console's memory, (N, 128) uint8.
+        train: Indices of the training side, int64.
 
     Returns:
-        labels (N, P) int64, -1 for values of a byte with few that the training side lacks, and bytes (P,) int64, ascending.
+        Labels, (N, P) int64, which are -1 for values that the training side lacks (of bytes with a class for each value);
+        and the numbers of the bytes in ascending order, (P,) int64.
     """
     values = ram.long()
     histogram = F.one_hot(values[train].T, 256).sum(1)  # (128, 256)
@@ -192,7 +198,7 @@ def ram_classes(ram: Tensor, train: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _value_classes(histogram: Tensor) -> Tensor:
-    """Class of each value of each byte, (B, 256) int64, from how often it occurs, (B, 256)."""
+    """Return the class of each value of each byte, (B, 256) int64, given how often the values occur, (B, 256)."""
     occurs = histogram > 0
     rank = occurs.cumsum(1) - 1
     few = occurs.sum(1, keepdim=True) <= CLASSES
@@ -207,11 +213,11 @@ BATCH = 64
 
 @dataclass(frozen=True, eq=False)
 class Encoded:
-    """What an encoder makes of N observations, on its device.
+    """Features of N observations, on the encoder's device.
 
     Attributes:
-        features: (N, D) float32.
-        activity: (C,) float64, mean absolute value of each channel of the map.
+        features: Features, (N, D) float32.
+        activity: Mean absolute value of each channel of the feature map, (C,) float64.
     """
 
     features: Tensor
@@ -220,7 +226,7 @@ class Encoded:
 
 @torch.no_grad()
 def encode(encoder: Encoder, samples: Samples, progress: Callable[[int], None] | None = None) -> Encoded:
-    """Encode the observations in batches; `progress` is told the size of each."""
+    """Encode the observations in batches, and call `progress` with the size of each."""
     features, activity = [], torch.zeros(encoder.feature_map_shape[0], dtype=torch.float64, device=encoder.device)
     for batch in torch.split(samples.observations, BATCH):
         maps = encoder.feature_map(batch.to(encoder.device))
@@ -233,13 +239,13 @@ def encode(encoder: Encoder, samples: Samples, progress: Callable[[int], None] |
 
 @torch.no_grad()
 def energy_maps(encoder: Encoder, observations: Tensor) -> Tensor:
-    """Root mean square over channels of the maps of (n, 4, 84, 84) observations: (n, H, W) float32 on the CPU."""
+    """Return the root mean square over channels of the feature maps of (n, 4, 84, 84) observations, (n, H, W) on the CPU."""
     maps: Tensor = encoder.feature_map(observations.to(encoder.device)).float()
     return maps.square().mean(1).sqrt().cpu()
 
 
 def evenly(count: int, limit: int) -> Tensor:
-    """Up to `limit` of the indices 0..count - 1, evenly spread."""
+    """Return up to `limit` evenly spread indices of 0..count - 1."""
     if count <= limit:
         return torch.arange(count)
     return torch.arange(limit) * count // limit

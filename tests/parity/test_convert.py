@@ -1,4 +1,4 @@
-"""Checkpoints of the study become encoders, and encoders checkpoints."""
+"""Checkpoints of Atari-PB become encoders, and encoders become checkpoints."""
 
 import pickle
 from pathlib import Path
@@ -30,13 +30,13 @@ def damaged(tmp_path: Path, **changes: torch.Tensor | None) -> Path:
     return save(content, tmp_path / "siammae.pth")
 
 
-def test_every_objective_of_the_study_has_a_card_that_is_listed_on_request_only():
+def test_every_objective_of_atari_pb_has_a_card_that_is_listed_on_request_only():
     assert len(STUDY) == 12
     assert not set(STUDY) & set(pretrainrl.list_encoders())
 
 
 @pytest.mark.parametrize("name", STUDY)
-def test_a_study_encoder_needs_a_file(name: str):
+def test_an_encoder_of_atari_pb_needs_a_file(name: str):
     with pytest.raises(WeightsError, match=r'pass weights="atari-pb:'):
         pretrainrl.make_encoder(name)
     encoder = pretrainrl.make_encoder(name, weights=f"atari-pb:{CHECKPOINT}")

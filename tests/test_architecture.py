@@ -1,4 +1,4 @@
-"""The rules of the house (docs/house.md), as far as a program can check them."""
+"""The rules of the architecture (docs/architecture.md), as far as a program can check them."""
 
 import ast
 import graphlib
@@ -26,9 +26,9 @@ else:
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# Floors of the house, lowest first: a module imports from its own floor and those below it.
-# On the ground floor are the single modules beside __init__.py: registry, cards, weights, games, errors, ...
-FLOORS = (
+# Layers of the package, lowest first: a module imports from its own layer and those below it.
+# The lowest layer holds the single modules beside __init__.py: registry, cards, weights, games, errors, ...
+LAYERS = (
     set[str](),
     {"runs", "reports", "encoders", "networks", "data"},
     {"objectives", "probing"},
@@ -38,7 +38,7 @@ FLOORS = (
     {"benchmark"},
     {"cli", "commands", "demo", "__main__", "pretrainrl"},
 )
-FACADE = "pretrainrl"  # takes names and dataset ids, so its functions reach every floor, when they are called
+FACADE = "pretrainrl"  # takes names and dataset ids, so its functions reach every layer, when they are called
 LONGEST_MODULE, LONGEST_EXAMPLE = 350, 120
 
 
@@ -97,11 +97,11 @@ def imports(name: str) -> list[Import]:
     return found
 
 
-def floor(name: str) -> int:
-    """Number of the floor a module of the package is on."""
-    room = name.split(".")[1] if "." in name else name
-    levels = [level for level, rooms in enumerate(FLOORS) if room in rooms]
-    assert levels or not (ROOT / "pretrainrl" / room).is_dir(), f"{name} is on no floor: give its room one in FLOORS"
+def layer(name: str) -> int:
+    """Number of the layer a module of the package is on."""
+    package = name.split(".")[1] if "." in name else name
+    levels = [level for level, packages in enumerate(LAYERS) if package in packages]
+    assert levels or not (ROOT / "pretrainrl" / package).is_dir(), f"{name} is on no layer: give its package one in LAYERS"
     return levels[0] if levels else 0
 
 
@@ -111,13 +111,13 @@ def own(found: list[Import]) -> list[Import]:
 
 @pytest.mark.parametrize("name", sorted(modules()))
 def test_imports_go_down(name: str) -> None:
-    upward = [item.target for item in own(imports(name)) if floor(item.target) > floor(name)]
-    assert upward == [], f"{name} imports from floors above its own"
+    upward = [item.target for item in own(imports(name)) if layer(item.target) > layer(name)]
+    assert upward == [], f"{name} imports from layers above its own"
 
 
 def test_facade_reaches_up_only_when_called() -> None:
     eager = [item.target for item in own(imports(FACADE)) if item.eager]
-    assert [target for target in eager if floor(target) > 0] == []
+    assert [target for target in eager if layer(target) > 0] == []
 
 
 def test_no_import_cycles() -> None:
@@ -263,3 +263,10 @@ def test_integrations_export_what_they_say(target: str) -> None:
     item = getattr(importlib.import_module(module), name)
     if inspect.isclass(item) or inspect.isroutine(item):
         assert inspect.getdoc(item), f"{target} has no docstring"
+
+
+def test_the_page_names_files_that_exist() -> None:
+    """The walks of docs/architecture.md go from file to file."""
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    named = re.findall(r"`((?:pretrainrl|integrations|registry|tests)/[\w/.-]+\.(?:py|toml))`", page)
+    assert len(named) > 20 and [path for path in named if not (ROOT / path).is_file()] == []
