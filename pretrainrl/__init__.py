@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pretrainrl.cards import EncoderCard
     from pretrainrl.encoders import check_encoder as check_encoder
+    from pretrainrl.encoders import clear_encoder_cache as clear_encoder_cache
     from pretrainrl.encoders import make_encoder as make_encoder
     from pretrainrl.objectives import make_objective as make_objective
 
@@ -20,12 +21,14 @@ __version__ = "0.1.0"
 
 _LAZY = {
     "check_encoder": "pretrainrl.encoders",
+    "clear_encoder_cache": "pretrainrl.encoders",
     "make_encoder": "pretrainrl.encoders",
     "make_objective": "pretrainrl.objectives",
 }
 
 __all__ = [
     "check_encoder",
+    "clear_encoder_cache",
     "encoder_card",
     "list_encoders",
     "list_objectives",
@@ -48,13 +51,14 @@ def __dir__() -> list[str]:
 
 
 def list_encoders(pattern: str = "*", *, include_manual: bool = False) -> list[str]:
-    """Return the names of registered encoders that match the shell-style `pattern`, sorted.
+    """Return the names of registered encoders, such as `siammae.impala_atari8`, each once and sorted.
 
-    A bare objective (`siammae`) is the short name of that objective's default variant (`siammae.impala_atari8`).
+    A bare objective, such as `siammae`, is an alias of that objective's default variant. It is understood wherever a name is
+    taken, and it is not listed.
 
     Args:
-        pattern: of names.
-        include_manual: also those whose weights do not come by themselves: `make_encoder` needs a file for them.
+        pattern: Shell-style pattern of names or aliases.
+        include_manual: Whether to list encoders, too, whose weights are a file that users have to get by themselves.
     """
     from pretrainrl.cards import ENCODERS
 
@@ -66,7 +70,7 @@ def encoder_card(name: str) -> EncoderCard:
     """Return the card of a registered encoder: what it is, what it was trained on, what was measured.
 
     Raises:
-        UnknownNameError: with the nearest names.
+        UnknownNameError: When no encoder has this name or alias; the message gives the nearest ones.
     """
     from pretrainrl.cards import ENCODERS
 
@@ -77,10 +81,10 @@ def register_encoder(card: EncoderCard | str | Path) -> EncoderCard:
     """Register an encoder under its card's name for this process, and return the card.
 
     Args:
-        card: an `EncoderCard`, a card file, or a run folder of `pretrain`.
+        card: An `EncoderCard`, the path of a card file, or the path of a run folder of `pretrain`.
 
     Raises:
-        CardError: when the card cannot be read or a field is wrong.
+        CardError: When the card cannot be read or a field is wrong.
     """
     from pretrainrl.cards import ENCODERS, EncoderCard, find_card
 

@@ -199,7 +199,7 @@ class EncoderCard(Card):
         backbone_options: keyword arguments of the backbone's class.
         features: what `encoder(obs)` returns: the map flattened, or its spatial mean.
         feature_map_shape: (channels, height, width).
-        licence: SPDX identifier of the weights.
+        license: SPDX identifier of the weights.
         metrics: measured values by name.
     """
 
@@ -211,7 +211,7 @@ class EncoderCard(Card):
     backbone_options: dict[str, Scalar] = {}
     features: Literal["flat", "pooled"]
     feature_map_shape: tuple[int, int, int]
-    licence: str
+    license: str
     observation: ObservationSpec = ObservationSpec()
     weights: Weights
     training: Training | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from gymnasium.spaces import Space
 from pydantic import Field
@@ -22,9 +22,10 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 
 from pretrainrl.cards import ENCODERS, Card
-from pretrainrl.encoders.observation_spaces import FeatureSpace
-from pretrainrl.errors import InputError, UnknownNameError
-from pretrainrl.integrations.hub.json_codec import to_plain
+from pretrainrl.device import dtype_name
+from pretrainrl.encoders.observation_spaces import FeatureKind, FeatureSpace
+from pretrainrl.errors import InputError
+from pretrainrl.integrations.hub.json_codec import to_json
 from pretrainrl.integrations.sb3 import CompactReplayBuffer, PretrainedExtractor, PrioritizedReplayBuffer, Rainbow
 from pretrainrl.integrations.sb3.encoding.policies import ENCODER_POLICIES, EncoderPolicy
 from pretrainrl.optional import require
@@ -49,16 +50,28 @@ class Weights(Card):
 
 
 class ObservedEncoder(Card):
-    """The encoder whose features the agent observes."""
+    """Encoder whose features the agent observes, the kind of features, and the type in which they were computed."""
 
     name: str
     sha256: Digest
+    features: FeatureKind
+    dtype: Literal["float32", "bfloat16"]
+
+    @classmethod
+    def of(cls, space: Space[Any]) -> ObservedEncoder | None:
+        """Return what an observation space says of it; None for a space of other things than features."""
+        if not isinstance(space, FeatureSpace):
+            return None
+        source = space.source
+        return cls.model_validate(
+            {"name": source.encoder, "sha256": source.sha256, "features": source.kind, "dtype": source.dtype}
+        )
 
 
 class Description(Card):
     """The content of `agent.json`.
 
-    Spaces are as Gymnasium prints them. `arguments` are those of the algorithm's constructor, in the form of `to_plain`.
+    Spaces are as Gymnasium prints them. `arguments` are those of the algorithm's constructor, in the form of `to_json`.
     """
 
     algorithm: str
@@ -91,13 +104,14 @@ def describe(agent: BaseAlgorithm) -> dict[str, Any]:
     if normalize is not None and normalize.norm_obs:
         raise InputError("its observations are normalised by VecNormalize, whose statistics are not a part of it")
     rate = getattr(agent, "exploration_rate", None)
+    observed = ObservedEncoder.of(agent.observation_space)
     return {
         "algorithm": name,
         "policy": policy,
         "observation_space": str(agent.observation_space),
         "action_space": str(agent.action_space),
         "arguments": _arguments(agent, policy),
-        "observed_encoder": observed_encoder(agent.observation_space),
+        "observed_encoder": None if observed is None else observed.model_dump(),
         "num_timesteps": agent.num_timesteps,
         "exploration_rate": None if rate is None else float(rate),
     }
@@ -107,11 +121,6 @@ def policy_classes(algorithm: type[BaseAlgorithm]) -> dict[str, type[BasePolicy]
     """Policies by the names that descriptions use: Stable-Baselines3's own, and those that take an encoder's name."""
     base = algorithm.policy_aliases["MlpPolicy"]
     return {**algorithm.policy_aliases, **{name: cls for name, cls in ENCODER_POLICIES.items() if issubclass(cls, base)}}
-
-
-def observed_encoder(space: Space[Any]) -> dict[str, str] | None:
-    """Name and digest of the encoder whose features are observed, if they are."""
-    return {"name": space.encoder, "sha256": space.sha256} if isinstance(space, FeatureSpace) else None
 
 
 def argument_names(algorithm: type[BaseAlgorithm]) -> set[str]:
@@ -137,8 +146,7 @@ def check_encoder_source(arguments: dict[str, Any]) -> None:
         UnknownNameError: for an encoder that is not registered.
     """
     encoder, weights = str(arguments["encoder"]), arguments.get("weights")
-    if encoder not in ENCODERS.names("*"):
-        raise UnknownNameError.of("encoder", encoder, ENCODERS.names("*"))
+    ENCODERS.get(encoder)
     if weights not in (None, "random") and not str(weights).startswith("hf://"):
         raise InputError(
             f"its encoder's weights are the file {weights}, which others do not have; upload it, and name hf://..."
@@ -153,7 +161,7 @@ def _arguments(agent: BaseAlgorithm, policy: str) -> dict[str, Any]:
     if isinstance(agent, A2C):
         arguments["use_rms_prop"] = False
     arguments["policy_kwargs"] = _policy_kwargs(agent, policy)
-    return {name: to_plain(value, name) for name, value in {**arguments, **_replay(agent)}.items()}
+    return {name: to_json(value, name) for name, value in {**arguments, **_replay(agent)}.items()}
 
 
 def _replay(agent: BaseAlgorithm) -> dict[str, Any]:
@@ -177,10 +185,11 @@ def _policy_kwargs(agent: BaseAlgorithm, policy: str) -> dict[str, Any]:
         return kwargs
     encoder = extractor.encoder_on(agent.device)
     if isinstance(agent.policy, EncoderPolicy):
-        kwargs["sha256"] = encoder.sha256
+        kwargs |= {"sha256": encoder.sha256, "dtype": dtype_name(encoder.dtype)}
     else:
         given = kwargs.get("features_extractor_kwargs", {})
-        kwargs["features_extractor_kwargs"] = {"encoder": encoder.name, **given, "sha256": encoder.sha256}
+        made_by = {"sha256": encoder.sha256, "dtype": dtype_name(encoder.dtype)}
+        kwargs["features_extractor_kwargs"] = {"encoder": encoder.name, **given, **made_by}
     check_encoder_source(encoder_arguments(policy, kwargs) or {})
     return kwargs
 

@@ -16,14 +16,14 @@ from pretrainrl.integrations.hub.description import (
     ALGORITHMS,
     DESCRIPTION,
     Description,
+    ObservedEncoder,
     argument_names,
     check_encoder_source,
     encoder_arguments,
-    observed_encoder,
     policy_classes,
     repository,
 )
-from pretrainrl.integrations.hub.json_codec import from_plain
+from pretrainrl.integrations.hub.json_codec import from_json
 from pretrainrl.integrations.hub.push import tensors_of
 from pretrainrl.optional import require
 from pretrainrl.weights import locate, read_tensors, state_dict_errors
@@ -113,7 +113,7 @@ def _build(
         raise UnknownNameError.of(f"policy of {description.algorithm}", description.policy, policies)
     if others := description.arguments.keys() - argument_names(algorithm):
         raise CardError(f"{where} has arguments that are not {algorithm.__name__}'s: {', '.join(sorted(others))}")
-    arguments = from_plain(description.arguments)
+    arguments = from_json(description.arguments)
     _check_arguments(description, arguments, where)
     games = _wrapped(algorithm, env)
     _check_environment(description, games)
@@ -151,12 +151,13 @@ def _check_environment(description: Description, env: VecEnv) -> None:
     Raises:
         InputError: when it does not, naming both.
     """
-    here, there = observed_encoder(env.observation_space), description.observed_encoder
-    if there is not None and (here is None or here["sha256"] != there.sha256):
-        given = "no features" if here is None else f"{here['name']!r} with sha256 {here['sha256'][:12]}..."
+    here, there = ObservedEncoder.of(env.observation_space), description.observed_encoder
+    if there is not None and (here is None or here.model_copy(update={"name": there.name}) != there):
+        arguments = f"{there.name!r}, features={there.features!r}, dtype={there.dtype!r}"
+        given = "no features" if here is None else _phrase(here)
         raise InputError(
-            f"the agent observes features of encoder {there.name!r} with sha256 {there.sha256[:12]}..., but the environment "
-            f"gives {given}; wrap it in VecEncodeObservation(env, {there.name!r}, ...)"
+            f"the agent observes {_phrase(there)}, but the environment gives {given}; "
+            f"wrap it in VecEncodeObservation(env, {arguments})"
         )
     for what, expected, given in (
         ("observes", description.observation_space, str(env.observation_space)),
@@ -164,6 +165,12 @@ def _check_environment(description: Description, env: VecEnv) -> None:
     ):
         if expected != given:
             raise InputError(f"the agent {what} {expected}, but the environment has {given}")
+
+
+def _phrase(observed: ObservedEncoder) -> str:
+    return (
+        f"{observed.features} features of encoder {observed.name!r} in {observed.dtype}, with sha256 {observed.sha256[:12]}..."
+    )
 
 
 def _set_tensors(agent: BaseAlgorithm, tensors: dict[str, torch.Tensor], repo_id: str) -> None:

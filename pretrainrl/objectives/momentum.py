@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from pretrainrl.errors import InputError
 from pretrainrl.networks.heads import GameLinear
-from pretrainrl.networks.momentum import linear_momentum, momentum_copy, update_momentum
 from pretrainrl.networks.necks import SpatialMLP
+from pretrainrl.networks.optimization import linear_momentum, momentum_copy, update_momentum
 from pretrainrl.objectives.objective import Objective
 
 

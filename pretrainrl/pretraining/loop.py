@@ -22,7 +22,7 @@ from pretrainrl.device import resolve_device
 from pretrainrl.encoders import make_backbone
 from pretrainrl.errors import InputError
 from pretrainrl.malloc import keep_freed_memory
-from pretrainrl.networks.schedules import cosine_with_warmup
+from pretrainrl.networks.optimization import cosine_with_warmup
 from pretrainrl.objectives import Objective, make_objective
 from pretrainrl.pretraining.config import PretrainConfig
 from pretrainrl.pretraining.export import code_commit, export_card

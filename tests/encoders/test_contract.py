@@ -14,7 +14,7 @@ from pretrainrl.encoders.check import EncoderContractError, verify_encoder
 from pretrainrl.errors import InputError
 from pretrainrl.weights import locate, read_tensors
 
-NAMES = pretrainrl.list_encoders("*.*")
+NAMES = pretrainrl.list_encoders()
 
 
 def golden_frames() -> Tensor:

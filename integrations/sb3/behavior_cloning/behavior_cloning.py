@@ -15,14 +15,14 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedul
 from stable_baselines3.common.utils import configure_logger
 from torch import Tensor, nn
 
+from pretrainrl.device import choose_precision, warn_if_emulated
 from pretrainrl.errors import InputError
 from pretrainrl.integrations.sb3.behavior_cloning.demonstrations import Demonstrations, open_demonstrations
-from pretrainrl.integrations.sb3.behavior_cloning.policies import BehaviorCloningPolicy, CnnPolicy, MlpPolicy, initialise
+from pretrainrl.integrations.sb3.behavior_cloning.policies import BehaviorCloningPolicy, CnnPolicy, MlpPolicy, initialize
 from pretrainrl.integrations.sb3.encoding.necks import ExtractorWithNeck
 from pretrainrl.integrations.sb3.encoding.standardization import fit_standardization
-from pretrainrl.integrations.sb3.precision import choose_precision, warn_if_emulated
 from pretrainrl.integrations.sb3.rainbow import Rainbow
-from pretrainrl.networks.schedules import WarmupCosine
+from pretrainrl.networks.optimization import WarmupCosine
 from pretrainrl.progress import progress_bar as show_progress
 
 if TYPE_CHECKING:
@@ -299,7 +299,7 @@ class BehaviorCloning(BaseAlgorithm):
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
         self.logger.dump(step=self.num_timesteps)
 
-    def initialise(self, agent: Rainbow) -> None:
+    def initialize(self, agent: Rainbow) -> None:
         """Let `agent` begin with what was learnt here: its features extractor and hidden layers, in both its networks.
 
         The last layer stays as it is: it says what returns to expect, which the clone does not know. The agent may have its
@@ -308,7 +308,7 @@ class BehaviorCloning(BaseAlgorithm):
         Raises:
             InputError: when the features extractors, hidden layers or encoders are not the same; nothing is changed then.
         """
-        initialise(agent, self)
+        initialize(agent, self)
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         return ["policy", "policy.optimizer"], []

@@ -12,14 +12,15 @@ from gymnasium.spaces import Box
 from torch import Tensor
 
 from pretrainrl.data.episode import FRAME_SHAPE
-from pretrainrl.data.feature_cache import FeatureKind, cached_features
+from pretrainrl.data.feature_cache import cached_features
 from pretrainrl.data.frame_cache import read_ahead
 from pretrainrl.data.sampler import WindowSampler
 from pretrainrl.data.windows import WindowSpec
 from pretrainrl.encoders import Encoder
+from pretrainrl.encoders.observation_spaces import FeatureKind, FeatureSpace
 from pretrainrl.errors import DatasetError, InputError
 from pretrainrl.integrations.sb3.encoding.extractor import PretrainedExtractor
-from pretrainrl.integrations.sb3.encoding.vec_encode import FeatureViews, one_view
+from pretrainrl.integrations.sb3.encoding.vec_encode import FeatureViews
 from pretrainrl.integrations.sb3.envs.atari_vec_env import AtariVecEnv
 from pretrainrl.integrations.sb3.replay.fill_replay_buffer import check_actions, encoding_wrapper
 
@@ -121,11 +122,9 @@ def frozen_encoder(model: BehaviorCloning | Rainbow) -> tuple[Encoder, FeatureKi
 
     It may be in the environment, where a `VecEncodeObservation` is the outermost to change observations, or in the policy.
     """
-    wrapper = encoding_wrapper(model.get_env())
-    if wrapper is not None and wrapper.observation_space == model.observation_space:
-        return wrapper.encoder, "map" if len(
-            one_view(wrapper.observation_space).shape or ()
-        ) == 3 else wrapper.encoder.features
+    wrapper, space = encoding_wrapper(model.get_env()), model.observation_space
+    if wrapper is not None and isinstance(space, FeatureSpace) and wrapper.observation_space == space:
+        return wrapper.encoder, space.source.kind
     extractor = model.policy.q_net.features_extractor
     if isinstance(extractor, PretrainedExtractor) and extractor.frozen:
         encoder = extractor.encoder_on(model.device)

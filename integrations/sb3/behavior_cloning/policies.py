@@ -11,9 +11,11 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import Tensor, nn
 from torch.distributions import Categorical
 
+from pretrainrl.device import dtype_name, mixed_precision
+from pretrainrl.encoders import Encoder
+from pretrainrl.encoders.observation_spaces import FeatureKind, FeatureSource
 from pretrainrl.errors import InputError
 from pretrainrl.integrations.sb3.behavior_cloning.demonstrations import frozen_encoder
-from pretrainrl.integrations.sb3.precision import mixed_precision
 from pretrainrl.integrations.sb3.rainbow import Rainbow
 from pretrainrl.integrations.sb3.rainbow.heads import ActionHead
 from pretrainrl.integrations.sb3.rainbow.policies import RainbowPolicy
@@ -62,7 +64,7 @@ class BehaviorCloningPolicy(RainbowPolicy):
         net = self.q_net
         shown = obs if encoded else net.encode(obs, augment=augment)
         with mixed_precision(precision, self.device):
-            outputs = net.evaluate(shown)
+            outputs = net.forward_encoded(shown)
         return net.values.mean(outputs.float())
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = True) -> Tensor:
@@ -88,12 +90,12 @@ class CnnPolicy(BehaviorCloningPolicy):
     default_features_extractor: ClassVar[type[BaseFeaturesExtractor]] = NatureCNN
 
 
-def initialise(agent: Rainbow, clone: BehaviorCloning) -> None:
-    """See `BehaviorCloning.initialise`."""
+def initialize(agent: Rainbow, clone: BehaviorCloning) -> None:
+    """See `BehaviorCloning.initialize`."""
     ours, theirs = frozen_encoder(clone), frozen_encoder(agent)
-    if ours and theirs and (ours[0].sha256, ours[1]) != (theirs[0].sha256, theirs[1]):
+    if ours and theirs and _features(*ours) != _features(*theirs):
         raise InputError(
-            f"the clone reads {ours[0].name} ({ours[1]}), the agent {theirs[0].name} ({theirs[1]}): give both the same encoder"
+            f"the clone reads {_features(*ours)}, the agent {_features(*theirs)}: give both the same encoder and dtype"
         )
     source = clone.policy.q_net
     for net in (agent.q_net, agent.q_net_target):
@@ -102,6 +104,10 @@ def initialise(agent: Rainbow, clone: BehaviorCloning) -> None:
             _check_same(old, new)
         for old, new in pairs:
             _copy(old, new)
+
+
+def _features(encoder: Encoder, kind: FeatureKind) -> FeatureSource:
+    return FeatureSource(encoder.name, encoder.sha256, kind, dtype_name(encoder.dtype))
 
 
 def _hidden_layers(source: ActionHead, target: ActionHead) -> list[tuple[nn.Module, nn.Module]]:

@@ -212,7 +212,7 @@ class ScalarHead(ReturnHead):
         return F.smooth_l1_loss(predicted, target, reduction="none"), (target - predicted.detach()).abs()
 
 
-class CategoricalValues(ReturnHead):
+class CategoricalHead(ReturnHead):
     """Logits of probabilities of fixed atoms (C51): cross-entropy, which is the priority too, as in Rainbow."""
 
     support: Tensor
@@ -233,7 +233,7 @@ class CategoricalValues(ReturnHead):
         return losses, losses.detach()
 
 
-class QuantileValues(ReturnHead):
+class QuantileHead(ReturnHead):
     """Quantiles at the middles of equal shares of probability (QR-DQN): quantile Huber loss, which is the priority too."""
 
     midpoints: Tensor
@@ -259,7 +259,7 @@ class QuantileValues(ReturnHead):
         return losses, losses.detach()
 
 
-def make_values(
+def make_return_head(
     distributional: Distributional | None, *, n_atoms: int, n_quantiles: int, v_min: float, v_max: float
 ) -> ReturnHead:
     """Make the reading of that name; None is that of DQN.
@@ -271,7 +271,7 @@ def make_values(
     if distributional is None:
         return ScalarHead()
     if distributional == "c51":
-        return CategoricalValues(n_atoms, v_min, v_max)
+        return CategoricalHead(n_atoms, v_min, v_max)
     if distributional == "quantile":
-        return QuantileValues(n_quantiles)
+        return QuantileHead(n_quantiles)
     raise UnknownNameError.of("distributional", str(distributional), ("c51", "quantile", "None"))

@@ -16,7 +16,7 @@ from pretrainrl.errors import InputError, UnknownNameError
 from pretrainrl.integrations.sb3.encoding.extractor import PretrainedExtractor
 from pretrainrl.integrations.sb3.encoding.vec_encode import one_view, plain_view
 from pretrainrl.integrations.sb3.rainbow.augmentation import augment_preprocessed, augment_stored, map_entries
-from pretrainrl.integrations.sb3.rainbow.heads import ActionHead, Distributional, NoisyLinear, draw_noise, make_values
+from pretrainrl.integrations.sb3.rainbow.heads import ActionHead, Distributional, NoisyLinear, draw_noise, make_return_head
 
 
 class RainbowNetwork(BasePolicy):
@@ -62,7 +62,7 @@ class RainbowNetwork(BasePolicy):
         super().__init__(
             observation_space, action_space, features_extractor=features_extractor, normalize_images=normalize_images
         )
-        self.values = make_values(distributional, n_atoms=n_atoms, n_quantiles=n_quantiles, v_min=v_min, v_max=v_max)
+        self.values = make_return_head(distributional, n_atoms=n_atoms, n_quantiles=n_quantiles, v_min=v_min, v_max=v_max)
         self.head = ActionHead(
             features_dim, int(action_space.n), self.values.size, net_arch, activation_fn, dueling=dueling, noisy=noisy
         )
@@ -83,7 +83,7 @@ class RainbowNetwork(BasePolicy):
     def encode(self, obs: PyTorchObs, *, augment: bool = False) -> PyTorchObs:
         """Preprocess observations, and encode them where the extractor begins with a frozen encoder.
 
-        What is returned does not depend on what is trained, so `evaluate` of the online and of the target network can
+        What is returned does not depend on what is trained, so `forward_encoded` of the online and of the target network can
         share it.
 
         Args:
@@ -102,12 +102,12 @@ class RainbowNetwork(BasePolicy):
             return extractor.encode(encoded)
         return encoded
 
-    def evaluate(self, encoded: PyTorchObs) -> Tensor:
+    def forward_encoded(self, encoded: PyTorchObs) -> Tensor:
         """Map what `encode` returns to the outputs of every action, (B, n_actions, size)."""
         extractor = self.features_extractor
         if isinstance(extractor, PretrainedExtractor):
             assert isinstance(encoded, Tensor)
-            features = extractor.read(encoded if extractor.frozen else extractor.encode(encoded))
+            features = extractor.apply_neck(encoded if extractor.frozen else extractor.encode(encoded))
         else:
             features = extractor(encoded)
         outputs: Tensor = self.head(features)

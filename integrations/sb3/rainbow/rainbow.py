@@ -14,16 +14,16 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
 from stable_baselines3.common.utils import LinearSchedule
 
+from pretrainrl.device import choose_precision, warn_if_emulated
 from pretrainrl.integrations.sb3.encoding.necks import ExtractorWithNeck
 from pretrainrl.integrations.sb3.encoding.standardization import fit_from_experience
-from pretrainrl.integrations.sb3.precision import choose_precision, warn_if_emulated
 from pretrainrl.integrations.sb3.rainbow.arguments import atari_pb, check_arguments
 from pretrainrl.integrations.sb3.rainbow.heads import Distributional
 from pretrainrl.integrations.sb3.rainbow.policies import CnnPolicy, MlpPolicy, MultiInputPolicy, RainbowNetwork, RainbowPolicy
 from pretrainrl.integrations.sb3.rainbow.update import Transitions, clip_gradients, td_losses
 from pretrainrl.integrations.sb3.replay.compact_replay import CompactReplayBuffer
 from pretrainrl.integrations.sb3.replay.prioritized_replay import PrioritizedReplayBuffer
-from pretrainrl.networks.momentum import update_momentum
+from pretrainrl.networks.optimization import update_momentum
 
 SelfRainbow = TypeVar("SelfRainbow", bound="Rainbow")
 

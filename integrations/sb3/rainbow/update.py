@@ -8,7 +8,7 @@ import torch
 from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import Tensor, nn
 
-from pretrainrl.integrations.sb3.precision import mixed_precision
+from pretrainrl.device import mixed_precision
 from pretrainrl.integrations.sb3.rainbow.policies import RainbowNetwork
 
 Obs = TypeVar("Obs", bound=PyTorchObs)
@@ -79,10 +79,10 @@ def td_losses(
     now, later = _halves(online.encode(both, augment=augment))
     with mixed_precision(precision, batch.actions.device):
         # The weights' copies in bfloat16, made here with their gradients, serve the second pass too.
-        outputs = online.evaluate(now)
+        outputs = online.forward_encoded(now)
         with torch.no_grad():
-            following = target.evaluate(later).float()
-            choosing = online.evaluate(later).float() if double_q else following
+            following = target.forward_encoded(later).float()
+            choosing = online.forward_encoded(later).float() if double_q else following
     with torch.no_grad():
         best = _pick(following, online.values.mean(choosing).argmax(dim=1))
         discounts = (1 - batch.dones) * (gamma if batch.discounts is None else batch.discounts)
