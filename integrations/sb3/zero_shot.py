@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -15,7 +15,9 @@ from pretrainrl.errors import InputError, UnknownNameError
 from pretrainrl.games import Game, find_game
 from pretrainrl.objectives.cql import CQL
 from pretrainrl.objectives.dt import DT, STEPS
-from pretrainrl.pretraining.trained import TrainedObjective, load_objective
+
+if TYPE_CHECKING:
+    from pretrainrl.pretraining.trained import TrainedObjective
 
 State = tuple[NDArray[Any], ...]
 FRAMES, CHANNEL_LAST = (4, 84, 84), (84, 84, 4)
@@ -79,6 +81,8 @@ class ZeroShotPolicy:
             UnknownNameError: for a game that the run has not seen.
             WeightsError: when the weights are damaged or do not fit.
         """
+        from pretrainrl.pretraining.trained import load_objective  # brings Lightning, which nothing else here needs
+
         trained = load_objective(run, device)
         if isinstance(trained.objective, DT):
             return DecisionTransformerPolicy(trained, game, action_space, target_return=target_return)

@@ -136,7 +136,7 @@ def definite_dtype(dtype: str | torch.dtype) -> torch.dtype:
     """
     if dtype == "auto":
         raise InputError(
-            "the dtype of an agent's encoder is 'float32' or 'bfloat16', the same wherever the agent is loaded, and not 'auto'; "
+            "the dtype of an agent's encoder is 'float32' or 'bfloat16' wherever the agent is loaded, and not 'auto'; "
             "policy_kwargs(encoder, dtype='auto') and VecEncodeObservation choose one of the two"
         )
     return resolve_dtype(dtype)

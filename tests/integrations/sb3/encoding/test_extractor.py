@@ -13,7 +13,7 @@ from sb3_agents import CHANNEL_FIRST, STEPS, first_bytes, frames, make_agent, ot
 from stable_baselines3 import DQN
 
 from pretrainrl import make_encoder
-from pretrainrl.encoders import cached_encoder, factory
+from pretrainrl.encoders import cached_encoder, clear_encoder_cache
 from pretrainrl.errors import InputError, UnknownNameError, WeightsError
 from pretrainrl.integrations.sb3 import PretrainedExtractor, policy_kwargs
 
@@ -58,11 +58,11 @@ def test_loading_checks_the_digest_of_the_encoder(tmp_path: Path) -> None:
     path = other_weights(tmp_path)
     make_agent("DQN", small(weights=path)).save(tmp_path / "agent.zip")
     other_weights(tmp_path, value=0.02)
-    factory._cached.cache_clear()
+    clear_encoder_cache()
     with pytest.raises(WeightsError, match=r"has sha256 [0-9a-f]{12}\.\.\. here.* give it the same weights"):
         DQN.load(tmp_path / "agent.zip")
     path.unlink()
-    factory._cached.cache_clear()
+    clear_encoder_cache()
     with pytest.raises(WeightsError, match="no such file"):
         DQN.load(tmp_path / "agent.zip")
 
@@ -72,7 +72,7 @@ def test_an_encoder_that_moved_can_be_given_anew(tmp_path: Path) -> None:
     agent = make_agent("DQN", small(weights=path))
     agent.save(tmp_path / "agent.zip")
     moved = path.rename(tmp_path / "moved.safetensors")
-    factory._cached.cache_clear()
+    clear_encoder_cache()
     loaded = DQN.load(tmp_path / "agent.zip", custom_objects={"policy_kwargs": small(weights=moved)})
     assert torch.equal(*(a.q_net(torch.as_tensor(frames())) for a in (agent, loaded)))
 
