@@ -62,7 +62,7 @@ def resolve_dtype(dtype: str | torch.dtype, device: str | torch.device = "auto")
         return chosen
     resolved = getattr(torch, str(dtype).removeprefix("torch."), None)
     if resolved not in DTYPES:
-        raise InputError(f"an encoder computes in 'float32' or 'bfloat16', or 'auto' chooses one of them; got {dtype!r}")
+        raise InputError(f"dtype must be 'float32' or 'bfloat16', or 'auto', which chooses one of them; got {dtype!r}")
     assert isinstance(resolved, torch.dtype)
     return resolved
 

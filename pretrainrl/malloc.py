@@ -5,8 +5,8 @@ from __future__ import annotations
 import ctypes
 import sys
 
-# Parameters of GNU's malloc.h. Blocks below the first number of bytes come from the heap, whose end is returned when more than the
-# second is free.
+# Parameters of GNU's malloc.h. Blocks below the second number of bytes come from the heap, whose end is returned when more
+# than the first is free.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 _LARGE = 2**30
 _LARGEST_OF_OLD = 2**25  # the most that versions before 2.35 take as the first number
@@ -15,10 +15,10 @@ _LARGEST_OF_OLD = 2**25  # the most that versions before 2.35 take as the first 
 def keep_freed_memory() -> None:
     """Let the C library keep large blocks that are freed, for the tensors of the next step.
 
-    GNU's library gives them back to the system, which hands out zeroed pages again a moment later: on a CPU, a tenth to a third
-    of a training step is spent on that. With this call the process stays as large as it ever was. It has no effect on other C
-    libraries. The command line and worker processes call it; no function of this package does, because it concerns the whole
-    process.
+    GNU's library gives them back to the system, which hands out zeroed pages again a moment later: on a CPU, a tenth to a
+    third of a training step is spent on that. With this call the process stays as large as it ever was. It has no effect on
+    other C libraries. The command line and worker processes call it; no function of this package does, because it concerns
+    the whole process.
     """
     if not sys.platform.startswith("linux"):
         return
