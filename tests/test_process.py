@@ -16,13 +16,14 @@ def forbidden():
     raise AssertionError("a library call changed the allocator")
 
 pretrainrl.malloc.keep_freed_memory = forbidden
-before = state()
 import pretrainrl
 from pretrainrl.data.emulator import Emulator
 from pretrainrl.games import find_game
 from pretrainrl.integrations.sb3 import VecEncodeObservation, policy_kwargs
 from pretrainrl.integrations.sb3.envs.atari_vec_env import RecordedAtariVecEnv
 
+find_game("pong").action_meanings, Emulator(find_game("pong")).restart(0)  # OpenCV changes the environment when it is imported
+before = state()
 pretrainrl.list_encoders()
 pretrainrl.check_encoder(pretrainrl.make_encoder("random.nature", device="auto", dtype="auto"))
 policy_kwargs("random.nature")

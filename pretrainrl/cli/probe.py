@@ -26,6 +26,7 @@ def probe(
     observations: Annotated[int, typer.Option(min=1, help="Of each game, at most; one takes 28 kB of memory.")] = 8000,
     seed: Annotated[int, typer.Option(min=0, help="Of the split by episodes.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="Type of the encoders' computation: float32, bfloat16 or auto.")] = "float32",
     out: Annotated[Path | None, typer.Option(help="Folder for probe.json and a page of figures.")] = None,
 ) -> None:
     """Measure what the features of an encoder tell: RAM, actions, rewards, rank, dormant channels."""
@@ -43,7 +44,8 @@ def probe(
     from pretrainrl.integrations.minari import read_samples
 
     encoders = [
-        make_encoder(each, weights=weights if number == 0 else None, device=device) for number, each in enumerate(names)
+        make_encoder(each, weights=weights if number == 0 else None, device=device, dtype=dtype)
+        for number, each in enumerate(names)
     ]
     samples = read_samples(data, limit=observations)
     probes = _measure(encoders, samples, seed)
