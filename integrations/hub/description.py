@@ -36,10 +36,8 @@ Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 _MADE = {"policy_kwargs", "replay_buffer_class", "replay_buffer_kwargs"}  # from what the agent has
 _OF_THE_RUN = {"tensorboard_log", "verbose", "seed", "stats_window_size", "_init_setup_model"}
 _IN_THE_POLICY = {"use_rms_prop", "rms_prop_eps"}  # A2C's, which it puts into policy_kwargs
-_CHOSEN_BUFFERS = (  # by the algorithm itself, from its other arguments
-    *(ReplayBuffer, DictReplayBuffer, NStepReplayBuffer, CompactReplayBuffer, PrioritizedReplayBuffer),
-    *(RolloutBuffer, DictRolloutBuffer),
-)
+_BUFFERS = (ReplayBuffer, DictReplayBuffer, NStepReplayBuffer, RolloutBuffer, DictRolloutBuffer)
+_BUFFERS_OF_RAINBOW = (CompactReplayBuffer, PrioritizedReplayBuffer)
 
 
 class Weights(Card):
@@ -156,7 +154,7 @@ def check_encoder_source(arguments: dict[str, Any]) -> None:
 def _arguments(agent: BaseAlgorithm, policy: str) -> dict[str, Any]:
     names = argument_names(type(agent)) - _MADE - _IN_THE_POLICY
     arguments = {name: getattr(agent, name) for name in sorted(names)}
-    if arguments.get("rollout_buffer_class") in _CHOSEN_BUFFERS:
+    if arguments.get("rollout_buffer_class") in _BUFFERS:
         arguments["rollout_buffer_class"] = None
     if isinstance(agent, A2C):
         arguments["use_rms_prop"] = False
@@ -168,7 +166,8 @@ def _replay(agent: BaseAlgorithm) -> dict[str, Any]:
     """Arguments of the replay buffer, but those that the algorithm gives it."""
     if not isinstance(agent, OffPolicyAlgorithm):
         return {}
-    chosen = agent.replay_buffer_class in _CHOSEN_BUFFERS
+    # By the algorithm itself, from its other arguments.
+    chosen = agent.replay_buffer_class in (_BUFFERS_OF_RAINBOW if isinstance(agent, Rainbow) else _BUFFERS)
     kwargs = {
         key: value
         for key, value in agent.replay_buffer_kwargs.items()

@@ -13,11 +13,11 @@ from stable_baselines3.common.utils import ConstantSchedule, FloatSchedule, Line
 from torch import nn
 
 from pretrainrl.errors import CardError, InputError
-from pretrainrl.integrations.sb3 import NeckExtractor, PretrainedExtractor
-from pretrainrl.integrations.sb3.replay.compact_replay import CompactReplayBuffer
+from pretrainrl.integrations.sb3 import CompactReplayBuffer, NeckExtractor, PretrainedExtractor, PrioritizedReplayBuffer
 
 _KNOWN = (
-    *(PretrainedExtractor, NeckExtractor, CombinedExtractor, FlattenExtractor, NatureCNN, CompactReplayBuffer),
+    *(PretrainedExtractor, NeckExtractor, CombinedExtractor, FlattenExtractor, NatureCNN),
+    *(CompactReplayBuffer, PrioritizedReplayBuffer),
     *(nn.ELU, nn.GELU, nn.LeakyReLU, nn.ReLU, nn.SiLU, nn.Tanh),
     *(torch.optim.Adam, torch.optim.AdamW, torch.optim.RMSprop, torch.optim.SGD, RMSpropTFLike),
 )

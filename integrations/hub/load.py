@@ -156,7 +156,7 @@ def _check_environment(description: Description, env: VecEnv) -> None:
         arguments = f"{there.name!r}, features={there.features!r}, dtype={there.dtype!r}"
         given = "no features" if here is None else _phrase(here)
         raise InputError(
-            f"the agent observes {_phrase(there)}, but the environment gives {given}; "
+            f"the agent observes features of encoder {_phrase(there)}, but the environment gives {given}; "
             f"wrap it in VecEncodeObservation(env, {arguments})"
         )
     for what, expected, given in (
@@ -168,9 +168,7 @@ def _check_environment(description: Description, env: VecEnv) -> None:
 
 
 def _phrase(observed: ObservedEncoder) -> str:
-    return (
-        f"{observed.features} features of encoder {observed.name!r} in {observed.dtype}, with sha256 {observed.sha256[:12]}..."
-    )
+    return f"{observed.name!r} with sha256 {observed.sha256[:12]}... ({observed.features} in {observed.dtype})"
 
 
 def _set_tensors(agent: BaseAlgorithm, tensors: dict[str, torch.Tensor], repo_id: str) -> None:

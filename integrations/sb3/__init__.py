@@ -1,6 +1,7 @@
-"""Stable-Baselines3: Atari's vector environment, features extractor, observation wrapper, Rainbow, behaviour cloning."""
+"""Stable-Baselines3: Atari's vector environment, features extractor, observation wrapper, Rainbow, behavior cloning."""
 
 from pretrainrl.integrations.sb3.behavior_cloning import BehaviorCloning
+from pretrainrl.integrations.sb3.encoding.card_statistics import write_standardization
 from pretrainrl.integrations.sb3.encoding.extractor import PretrainedExtractor, policy_kwargs
 from pretrainrl.integrations.sb3.encoding.necks import NeckExtractor, neck_policy_kwargs
 from pretrainrl.integrations.sb3.encoding.standardization import fit_standardization
@@ -29,4 +30,5 @@ __all__ = [
     "fit_standardization",
     "neck_policy_kwargs",
     "policy_kwargs",
+    "write_standardization",
 ]
