@@ -62,9 +62,7 @@ def resolve_dtype(dtype: str | torch.dtype, device: str | torch.device = "auto")
         return chosen
     resolved = getattr(torch, str(dtype).removeprefix("torch."), None)
     if resolved not in DTYPES:
-        raise InputError(
-            f"unknown dtype {dtype!r}; it must be 'float32' or 'bfloat16', or 'auto', which chooses one of the two"
-        )
+        raise InputError(f"unknown dtype {dtype!r}; it must be 'float32', 'bfloat16', or 'auto', which chooses one of them")
     assert isinstance(resolved, torch.dtype)
     return resolved
 

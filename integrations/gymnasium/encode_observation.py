@@ -24,7 +24,7 @@ class EncodeObservation(
 ):
     """Replaces stacked frames by the features of a frozen encoder.
 
-    The environment gives uint8 stacks of four grey 84x84 frames, such as
+    The environment gives uint8 stacks of four gray 84x84 frames, such as
     `FrameStackObservation(AtariPreprocessing(gymnasium.make("ALE/Pong-v5", frameskip=1)), 4, padding_type="zero")`.
     The wrapper is recorded in `env.spec`, so `gymnasium.make(env.spec)` builds the wrapped environment again.
 

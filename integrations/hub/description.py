@@ -1,4 +1,4 @@
-"""What an agent is, but for its weights: enough to build it again, and nothing that has to be unpickled."""
+"""Descriptions of agents without their weights: enough to build them again, and nothing that has to be unpickled."""
 
 from __future__ import annotations
 
@@ -88,9 +88,9 @@ def describe(agent: BaseAlgorithm) -> dict[str, Any]:
     """Return what `Description` says of the agent; the environment's id and the weights are the caller's to add.
 
     Raises:
-        InputError: when the agent is of another algorithm, has an argument that only a pickle can hold or normalised
+        InputError: When the agent is of another algorithm, has an argument that only a pickle can hold or normalized
             observations, or when nobody else could find its encoder.
-        UnknownNameError: when its encoder is not registered.
+        UnknownNameError: When its encoder is not registered.
     """
     name = next((name for name, algorithm in ALGORITHMS.items() if type(agent) is algorithm), None)
     if name is None:
@@ -100,7 +100,7 @@ def describe(agent: BaseAlgorithm) -> dict[str, Any]:
         raise InputError(f"its policy is a {type(agent.policy).__name__}, a class that only a pickle can name")
     normalize = agent.get_vec_normalize_env()
     if normalize is not None and normalize.norm_obs:
-        raise InputError("its observations are normalised by VecNormalize, whose statistics are not a part of it")
+        raise InputError("its observations are normalized by VecNormalize, whose statistics are not a part of it")
     rate = getattr(agent, "exploration_rate", None)
     observed = ObservedEncoder.of(agent.observation_space)
     return {
@@ -116,18 +116,18 @@ def describe(agent: BaseAlgorithm) -> dict[str, Any]:
 
 
 def policy_classes(algorithm: type[BaseAlgorithm]) -> dict[str, type[BasePolicy]]:
-    """Policies by the names that descriptions use: Stable-Baselines3's own, and those that take an encoder's name."""
+    """Return policies by the names that descriptions use: Stable-Baselines3's own, and those that take an encoder's name."""
     base = algorithm.policy_aliases["MlpPolicy"]
     return {**algorithm.policy_aliases, **{name: cls for name, cls in ENCODER_POLICIES.items() if issubclass(cls, base)}}
 
 
 def argument_names(algorithm: type[BaseAlgorithm]) -> set[str]:
-    """Arguments of the algorithm's constructor that make the agent what it is, rather than where and how it runs."""
+    """Return the names of the constructor's arguments that make the agent what it is, rather than where and how it runs."""
     return inspect.signature(algorithm.__init__).parameters.keys() - {"self", "policy", "env", "device"} - _OF_THE_RUN
 
 
 def encoder_arguments(policy: str, policy_kwargs: dict[str, Any]) -> dict[str, Any] | None:
-    """Where the agent's own encoder is named: in the policy's or the extractor's arguments, if it has one."""
+    """Return the arguments, of the policy or of the extractor, that name the agent's own encoder; None if it has none."""
     if policy in ENCODER_POLICIES:
         return policy_kwargs if policy_kwargs.get("encoder") is not None else None
     if policy_kwargs.get("features_extractor_class") is PretrainedExtractor:
@@ -140,8 +140,8 @@ def check_encoder_source(arguments: dict[str, Any]) -> None:
     """Check that an encoder is one that everybody finds: no path of this machine is given away or, from a stranger, read.
 
     Raises:
-        InputError: for weights that are a file.
-        UnknownNameError: for an encoder that is not registered.
+        InputError: When the weights are a file.
+        UnknownNameError: When the encoder is not registered.
     """
     encoder, weights = str(arguments["encoder"]), arguments.get("weights")
     ENCODERS.get(encoder)
@@ -163,7 +163,7 @@ def _arguments(agent: BaseAlgorithm, policy: str) -> dict[str, Any]:
 
 
 def _replay(agent: BaseAlgorithm) -> dict[str, Any]:
-    """Arguments of the replay buffer, but those that the algorithm gives it."""
+    """Return the arguments of the replay buffer, but those that the algorithm gives it."""
     if not isinstance(agent, OffPolicyAlgorithm):
         return {}
     # By the algorithm itself, from its other arguments.
@@ -177,7 +177,7 @@ def _replay(agent: BaseAlgorithm) -> dict[str, Any]:
 
 
 def _policy_kwargs(agent: BaseAlgorithm, policy: str) -> dict[str, Any]:
-    """The policy's arguments, with the digest of the encoder whether or not it was given."""
+    """Return the policy's arguments, with the encoder's digest and dtype whether or not they were given."""
     kwargs = dict(agent.policy_kwargs)
     extractor = next((module for module in agent.policy.modules() if isinstance(module, PretrainedExtractor)), None)
     if extractor is None:
@@ -228,16 +228,16 @@ def render_card(
     """Write `README.md`, with the metadata that the hub and the zoo read.
 
     Args:
-        repo_id: of the repository.
-        name: of the agent's files.
-        algorithm: its class, e.g. `Rainbow`.
-        env_id: of its environment.
-        score: mean and standard deviation of an episode's return.
-        encoder: that it learned from, if any.
-        safe: whether the description is there.
+        repo_id: Id of the repository.
+        name: Name of the agent's files.
+        algorithm: Name of its class, e.g. `Rainbow`.
+        env_id: Id of its environment.
+        score: Mean and standard deviation of an episode's return; None where it was not evaluated.
+        encoder: Name of the encoder that it learned from, if any.
+        safe: Whether the repository has a description.
 
     Raises:
-        MissingExtraError: when huggingface_hub is not installed.
+        MissingExtraError: When huggingface_hub is not installed.
     """
     hub, cards = require("huggingface_hub", "hub"), require("huggingface_hub.repocard", "hub")
     metadata = {
@@ -276,7 +276,7 @@ def agent_name(algorithm: str, env_id: str) -> str:
     """Return `<algorithm>-<environment>`, with `/` as `-` and without the module of `module:environment`.
 
     Raises:
-        InputError: for what is no id of Gymnasium.
+        InputError: When it cannot be an id of Gymnasium.
     """
     if re.fullmatch(r"([\w.]+:)?[\w./-]+", env_id) is None:
         raise InputError(f"expected an environment's id such as PongNoFrameskip-v4 or ALE/Pong-v5, got {env_id!r}")
@@ -284,10 +284,10 @@ def agent_name(algorithm: str, env_id: str) -> str:
 
 
 def repository(repo_id: str, name: str | None = None) -> str:
-    """Complete an organisation to the id of a repository, and check it.
+    """Complete an organization to the id of a repository, and check it.
 
     Raises:
-        InputError: when it is no id of a repository.
+        InputError: When it is no id of a repository.
     """
     completed = repo_id if "/" in repo_id or name is None else f"{repo_id}/{name}"
     if re.fullmatch(r"[\w.-]+/[\w.-]+", completed) is None:

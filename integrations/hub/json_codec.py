@@ -1,4 +1,4 @@
-"""Arguments of agents as JSON has them: no object is built from data but those named here."""
+"""Arguments of agents in JSON's types; no object is built from data but those named here."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ def to_json(value: Any, name: str) -> Any:
     """Turn a value into JSON's types.
 
     Args:
-        value: number, text, list, tuple, dictionary, schedule that is constant or linear, or one of a few classes.
-        name: of the argument, for the error.
+        value: Number, text, list, tuple, dictionary, schedule that is constant or linear, or one of a few classes.
+        name: Name of the argument, for the error.
 
     Raises:
-        InputError: for anything else.
+        InputError: When it is anything else.
     """
     if isinstance(value, FloatSchedule):
         value = value.value_schedule
@@ -57,7 +57,7 @@ def to_json(value: Any, name: str) -> Any:
 
 
 def _line(value: Any) -> list[float] | None:
-    """Start, end and end fraction of a schedule, if it is linear."""
+    """Return start, end and end fraction of a schedule; None if it is not linear."""
     if isinstance(value, LinearSchedule):
         return [value.start, value.end, value.end_fraction]
     if type(value).__qualname__ == "SimpleLinearSchedule" and type(value).__module__ == "rl_zoo3.utils":
@@ -69,7 +69,7 @@ def from_json(value: Any) -> Any:
     """Turn what `to_json` returns back.
 
     Raises:
-        CardError: for what it never returns.
+        CardError: When `to_json` never returns such a value.
     """
     if isinstance(value, list):
         return [from_json(item) for item in value]

@@ -1,4 +1,4 @@
-"""From the hub to an agent, without unpickling anything."""
+"""Loading agents from the hub, without unpickling anything."""
 
 from __future__ import annotations
 
@@ -44,19 +44,19 @@ def load_from_hub(
     where it was pushed. It can also go on learning, from an empty replay buffer and with a new optimizer.
 
     Args:
-        repo_id: `<organisation>/<name>`.
-        env: that it plays in, wrapped as the one in which it learned.
-        revision: commit, branch or tag; a commit is always the same agent.
-        device: `auto` takes an accelerator if there is one.
-        token: of the hub; by default that of `hf auth login` or `HF_TOKEN`.
-        **arguments: of the algorithm, instead of the agent's; a small `buffer_size` for one that only plays.
+        repo_id: Repository, `<organization>/<name>`.
+        env: Environment that it plays in, wrapped as the one in which it learned.
+        revision: Commit, branch or tag; a commit is always the same agent.
+        device: Device of the networks; `auto` takes an accelerator if there is one.
+        token: Token of the hub; by default that of `hf auth login` or `HF_TOKEN`.
+        **arguments: Arguments of the algorithm instead of the agent's, such as a small `buffer_size` for one that only plays.
 
     Raises:
-        InputError: for an agent that was pushed as a zip only, an environment that does not fit, and arguments that do not.
-        CardError: when the agent's description is damaged.
-        UnknownNameError: when its encoder is not registered here.
-        WeightsError: when its weights cannot be fetched, are damaged or do not fit, or its encoder is another one here.
-        MissingExtraError: when huggingface_hub is not installed.
+        InputError: When the agent was pushed as a zip only, or the environment or arguments do not fit.
+        CardError: When the agent's description is damaged.
+        UnknownNameError: When its encoder is not registered here.
+        WeightsError: When its weights cannot be fetched, are damaged or do not fit, or its encoder is another one here.
+        MissingExtraError: When huggingface_hub is not installed.
     """
     repo_id = repository(repo_id)
     where = f"{repo_id}/{DESCRIPTION}"
@@ -139,7 +139,7 @@ def _check_arguments(description: Description, arguments: dict[str, Any], where:
 
 
 def _wrapped(algorithm: type[BaseAlgorithm], env: GymEnv | str) -> VecEnv:
-    """The environment as Stable-Baselines3 shows it to the agent."""
+    """Return the environment as Stable-Baselines3 shows it to the agent."""
     made = maybe_make_env(env, verbose=0)
     assert made is not None
     return algorithm._wrap_env(made, verbose=0)
@@ -149,7 +149,7 @@ def _check_environment(description: Description, env: VecEnv) -> None:
     """Check that the agent meets what it learned from.
 
     Raises:
-        InputError: when it does not, naming both.
+        InputError: When it does not; the message names both.
     """
     here, there = ObservedEncoder.of(env.observation_space), description.observed_encoder
     if there is not None and (here is None or here.model_copy(update={"name": there.name}) != there):

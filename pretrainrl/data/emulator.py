@@ -22,7 +22,7 @@ MAX_EPISODE_STEPS = 27_000
 class Emulator:
     """One game without randomness: what happens is a function of the no-ops, the actions and their delays.
 
-    Frames are 84x84 grey ones, the maximum of the last two raw frames of a step, area-resized: the preprocessing of ALE's
+    Frames are 84x84 gray ones, the maximum of the last two raw frames of a step, area-resized: the preprocessing of ALE's
     vector environment. Every game begins from the very same state, whatever was played before.
 
     Args:

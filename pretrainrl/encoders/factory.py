@@ -1,4 +1,4 @@
-"""From a name to a frozen, verified encoder."""
+"""Making encoders: from a name to a frozen, verified encoder, and the process's shared one of each name."""
 
 from __future__ import annotations
 

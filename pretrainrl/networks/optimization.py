@@ -25,7 +25,7 @@ def update_momentum(target: nn.Module, online: nn.Module, momentum: float) -> No
     Args:
         target: Module made by `momentum_copy(online)`; buffers are copied.
         online: Module being trained.
-        momentum: In [0, 1]; 1 leaves the target's parameters as they are.
+        momentum: Momentum in [0, 1]; 1 leaves the target's parameters as they are.
     """
     torch._foreach_lerp_(list(target.parameters()), list(online.parameters()), 1 - momentum)
     for buffer, source in zip(target.buffers(), online.buffers(), strict=True):
@@ -33,7 +33,7 @@ def update_momentum(target: nn.Module, online: nn.Module, momentum: float) -> No
 
 
 def linear_momentum(progress: float, start: float = 0.99, end: float = 0.999) -> float:
-    """Momentum at `progress` in [0, 1] of training, linear from `start` to `end`."""
+    """Return the momentum at `progress` in [0, 1] of training, linear from `start` to `end`."""
     return start + (end - start) * progress
 
 
@@ -57,7 +57,7 @@ class WarmupCosine:
     """Linear from a tenth of `peak` to `peak` over the first tenth of training, then a cosine back to a tenth.
 
     Attributes:
-        peak: the greatest learning rate.
+        peak: Greatest learning rate.
     """
 
     peak: float

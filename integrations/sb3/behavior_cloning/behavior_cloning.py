@@ -1,4 +1,4 @@
-"""Behaviour cloning: act as recorded agents did."""
+"""Behavior cloning: act as recorded agents did."""
 
 from __future__ import annotations
 
@@ -32,40 +32,41 @@ SelfBehaviorCloning = TypeVar("SelfBehaviorCloning", bound="BehaviorCloning")
 
 
 class BehaviorCloning(BaseAlgorithm):
-    """Behaviour cloning (Pomerleau, 1991, https://doi.org/10.1162/neco.1991.3.1.88) from a Minari dataset.
+    """Behavior cloning (Pomerleau, 1991, https://doi.org/10.1162/neco.1991.3.1.88) from a Minari dataset.
 
     A classifier of the actions taken, trained by cross-entropy with AdamW. Its policies are Rainbow's but for the last
     layer, so it can begin a `Rainbow` run. Where a frozen encoder comes first, in the policy or as `VecEncodeObservation`,
     a dataset passes through it once: its features are kept on disk and shared by all runs.
 
-    A timestep is a transition learnt from. Callbacks are called after each update; an epoch is what a rollout is elsewhere.
+    A timestep is a transition learned from. Callbacks are called after each update; an epoch is what a rollout is elsewhere.
 
     Args:
-        policy: `MlpPolicy` or `CnnPolicy`, by name or class.
-        env: the environment, whose game must be the dataset's; it is never stepped. None where both spaces are given.
-        learning_rate: a number, or a function of what remains of training, from 1 to 0.
-        batch_size: transitions of an update; no more than there are.
-        n_epochs: passes over the dataset in `learn`.
-        max_grad_norm: gradients are scaled down to this norm; None leaves them.
-        observation_space: of stacked frames, (4, 84, 84) uint8, without `env`.
-        action_space: without `env`.
-        weight_decay: AdamW's; `optimizer_kwargs` in `policy_kwargs` replace it.
-        augment: shift frames and vary their intensity in every update. Each frame then passes the encoder in every epoch.
-        precision: what updates are computed in. `32-true`: float32. `bf16-mixed`: networks in bfloat16; weights, optimizer and
-            losses stay in float32, as do frozen encoders, validation and the choice of actions. `auto`: `bf16-mixed` where
-            the device has bfloat16 in hardware and convolutions are trained, else `32-true`. The attribute `precision` says
-            which it is; it is saved with the agent, which goes on in it wherever it is loaded.
-        validation_fraction: share of episodes set apart, on which loss and accuracy are logged after each epoch.
-        tensorboard_log: folder of TensorBoard's logs.
-        policy_kwargs: further arguments of the policy, such as `policy_kwargs` and `neck_policy_kwargs` make.
-        verbose: 0 nothing, 1 what is done, 2 more.
-        seed: of all random numbers.
-        device: `auto` takes an accelerator if there is one.
+        policy: Policy, `MlpPolicy` or `CnnPolicy`, by name or class.
+        env: Environment, whose game must be the dataset's; it is never stepped. None where both spaces are given.
+        learning_rate: Number, or a function of what remains of training, from 1 to 0.
+        batch_size: Number of transitions in an update, at most as many as there are.
+        n_epochs: Number of passes over the dataset in `learn`.
+        max_grad_norm: Norm to which gradients are scaled down; None leaves them.
+        observation_space: Space of stacked frames, (4, 84, 84) uint8; needed without `env`.
+        action_space: Space of actions; needed without `env`.
+        weight_decay: Weight decay of AdamW; `optimizer_kwargs` in `policy_kwargs` replace it.
+        augment: Whether to shift frames and vary their intensity in every update. Each frame then passes the encoder in
+            every epoch.
+        precision: Type that updates are computed in. `32-true`: float32. `bf16-mixed`: networks in bfloat16; weights,
+            optimizer and losses stay in float32, as do frozen encoders, validation and the choice of actions. `auto`:
+            `bf16-mixed` where the device has bfloat16 in hardware and convolutions are trained, else `32-true`. The
+            attribute `precision` says which it is; it is saved with the agent, which goes on in it wherever it is loaded.
+        validation_fraction: Share of episodes set apart, in [0, 1), on which loss and accuracy are logged after each epoch.
+        tensorboard_log: Folder of TensorBoard's logs; None for none.
+        policy_kwargs: Further arguments of the policy, such as `policy_kwargs` and `neck_policy_kwargs` make.
+        verbose: Level of messages: 0 none, 1 what is done, 2 more.
+        seed: Seed of all random numbers; None for a new one each time.
+        device: Device of the networks; `auto` takes an accelerator if there is one.
 
     Raises:
-        InputError: for spaces or arguments that do not fit.
-        UnknownNameError: for another `precision`.
-        ValueError: on loading for features of another encoder than those learnt from.
+        InputError: When spaces or arguments do not fit.
+        UnknownNameError: When `precision` is none of these.
+        ValueError: When it is loaded for features of another encoder than those that it learned from.
     """
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {"MlpPolicy": MlpPolicy, "CnnPolicy": CnnPolicy}
@@ -118,9 +119,9 @@ class BehaviorCloning(BaseAlgorithm):
 
     @classmethod
     def atari_pb(cls) -> dict[str, Any]:
-        """Return the arguments of the study's offline fine-tuning (Atari-PB).
+        """Return the arguments of Atari-PB's offline fine-tuning.
 
-        The study puts its spatial neck before the head: `policy_kwargs(encoder, neck="spatial_mlp")`. Its network has
+        Atari-PB puts its spatial neck before the head: `policy_kwargs(encoder, neck="spatial_mlp")`. Its network has
         outputs for all 18 actions, of which those that the game has not are never chosen; here they do not exist.
         """
         return {
@@ -134,7 +135,7 @@ class BehaviorCloning(BaseAlgorithm):
 
     def _set_spaces(self, observation_space: spaces.Space[Any] | None, action_space: spaces.Space[Any] | None) -> None:
         if observation_space is None or action_space is None:
-            raise InputError("behaviour cloning needs an env, or observation_space and action_space")
+            raise InputError("behavior cloning needs an env, or observation_space and action_space")
         self.observation_space, self.action_space = observation_space, action_space  # type: ignore[assignment]  # checked below
         self.n_envs = 1
 
@@ -151,7 +152,7 @@ class BehaviorCloning(BaseAlgorithm):
 
     def _check_arguments(self) -> None:
         if not isinstance(self.action_space, spaces.Discrete) or self.action_space.start != 0:
-            raise InputError(f"behaviour cloning needs Discrete actions that count from 0, got {self.action_space}")
+            raise InputError(f"behavior cloning needs Discrete actions that count from 0, got {self.action_space}")
         if self.batch_size < 1 or self.n_epochs < 1:
             raise InputError(f"batch_size and n_epochs must be positive, got {self.batch_size} and {self.n_epochs}")
         if not 0 <= self.validation_fraction < 1:
@@ -161,7 +162,7 @@ class BehaviorCloning(BaseAlgorithm):
         """Set the environment, of any number of copies.
 
         Raises:
-            ValueError: when its spaces are others, such as features of another encoder.
+            ValueError: When its spaces are others, such as features of another encoder.
         """
         wrapped = self._wrap_env(env, self.verbose)
         self.n_envs = wrapped.num_envs
@@ -179,16 +180,16 @@ class BehaviorCloning(BaseAlgorithm):
         """Learn for `n_epochs` from a dataset.
 
         Args:
-            dataset: Minari id, or an open dataset, of which some episodes may have been chosen.
-            callback: called after every update.
-            log_interval: epochs between two logs.
-            tb_log_name: of the run.
-            reset_num_timesteps: begin counting anew. Weights and optimizer go on either way.
-            progress_bar: show progress.
+            dataset: Dataset, by its Minari id or open, of which some episodes may have been chosen.
+            callback: Callback that is called after every update.
+            log_interval: Number of epochs between two logs.
+            tb_log_name: Name of the run in TensorBoard's logs.
+            reset_num_timesteps: Whether to count timesteps from 0. Weights and optimizer go on either way.
+            progress_bar: Whether to show progress.
 
         Raises:
-            InputError: when the dataset's observations, actions or game are not those of the policy or the environment.
-            DatasetError: when the dataset is missing or damaged.
+            InputError: When the dataset's observations, actions or game are not those of the policy or the environment.
+            DatasetError: When the dataset is missing or damaged.
         """
         if isinstance(dataset, str):
             from pretrainrl.integrations.minari import open_dataset
@@ -300,13 +301,13 @@ class BehaviorCloning(BaseAlgorithm):
         self.logger.dump(step=self.num_timesteps)
 
     def initialize(self, agent: Rainbow) -> None:
-        """Let `agent` begin with what was learnt here: its features extractor and hidden layers, in both its networks.
+        """Let `agent` begin with what was learned here: its features extractor and hidden layers, in both its networks.
 
         The last layer stays as it is: it says what returns to expect, which the clone does not know. The agent may have its
         encoder in the environment and the clone in the policy, or the other way round.
 
         Raises:
-            InputError: when the features extractors, hidden layers or encoders are not the same; nothing is changed then.
+            InputError: When the features extractors, hidden layers or encoders are not the same; nothing is changed then.
         """
         initialize(agent, self)
 

@@ -1,4 +1,4 @@
-"""What a policy is shown: a dataset's observations, or what a frozen encoder makes of them, and the actions taken."""
+"""Demonstrations for a policy: a dataset's observations, or their features by a frozen encoder, and the actions taken."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ class Demonstrations:
     """Transitions of some of a dataset's episodes.
 
     Attributes:
-        episodes: the numbers of each one's transitions in the dataset, (T,) int64.
-        read: gives what the policy is shown of the transitions with those numbers.
-        encoded: whether it is shown features.
+        episodes: Numbers of each episode's transitions in the dataset, (T,) int64.
+        read: Function that returns observations or features, and actions, of the transitions with given numbers.
+        encoded: Whether `read` returns features rather than observations.
     """
 
     episodes: tuple[Tensor, ...]
@@ -47,7 +47,7 @@ class Demonstrations:
     encoded: bool
 
     def __len__(self) -> int:
-        """Transitions."""
+        """Return the number of transitions."""
         return sum(map(len, self.episodes))
 
     def split(self, fraction: float, seed: int) -> tuple[Demonstrations, Demonstrations | None]:
@@ -57,7 +57,7 @@ class Demonstrations:
             The larger part and the one set apart.
 
         Raises:
-            InputError: when there is no episode for each part.
+            InputError: When there is no episode for each part.
         """
         if fraction == 0:
             return self, None
@@ -83,14 +83,14 @@ def open_demonstrations(model: BehaviorCloning, dataset: AtariDataset, *, pixels
     """Open a dataset as `model` sees it.
 
     Args:
-        model: its observations are frames or what `VecEncodeObservation` makes of them.
-        dataset: all of its episodes or some.
-        pixels: frames even where a frozen encoder is all that looks at them, because they will be augmented.
-        progress: show progress bars where something has to be computed first.
+        model: Agent whose observations are frames or what `VecEncodeObservation` makes of them.
+        dataset: Dataset, with all of its episodes or some.
+        pixels: Whether to show frames, even where a frozen encoder is all that looks at them, because they will be augmented.
+        progress: Whether to show progress bars where something has to be computed first.
 
     Raises:
-        InputError: when the observations, the actions or the game are not the dataset's.
-        DatasetError: when the dataset is damaged.
+        InputError: When the observations, the actions or the game are not the dataset's.
+        DatasetError: When the dataset is damaged.
     """
     from pretrainrl.integrations.minari import cache_datasets
 
@@ -118,7 +118,7 @@ def open_demonstrations(model: BehaviorCloning, dataset: AtariDataset, *, pixels
 
 
 def frozen_encoder(model: BehaviorCloning | Rainbow) -> tuple[Encoder, FeatureKind] | None:
-    """The frozen encoder that all observations pass first, and what comes out of it; None if there is none.
+    """Return the frozen encoder that all observations pass first, and the kind of its features; None if there is none.
 
     It may be in the environment, where a `VecEncodeObservation` is the outermost to change observations, or in the policy.
     """

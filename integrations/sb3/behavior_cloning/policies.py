@@ -30,13 +30,13 @@ class BehaviorCloningPolicy(RainbowPolicy):
     """Rainbow's policy without a target network, whose outputs `q_net.q_values` are logits of the actions.
 
     Args:
-        observation_space: of the environment.
-        action_space: of the environment.
-        lr_schedule: learning rate by what remains of training, from 1 to 0.
-        **kwargs: those of `RainbowPolicy` from `net_arch` to `optimizer_kwargs`.
+        observation_space: Space of the environment's observations.
+        action_space: Space of the environment's actions.
+        lr_schedule: Learning rate as a function of what remains of training, from 1 to 0.
+        **kwargs: Further arguments of `RainbowPolicy`, from `net_arch` to `optimizer_kwargs`.
 
     Raises:
-        InputError: for arguments that do not fit.
+        InputError: When arguments do not fit.
     """
 
     def __init__(
@@ -53,13 +53,13 @@ class BehaviorCloningPolicy(RainbowPolicy):
         self.optimizer = self.optimizer_class(self.q_net.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)  # type: ignore[call-arg]
 
     def logits(self, obs: PyTorchObs, *, augment: bool = False, encoded: bool = False, precision: str = "32-true") -> Tensor:
-        """Logits of every action, (B, n_actions) float32.
+        """Return the logits of every action, (B, n_actions) float32.
 
         Args:
-            obs: (B, ...), as the environment gives them, or `encoded`.
-            augment: images are shifted and vary in intensity, each sample in its own way.
-            encoded: they are what the frozen encoder made of observations.
-            precision: `32-true`, or `bf16-mixed`: all but a frozen encoder computes in bfloat16.
+            obs: Observations (B, ...), as the environment gives them, or `encoded`.
+            augment: Whether images are shifted and vary in intensity, each sample in its own way.
+            encoded: Whether they are what the frozen encoder made of observations.
+            precision: Precision: `32-true`, or `bf16-mixed`, with which all but a frozen encoder computes in bfloat16.
         """
         net = self.q_net
         shown = obs if encoded else net.encode(obs, augment=augment)
@@ -111,7 +111,7 @@ def _features(encoder: Encoder, kind: FeatureKind) -> FeatureSource:
 
 
 def _hidden_layers(source: ActionHead, target: ActionHead) -> list[tuple[nn.Module, nn.Module]]:
-    """Hidden layers of the one stream, each with its counterpart in every stream of the other head."""
+    """Return the hidden layers of the one stream, each with its counterpart in every stream of the other head."""
     streams = [stream for stream in (target.advantage, target.value) if stream is not None]
     hidden = [_linear(source.advantage)[:-1], *(_linear(stream)[:-1] for stream in streams)]
     if any(len(layers) != len(hidden[0]) for layers in hidden):

@@ -29,7 +29,7 @@ class AtariVecEnv(VecEnv):
     """Many copies of one Atari game, stepped by ALE's own threads, with SB3's Atari conventions.
 
     Observations are `(n_envs, frame_stack, 84, 84)` uint8, channel-first, oldest frame first, zero frames before an
-    episode's start: grey, maximum of the last two skipped frames, area-resized. This is the preprocessing the encoders
+    episode's start: gray, maximum of the last two skipped frames, area-resized. This is the preprocessing the encoders
     were pre-trained on, and no `VecFrameStack` or `VecTransposeImage` is needed. `info["episode"]` has the raw score
     `r`, the length `l` in agent steps and the time `t` of each whole game, so no `Monitor` is needed either:
     `evaluate_policy` and `EvalCallback` report unclipped scores of whole games.
@@ -37,7 +37,7 @@ class AtariVecEnv(VecEnv):
     The defaults are those of data collection and training. To evaluate under the benchmark's protocol, pass
     `action_repeat_probability=0.0, terminal_on_life_loss=False`. Differences from SB3's `AtariWrapper`: sticky actions
     default to 0.25 rather than 0, 0 to `noop_max - 1` no-ops are played rather than 1 to `noop_max`, and FIRE is not
-    pressed for the agent. A greedy agent that never learnt to press FIRE can therefore idle until the time limit.
+    pressed for the agent. A greedy agent that never learned to press FIRE can therefore idle until the time limit.
 
     Args:
         game: Name of the game, in any spelling: `pong`, `MsPacman`, `ALE/MsPacman-v5`, `MsPacmanNoFrameskip-v4`.
@@ -146,7 +146,7 @@ class AtariVecEnv(VecEnv):
         """Hand the actions to ALE's threads.
 
         Args:
-            actions: `(n_envs,)` integers, indices into the action set.
+            actions: Actions, `(n_envs,)` integers, indices into the action set.
 
         Raises:
             InputError: When there are too few or too many, or one is out of range.
@@ -203,7 +203,7 @@ class AtariVecEnv(VecEnv):
         return [action.name for action in self._games.ale.get_action_set()]
 
     def get_images(self) -> Sequence[NDArray[np.uint8] | None]:
-        """Return the newest frame of every copy, `(84, 84, 3)` uint8, grey: ALE's vector environment renders nothing else."""
+        """Return the newest frame of every copy, `(84, 84, 3)` uint8, gray: ALE's vector environment renders nothing else."""
         return [np.repeat(frames[-1][:, :, None], 3, axis=2) for frames in self._observations]
 
     # The copies are not Python objects: they share their attributes and have no methods of their own.

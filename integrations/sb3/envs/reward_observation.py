@@ -20,7 +20,7 @@ class VecRewardObservation(VecEnvWrapper):
     episode's end it is still the one that the last episode ended with.
 
     Args:
-        venv: any.
+        venv: Environment of any kind.
     """
 
     def __init__(self, venv: VecEnv) -> None:

@@ -42,17 +42,17 @@ def fill_replay_buffer(model: BaseAlgorithm, dataset: str | AtariDataset, *, cli
     A buffer with `optimize_memory_usage=True` has no place for time-outs: SB3 takes them for ends of the game there.
 
     Args:
-        model: DQN, QRDQN or any other off-policy agent on stacked frames or on features of them.
-        dataset: Minari id, or an open dataset.
-        clip_reward: store the sign of rewards instead of the rewards. By default what the agent's `AtariVecEnv` does; True
-            if it has none.
+        model: Agent of DQN, QRDQN or any other off-policy algorithm, on stacked frames or on features of them.
+        dataset: Dataset, by its Minari id or open.
+        clip_reward: Whether to store the sign of rewards instead of the rewards. By default what the agent's `AtariVecEnv`
+            does; True if it has none.
 
     Returns:
         Transitions added: all of the dataset's, but for fewer than one for each environment, or as many as there was room.
 
     Raises:
-        InputError: when the agent has no replay buffer or a full one, or its observations or actions are not the dataset's.
-        DatasetError: when the dataset is missing or damaged.
+        InputError: When the agent has no replay buffer or a full one, or its observations or actions are not the dataset's.
+        DatasetError: When the dataset is missing or damaged.
     """
     if isinstance(dataset, str):
         from pretrainrl.integrations.minari import open_dataset
@@ -139,7 +139,7 @@ class DatasetObservations:
         self._numbers = np.concatenate([np.arange(ends[each] - lengths[each], ends[each]) for each in chosen])
 
     def __len__(self) -> int:
-        """Observations in which an action was taken."""
+        """Return the number of observations in which an action was taken."""
         return len(self._numbers)
 
     def read(self, index: NDArray[np.int64]) -> NDArray[Any]:
@@ -161,7 +161,7 @@ def check_actions(model: BaseAlgorithm, dataset: AtariDataset, games: VecEnv | N
     """Check that the agent's actions are the dataset's, in number and, where `games` can tell, in meaning.
 
     Raises:
-        InputError: when they are not.
+        InputError: When they are not.
     """
     ours, theirs = model.action_space, dataset.minari.action_space
     if not isinstance(ours, Discrete) or (ours.n, ours.start) != (theirs.n, theirs.start):
