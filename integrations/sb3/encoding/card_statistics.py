@@ -53,7 +53,7 @@ def write_standardization(card: str | Path, dataset: str) -> EncoderCard:
         raise InputError(f"statistics need at least {MIN_OBSERVATIONS} observations, and {dataset} has {len(sampler)}")
     flat, pooled = Moments(encoder.feature_map_shape), Moments((encoder.feature_map_shape[0],))
     numbers = torch.linspace(0, len(sampler) - 1, min(len(sampler), MOST_OBSERVATIONS), dtype=torch.float64).round().long()
-    for batch in numbers.split(_BATCH):
+    for batch in torch.split(numbers, _BATCH):
         maps = encoder.feature_map(sampler.read(batch).observation())
         flat.add(maps)
         pooled.add(maps.mean((2, 3)))

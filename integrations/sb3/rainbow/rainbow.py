@@ -32,8 +32,8 @@ class Rainbow(OffPolicyAlgorithm):
     """Rainbow (Hessel et al., 2018, https://arxiv.org/abs/1710.02298), for discrete actions.
 
     Deep Q-learning with double Q-learning, prioritized replay, dueling networks, n-step returns, distributional returns
-    and noisy networks; the defaults are the paper's, but for `learning_starts`. Where the features
-    extractor begins with a frozen encoder, a batch passes through it once an update.
+    and noisy networks; the defaults are the paper's, but for `learning_starts`. Where the features extractor begins with a
+    frozen encoder, a batch passes through it once an update.
 
     Args:
         policy: Policy, `MlpPolicy`, `CnnPolicy` or `MultiInputPolicy`, by name or class.
@@ -42,9 +42,9 @@ class Rainbow(OffPolicyAlgorithm):
         buffer_size: Number of transitions in the replay buffer.
         learning_starts: Number of steps with random actions before learning.
         batch_size: Number of transitions in an update.
-        tau: Step of target updates. 1 copies the online network into the target every `target_update_interval` environment
-            steps; less moves the target by that share after every `target_update_interval` updates (an EMA of momentum `1 -
-            tau`).
+        tau: Step of target updates, in (0, 1]. 1 copies the online network into the target network every
+            `target_update_interval` environment steps; less moves the target by that share after every
+            `target_update_interval` updates (an EMA of momentum `1 - tau`).
         gamma: Discount.
         train_freq: Number of steps of every environment between updates, or a tuple such as `(2, "episode")`.
         gradient_steps: Number of updates each time; -1 for as many as there were transitions.
@@ -71,9 +71,9 @@ class Rainbow(OffPolicyAlgorithm):
         per_beta: Exponent of importance weights: a function of what remains of training, or a number from which it rises
             linearly to 1.
         acting_net: Network that chooses actions: `online` or `target`.
-        augment: Whether observations and next observations are changed in every update, each sample at random: shift
-            images and vary their intensity; shift feature maps by a cell; draw one of the augmented views that
-            `VecEncodeObservation(..., views=k)` gives.
+        augment: Whether observations and next observations are changed in every update, each sample at random: images are
+            shifted and vary in intensity, feature maps are shifted by a cell, and of the views that
+            `VecEncodeObservation(..., views=k)` gives, an augmented one is drawn.
         precision: Type that updates are computed in. `32-true`: float32. `bf16-mixed`: networks in bfloat16; weights,
             optimizer and losses stay in float32, as do frozen encoders and the choice of actions. `auto`: `bf16-mixed` where
             the device has bfloat16 in hardware and convolutions are trained, else `32-true`. The attribute `precision` says
