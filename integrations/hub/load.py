@@ -115,10 +115,10 @@ def _build(
         raise CardError(f"{where} has arguments that are not {algorithm.__name__}'s: {', '.join(sorted(others))}")
     arguments = from_json(description.arguments)
     _check_arguments(description, arguments, where)
-    games = _wrapped(algorithm, env)
-    _check_environment(description, games)
+    wrapped = _wrapped(algorithm, env)
+    _check_environment(description, wrapped)
     try:
-        return algorithm(policies[description.policy], games, **{**arguments, **given}, device=device)
+        return algorithm(policies[description.policy], wrapped, **{**arguments, **given}, device=device)
     except PretrainRLError:
         raise
     except (AssertionError, AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:

@@ -195,8 +195,8 @@ class BehaviorCloning(BaseAlgorithm):
             from pretrainrl.integrations.minari import open_dataset
 
             dataset = open_dataset(dataset)
-        shown = open_demonstrations(self, dataset, pixels=self.augment, progress=progress_bar)
-        train, validation = shown.split(self.validation_fraction, self._order_seed)
+        demonstrations = open_demonstrations(self, dataset, pixels=self.augment, progress=progress_bar)
+        train, validation = demonstrations.split(self.validation_fraction, self._order_seed)
         warn_if_emulated(self.precision, self.device)
         hooks = self._begin(train, callback, tb_log_name, reset_num_timesteps)
         hooks.on_training_start(locals(), globals())
@@ -235,11 +235,11 @@ class BehaviorCloning(BaseAlgorithm):
         extractor = self.policy.q_net.features_extractor
         if not isinstance(extractor, ExtractorWithNeck) or not extractor.lacks_statistics:
             return
-        shown = (obs for obs, _ in train.in_order(self.batch_size))
+        observations = (obs for obs, _ in train.in_order(self.batch_size))
         if train.encoded:
-            extractor.fit_standardize(shown)
+            extractor.fit_standardize(observations)
         else:
-            fit_standardization(self, shown)
+            fit_standardization(self, observations)
 
     def _train_epoch(self, train: Demonstrations, callback: BaseCallback) -> bool:
         """Pass over the data once; return False where a callback asks to stop."""
@@ -274,8 +274,7 @@ class BehaviorCloning(BaseAlgorithm):
         return torch.stack([loss.detach(), (logits.argmax(dim=1) == actions).float().mean()])
 
     def _logits(self, obs: Tensor, encoded: bool, *, augment: bool, precision: str = "32-true") -> Tensor:
-        shown = obs.float() if encoded else obs
-        return self.policy.logits(shown, augment=augment, encoded=encoded, precision=precision)
+        return self.policy.logits(obs.float() if encoded else obs, augment=augment, encoded=encoded, precision=precision)
 
     def _validate(self, validation: Demonstrations) -> None:
         self.policy.set_training_mode(False)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pretrainrl.integrations.sb3.behavior_cloning.behavior_cloning import BehaviorCloning
     from pretrainrl.integrations.sb3.rainbow import Rainbow
 
-Shown = tuple[Tensor, Tensor]  # observations or features (B, ...), actions (B,) int64
+Batch = tuple[Tensor, Tensor]  # observations or features (B, ...), actions (B,) int64
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +43,7 @@ class Demonstrations:
     """
 
     episodes: tuple[Tensor, ...]
-    read: Callable[[Tensor], Shown]
+    read: Callable[[Tensor], Batch]
     encoded: bool
 
     def __len__(self) -> int:
@@ -68,13 +68,13 @@ class Demonstrations:
         parts = [tuple(self.episodes[index] for index in sorted(part)) for part in (order[count:], order[:count])]
         return replace(self, episodes=parts[0]), replace(self, episodes=parts[1])
 
-    def shuffled(self, batch_size: int, seed: int, epoch: int) -> Iterator[Shown]:
+    def shuffled(self, batch_size: int, seed: int, epoch: int) -> Iterator[Batch]:
         """Yield an epoch's batches, whose order depends on (seed, epoch) alone; the last, partial one is left out."""
         order = np.random.default_rng((seed, epoch)).permutation(len(self))
         numbers = torch.cat(self.episodes)[torch.from_numpy(order)]
         return read_ahead(self.read, [batch for batch in torch.split(numbers, batch_size) if len(batch) == batch_size])
 
-    def in_order(self, batch_size: int) -> Iterator[Shown]:
+    def in_order(self, batch_size: int) -> Iterator[Batch]:
         """Yield all transitions, in batches."""
         return read_ahead(self.read, torch.split(torch.cat(self.episodes), batch_size))
 
@@ -105,7 +105,7 @@ def open_demonstrations(model: BehaviorCloning, dataset: AtariDataset, *, pixels
     source = None if pixels else frozen_encoder(model)
     if source is None:
 
-        def read_frames(numbers: Tensor) -> Shown:
+        def read_frames(numbers: Tensor) -> Batch:
             batch = sampler.read(numbers)
             return batch.observation(), batch.actions[:, 0]
 
@@ -134,10 +134,10 @@ def frozen_encoder(model: BehaviorCloning | Rainbow) -> tuple[Encoder, FeatureKi
 
 def _check_game(model: BehaviorCloning, dataset: AtariDataset) -> None:
     env = model.get_env()
-    games = None if env is None else env.unwrapped
-    if isinstance(games, AtariVecEnv) and games.game.slug != dataset.game:
-        raise InputError(f"the environment is {games.game.slug}, but {dataset.id} is of {dataset.game}")
-    check_actions(model, dataset, games)
+    atari = None if env is None else env.unwrapped
+    if isinstance(atari, AtariVecEnv) and atari.game.slug != dataset.game:
+        raise InputError(f"the environment is {atari.game.slug}, but {dataset.id} is of {dataset.game}")
+    check_actions(model, dataset)
 
 
 def _check_observations(model: BehaviorCloning, pixels: bool) -> int:

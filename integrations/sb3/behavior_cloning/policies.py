@@ -62,9 +62,9 @@ class BehaviorCloningPolicy(RainbowPolicy):
             precision: Precision: `32-true`, or `bf16-mixed`, with which all but a frozen encoder computes in bfloat16.
         """
         net = self.q_net
-        shown = obs if encoded else net.encode(obs, augment=augment)
+        features = obs if encoded else net.encode(obs, augment=augment)
         with mixed_precision(precision, self.device):
-            outputs = net.forward_encoded(shown)
+            outputs = net.forward_encoded(features)
         return net.values.mean(outputs.float())
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = True) -> Tensor:

@@ -238,5 +238,5 @@ def _of_dataset(model: BaseAlgorithm, dataset: Any) -> Iterator[NDArray[Any]]:
     from pretrainrl.integrations.minari import open_dataset
     from pretrainrl.integrations.sb3.replay.fill_replay_buffer import DatasetObservations
 
-    shown = DatasetObservations(model, open_dataset(dataset) if isinstance(dataset, str) else dataset)
-    return (shown.read(index) for index in evenly_spaced(len(shown)))
+    recorded = DatasetObservations(model, open_dataset(dataset) if isinstance(dataset, str) else dataset)
+    return (recorded.read(index) for index in evenly_spaced(len(recorded)))
