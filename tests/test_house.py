@@ -220,7 +220,7 @@ PROCESS_WIDE = re.compile(
     r"|torch\.(backends\..*enabled|set_(num|default|float|flush|deterministic)\w+)|.*\b(mallopt|setLoggerMode|setNumThreads)"
     r"|keep_freed_memory|silence_emulator|environment_variables|logging\.(basicConfig|disable)"
 )
-# Where they are defined, where worker processes are prepared, and where Minari's functions read nothing but the environment.
+# Where they are defined, what prepares worker processes, and where Minari's functions read nothing but the environment.
 MAY_CHANGE_THE_PROCESS = {"malloc", "games", "paths", "runs.pool", "integrations.minari.remote"}
 
 

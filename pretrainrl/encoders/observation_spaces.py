@@ -75,7 +75,7 @@ class FeatureSource:
     dtype: str
 
     def __str__(self) -> str:
-        return f"{self.encoder}, {self.kind} in {self.dtype}, sha256 {self.sha256[:8]}"
+        return f"{self.encoder}, sha256 {self.sha256[:8]}, {self.kind} in {self.dtype}"
 
 
 class FeatureSpace(Box):
