@@ -40,7 +40,7 @@ _BUFFERS = (ReplayBuffer, DictReplayBuffer, NStepReplayBuffer, RolloutBuffer, Di
 _BUFFERS_OF_RAINBOW = (CompactReplayBuffer, PrioritizedReplayBuffer)
 
 
-class Weights(Card):
+class AgentWeights(Card):
     """The file of the policy's tensors."""
 
     file: Annotated[str, Field(pattern=r"^[\w.-]+\.safetensors$")]
@@ -81,7 +81,7 @@ class Description(Card):
     observed_encoder: ObservedEncoder | None
     num_timesteps: int
     exploration_rate: float | None
-    weights: Weights
+    weights: AgentWeights
 
 
 def describe(agent: BaseAlgorithm) -> dict[str, Any]:
@@ -222,7 +222,7 @@ path = load_from_hub("{repo_id}", "{name}.zip")
 """
 
 
-def render_card(
+def render_agent_card(
     repo_id: str, name: str, algorithm: str, env_id: str, score: tuple[float, float] | None, encoder: str | None, safe: bool
 ) -> str:
     """Write `README.md`, with the metadata that the hub and the zoo read.

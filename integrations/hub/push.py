@@ -19,7 +19,7 @@ from pretrainrl.integrations.hub.description import (
     algorithm_name,
     describe,
     encoder_arguments,
-    render_card,
+    render_agent_card,
     repository,
 )
 from pretrainrl.optional import require
@@ -74,7 +74,7 @@ def push_to_hub(
         encoder = None if zip_only else _write_description(agent, env_id, folder, name)
         agent.save(folder / f"{name}.zip", exclude=["tensorboard_log"])  # a path of this machine
         score = None if mean_reward is None or std_reward is None else (mean_reward, std_reward)
-        card = render_card(repo_id, name, type(agent).__name__, env_id, score, encoder, safe=not zip_only)
+        card = render_agent_card(repo_id, name, type(agent).__name__, env_id, score, encoder, safe=not zip_only)
         (folder / "README.md").write_text(card, encoding="utf-8")
         api = hub.HfApi(token=token)
         try:
