@@ -179,7 +179,7 @@ def unpatchify(patches: Tensor, channels: int) -> Tensor:
     return images.reshape(batch, channels, grid * patch, grid * patch)
 
 
-def show_visible(images: Tensor, mask: TokenMask, gray: float = 0.5) -> Tensor:
+def show_visible(images: Tensor, mask: TokenMask, grey: float = 0.5) -> Tensor:
     """Paint the hidden patches of `images` (B, C, S, S) gray."""
     patches = patchify(images, round(mask.restore.shape[1] ** 0.5))
-    return unpatchify(patches.masked_fill(mask.hidden().unsqueeze(-1), gray), images.shape[1])
+    return unpatchify(patches.masked_fill(mask.hidden().unsqueeze(-1), grey), images.shape[1])
