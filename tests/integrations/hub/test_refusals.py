@@ -59,7 +59,7 @@ def refused(tmp_path: Path) -> dict[str, tuple[BaseAlgorithm, str]]:
         "policy": (DQN(OwnPolicy, pixels(), policy_kwargs=BY_NAME, **OFF), "its policy is a OwnPolicy"),
         "class": (rainbow(policy_kwargs={"activation_fn": torch.nn.Hardtanh}), r"policy_kwargs\['activation_fn'\] is <class"),
         "file": (Rainbow("CnnPolicy", pixels(), policy_kwargs=local, **OFF), "others do not have; upload it"),
-        "statistics": (rainbow(VecNormalize(cartpole())), "normalised by VecNormalize"),
+        "statistics": (rainbow(VecNormalize(cartpole())), "normalized by VecNormalize"),
     }
 
 
