@@ -45,7 +45,7 @@ weights: $(VENV)/installed-dev  ## make the bundled weights again, of the record
 	done
 	$(BIN)/pretrainrl collect $(PROBED) --ram --kind ram --steps 4000 --seed 1 --resume
 	@set -e; for objective in $(OBJECTIVES); do \
-		$(BIN)/pretrainrl probe $$objective $(foreach game,$(PROBED),--data pretrainrl/atari/$(game)-ram-v0) \
+		$(BIN)/pretrainrl probe $$objective $(foreach game,$(PROBED),--dataset pretrainrl/atari/$(game)-ram-v0) \
 			--observations 2000 --out runs/probes/$$objective; \
 	done
 	$(BIN)/python -m pretrainrl.probing.report runs/probes/*

@@ -33,7 +33,7 @@ for game, name in zip(args.games, datasets, strict=True):
         collect_dataset(game, TRANSITIONS, kind=KIND)
 
 # 2. Pre-training. Anything left out is the preset's: batch size, learning rate, backbone.
-folder = pretrainrl.pretrain(
+result = pretrainrl.pretrain(
     args.objective,
     datasets,
     name=f"{args.objective}.mine",
@@ -44,10 +44,10 @@ folder = pretrainrl.pretrain(
 )
 
 # 3. The run folder is the encoder: weights, card, digest. Give it a name for this process, or use the path.
-card = pretrainrl.register_encoder(folder)
+card = pretrainrl.register_encoder(result.folder)
 encoder = pretrainrl.make_encoder(f"{args.objective}.mine")
 print(f"{card.name}: {card.summary}")
-print(f"weights: {card.weights.bytes / 1000:.0f} kB, sha256 {encoder.sha256[:12]}..., in {folder}")
+print(f"weights: {card.weights.bytes / 1000:.0f} kB, sha256 {encoder.sha256[:12]}..., in {result.folder}")
 
 # 4. Frames in, features out.
 env = AtariVecEnv(args.games[0], n_envs=2)

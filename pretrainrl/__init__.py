@@ -5,16 +5,19 @@ Importing this package is cheap: torch and the integrations are imported by the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pretrainrl.cards import EncoderCard
+    from pretrainrl.commands import collect as collect
+    from pretrainrl.commands import pretrain as pretrain
+    from pretrainrl.commands import probe as probe
     from pretrainrl.encoders import check_encoder as check_encoder
     from pretrainrl.encoders import clear_encoder_cache as clear_encoder_cache
     from pretrainrl.encoders import make_encoder as make_encoder
+    from pretrainrl.finetuning import finetune as finetune
     from pretrainrl.objectives import make_objective as make_objective
 
 __version__ = "0.1.0"
@@ -22,25 +25,32 @@ __version__ = "0.1.0"
 _LAZY = {
     "check_encoder": "pretrainrl.encoders",
     "clear_encoder_cache": "pretrainrl.encoders",
+    "collect": "pretrainrl.commands",
+    "finetune": "pretrainrl.finetuning",
     "make_encoder": "pretrainrl.encoders",
     "make_objective": "pretrainrl.objectives",
+    "pretrain": "pretrainrl.commands",
+    "probe": "pretrainrl.commands",
 }
 
 __all__ = [
     "check_encoder",
     "clear_encoder_cache",
+    "collect",
     "encoder_card",
+    "finetune",
     "list_encoders",
     "list_objectives",
     "make_encoder",
     "make_objective",
     "pretrain",
+    "probe",
     "register_encoder",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    """Import what needs torch when it is first asked for (PEP 562)."""
+    """Import what needs more than cards when it is first asked for (PEP 562)."""
     if name in _LAZY:
         return getattr(import_module(_LAZY[name]), name)
     raise AttributeError(f"module 'pretrainrl' has no attribute {name!r}")
@@ -99,52 +109,3 @@ def list_objectives(pattern: str = "*") -> list[str]:
     from pretrainrl.cards import OBJECTIVES
 
     return OBJECTIVES.names(pattern)
-
-
-def pretrain(
-    objective: str,
-    dataset: Sequence[str] | str,
-    *,
-    out: str | Path | None = None,
-    device: str = "auto",
-    precision: str = "auto",
-    checkpoint_every: int = 500,
-    resume: bool = False,
-    progress: bool = True,
-    **config: Any,
-) -> Path:
-    """Pre-train a backbone on Minari datasets and return the run folder, which `make_encoder` loads by path.
-
-    Args:
-        objective: a name of `list_objectives()`.
-        dataset: ids of Minari datasets made by `pretrainrl collect` or `write_dataset`.
-        out: run folder, by default `runs/<name>-seed<seed>`.
-        device: `auto`, `cpu` or `cuda`. Several processes: start under `torchrun`.
-        precision: `32-true`, `bf16-mixed`, or `auto` for bfloat16 where the device computes it natively.
-        checkpoint_every: steps between two checkpoints.
-        resume: continue the run in `out`.
-        progress: show a progress bar.
-        config: what to compute, see `pretrainrl.pretraining.PretrainConfig.of`: `preset`, `backbone`, `steps`, `batch_size`,
-            `lr`, `seed`, `name`, `model`.
-
-    Raises:
-        PretrainRLError: for names, datasets, settings or a run folder that do not fit.
-    """
-    from pretrainrl.device import resolve_device, resolve_precision
-    from pretrainrl.integrations.minari import cache_datasets
-    from pretrainrl.pretraining import PretrainConfig, run
-
-    if precision == "auto":
-        precision = resolve_precision(precision, resolve_device(device))
-    ids = (dataset,) if isinstance(dataset, str) else tuple(dataset)
-    chosen = PretrainConfig.of(objective, ids, precision=precision, **config)
-    folder = Path(out) if out is not None else Path("runs") / f"{chosen.name}-seed{chosen.seed}"
-    return run(
-        chosen,
-        folder,
-        lambda: cache_datasets(ids, progress=progress),
-        device=device,
-        checkpoint_every=checkpoint_every,
-        resume=resume,
-        progress=progress,
-    )

@@ -41,7 +41,7 @@ def make_shard(folder: Path, rows: int) -> None:
     files = folder / GAME / "1" / "replay_logs"
     if files.is_dir():
         return
-    episodes = list(collect_episodes(GAME, min(rows, PLAYED), num_envs=4))
+    episodes = list(collect_episodes(GAME, min(rows, PLAYED), n_envs=4))
     played: dict[str, npt.NDArray[Any]] = {
         "observation": np.concatenate([episode.frames[:-1] for episode in episodes]),
         "action": np.concatenate([episode.actions for episode in episodes]).astype(np.int32),

@@ -90,7 +90,7 @@ def main() -> None:
         episode
         for game in games
         for repeat in players
-        for episode in collect_episodes(game, args.steps, num_envs=2, repeat_probability=repeat)
+        for episode in collect_episodes(game, args.steps, n_envs=2, repeat_probability=repeat)
     ]
     frames = sum(len(episode.frames) for episode in episodes)
     ways: dict[str, tuple[Callable[[], Path], str, str]] = {

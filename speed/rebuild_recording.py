@@ -35,7 +35,7 @@ def main() -> None:
 def _row(game: str, steps: int, turns: int, folder: Path) -> list[str]:
     from pretrainrl.integrations.minari import build_dataset, collect_dataset, write_recording
 
-    dataset = collect_dataset(game, steps, num_envs=8)
+    dataset = collect_dataset(game, steps, n_envs=8)
     path = folder / f"{game}.rec"
     write_recording(dataset.id, path)
     shutil.rmtree(folder / "datasets")

@@ -33,7 +33,7 @@ TOY_PYTHON = {
     r"\*\*BehaviorCloning\.atari_pb\(\)\)": '**{**BehaviorCloning.atari_pb(), "n_epochs": 1})',
 }
 TOY_OPTIONS = {
-    "collect": ["--steps", "128", "--num-envs", "2"],
+    "collect": ["--steps", "128", "--n-envs", "2"],
     "pretrain": ["--steps", "2"],
     "finetune": ["--n-envs", "2", "--eval-episodes", "1"],
     "finetune rainbow": ["--steps", "32"],
@@ -101,7 +101,7 @@ def test_page_works(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     collected = " ".join(line for block in blocks(page) for line in block.command_lines if " collect " in line)
     for game, kind in sorted(set(DATASET.findall(text))):  # those that the reader has from another page, or a recording gives
         if kind != "random" or game not in collected.replace("_", ""):
-            collect_dataset(game, steps=128, num_envs=2, kind=kind)
+            collect_dataset(game, steps=128, n_envs=2, kind=kind)
     namespace: dict[str, Any] = {"__name__": "__main__"}
     for number, block in enumerate(blocks(page), 1):
         if block.language == "python":

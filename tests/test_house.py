@@ -34,9 +34,9 @@ FLOORS = (
     {"objectives", "probing"},
     {"parity", "pretraining"},
     {"integrations"},
-    {"finetuning"},
+    {"finetuning", "results"},
     {"benchmark"},
-    {"cli", "demo", "__main__", "pretrainrl"},
+    {"cli", "commands", "demo", "__main__", "pretrainrl"},
 )
 FACADE = "pretrainrl"  # takes names and dataset ids, so its functions reach every floor, when they are called
 LONGEST_MODULE, LONGEST_EXAMPLE = 350, 120

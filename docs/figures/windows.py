@@ -94,7 +94,7 @@ STEPS: dict[str, list[Read]] = {
 
 def scene(reach: int = 8) -> tuple[Episode, int]:
     """A game, and a time t from which on a brick is hit two steps later."""
-    for episode in collect_episodes("breakout", 600, num_envs=1, seed=0):
+    for episode in collect_episodes("breakout", 600, n_envs=1, seed=0):
         for t in np.flatnonzero(episode.rewards > 0) - 2:
             if 4 <= t < len(episode.actions) - reach:
                 return episode, int(t)

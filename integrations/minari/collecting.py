@@ -18,14 +18,14 @@ from pretrainrl.integrations.minari.write import exists_error, write_dataset
 from pretrainrl.paths import writable_folder
 
 if TYPE_CHECKING:
-    from pretrainrl.integrations.sb3.recording.agent_log import Agent
+    from pretrainrl.integrations.sb3.recording.agent_log import Player
 
 
 def collection_settings(
     steps: int,
     *,
     agent: str = "random",
-    num_envs: int = 8,
+    n_envs: int = 8,
     seed: int = 0,
     sticky_actions: float = 0.25,
     keep_every: int = 1,
@@ -39,7 +39,7 @@ def collection_settings(
     Args:
         steps: Transitions that the player experiences, over all environments together.
         agent: Player: `random`, the name of an agent that learns, or the path of an agent saved by Stable-Baselines3.
-        num_envs: Number of games played at the same time.
+        n_envs: Number of games played at the same time.
         seed: Seed of the player and the games.
         sticky_actions: Probability in [0, 1] that the game repeats the action of the raw frame before.
         keep_every: Number of episodes of which one is kept, whole.
@@ -54,7 +54,7 @@ def collection_settings(
     """
     if not 1 <= keep_every <= steps:
         raise InputError(f"keep_every must be in 1..{steps}, or no episode is left of {steps} steps; it is {keep_every}")
-    common = {"steps": steps, "num_envs": num_envs, "seed": seed, "sticky_actions": sticky_actions, "keep_every": keep_every}
+    common = {"steps": steps, "num_envs": n_envs, "seed": seed, "sticky_actions": sticky_actions, "keep_every": keep_every}
     if agent == "random":
         if segment_steps is not None or greedy:
             raise InputError(f"{'greedy' if greedy else 'segment_steps'} is for agents, not for random play")
@@ -67,7 +67,7 @@ def collection_settings(
     found = _find_agent(agent)
     if greedy and found.path is None:
         raise InputError(f"greedy is for saved agents; {agent!r} explores while it learns")
-    own = {**found.settings(steps, num_envs), **({"greedy": True} if greedy else {})}
+    own = {**found.settings(steps, n_envs), **({"greedy": True} if greedy else {})}
     return {**common, **own, "segment_steps": segment_steps or SEGMENT_STEPS}
 
 
@@ -139,8 +139,9 @@ def collect_dataset(
         save_agent = Path(save_agent).expanduser().resolve()
         writable_folder(save_agent.parent)
     if agent == "random":
-        own = {key: value for key, value in recorded.items() if key not in ("agent", "keep_every")}
-        episodes = islice(collect_episodes(slug, progress=progress, **own), 0, None, recorded["keep_every"])
+        own = {key: value for key, value in recorded.items() if key not in ("agent", "keep_every", "num_envs")}
+        played = collect_episodes(slug, n_envs=recorded["num_envs"], progress=progress, **own)
+        episodes = islice(played, 0, None, recorded["keep_every"])
         algorithm = f"random actions, the last one repeated with probability {recorded['repeat_probability']:g}"
         return write_dataset(
             name,
@@ -156,10 +157,11 @@ def collect_dataset(
     from pretrainrl.integrations.sb3.recording.agent_log import log_agent
 
     found = _find_agent(agent)
-    play = {key: recorded[key] for key in ("num_envs", "seed", "sticky_actions", "keep_every", "segment_steps")}
+    play = {key: recorded[key] for key in ("seed", "sticky_actions", "keep_every", "segment_steps")}
     with segments_of(name, slug, recorded, resume=resume) as segments:
         greedy = recorded.get("greedy", False)
-        log_agent(slug, found, steps, segments, greedy=greedy, save_agent=save_agent, progress=progress, **play)
+        n_envs = recorded["num_envs"]
+        log_agent(slug, found, steps, segments, n_envs=n_envs, greedy=greedy, save_agent=save_agent, progress=progress, **play)
         return write_dataset(
             name,
             segments.episodes(),
@@ -170,7 +172,7 @@ def collect_dataset(
         )
 
 
-def _find_agent(name: str) -> Agent:
+def _find_agent(name: str) -> Player:
     from pretrainrl.integrations.sb3.recording.agent_log import find_agent
 
     return find_agent(name)

@@ -32,7 +32,16 @@ from pretrainrl.weights import file_sha256, locate
 SUFFIX = ".rec"
 _BYTES_A_TRANSITION = 300  # of a dataset with its frames; 230 on average
 _OWN_KEYS = ("id", "total_steps")
-_OPTIONS = ("agent", "steps", "keep_every", "num_envs", "seed", "sticky_actions", "repeat_probability")
+# Metadata of a collection, and the options of `pretrainrl collect` that give them.
+_OPTIONS = {
+    "agent": "--agent",
+    "steps": "--steps",
+    "keep_every": "--keep-every",
+    "num_envs": "--n-envs",
+    "seed": "--seed",
+    "sticky_actions": "--sticky-actions",
+    "repeat_probability": "--repeat-probability",
+}
 
 
 def recorded_ids() -> list[str]:
@@ -165,7 +174,7 @@ def write_recording(
 def command_of(recording: Recording) -> str:
     """Return the call of `pretrainrl collect` that made a dataset."""
     settings = recording.metadata.get("collection", {})
-    options = [f"--{key.replace('_', '-')} {settings[key]}" for key in _OPTIONS if key in settings]
+    options = [f"{option} {settings[key]}" for key, option in _OPTIONS.items() if key in settings]
     flags = [f"--{key}" for key in ("greedy", "ram") if settings.get(key)]
     kind, version = recording.dataset_id.rsplit("/", 1)[-1].removeprefix(f"{recording.game}-").rsplit("-v", 1)
     return " ".join(["pretrainrl collect", recording.game, *options, *flags, f"--kind {kind} --version {version}"])

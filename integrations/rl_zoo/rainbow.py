@@ -1,34 +1,21 @@
-"""Settings of Rainbow for `--conf-file`; `pretrainrl.integrations.rl_zoo.train` takes them by default."""
+"""Settings of Rainbow from pixels: those of `python -m pretrainrl.integrations.rl_zoo train` without `--conf-file`."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from pretrainrl.integrations.rl_zoo.settings import ATARI
+from pretrainrl.agent_cards import AGENTS
+from pretrainrl.integrations.rl_zoo.frozen import ATARI, zoo_settings
 
-# On Atari those of the paper, with a tenth of its replay memory, which takes 7 GB.
+
+def _settings(preset: str) -> dict[str, Any]:
+    found = AGENTS.get("rainbow").preset(preset)
+    kwargs = {"policy_kwargs": dict(found.policy_kwargs)} if found.policy_kwargs else {}
+    return {"n_timesteps": found.length, **zoo_settings(found), **kwargs}
+
+
 hyperparams: dict[str, dict[str, Any]] = {
     "default": {"policy": "MlpPolicy", "n_timesteps": 1_000_000},
-    "atari": {
-        **ATARI,
-        "frame_stack": 4,
-        "policy": "CnnPolicy",
-        "buffer_size": 100_000,
-        "learning_starts": 20_000,
-        "policy_kwargs": {"net_arch": [512]},
-    },
-    "CartPole-v1": {
-        "policy": "MlpPolicy",
-        "n_timesteps": 50_000,
-        "learning_rate": 3e-3,
-        "buffer_size": 10_000,
-        "batch_size": 64,
-        "train_freq": 4,
-        "gradient_steps": 2,
-        "target_update_interval": 100,
-        "noisy": False,
-        "exploration_fraction": 0.1,
-        "v_min": 0,
-        "v_max": 100,
-    },
+    "atari": {**ATARI, "frame_stack": 4, "policy": "CnnPolicy", **_settings("paper")},
+    "CartPole-v1": {"policy": "MlpPolicy", **_settings("cartpole")},
 }

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
-
-from pretrainrl.cli.datasets import is_done, root_of_datasets
-from pretrainrl.errors import InputError, PretrainRLError
-from pretrainrl.paths import writable_folder
 
 console = Console()
 
@@ -34,7 +28,7 @@ def collect(
             min=1, help="Of every N episodes one is kept, whole: about one in N of the transitions experienced is published."
         ),
     ] = 1,
-    num_envs: Annotated[int, typer.Option(min=1, help="Environments stepped together.")] = 8,
+    n_envs: Annotated[int, typer.Option(min=1, help="Environments stepped together.")] = 8,
     seed: Annotated[int, typer.Option(min=0, help="Of the player and the environments.")] = 0,
     sticky_actions: Annotated[float, typer.Option(help="Chance that the game repeats the last action.")] = 0.25,
     repeat_probability: Annotated[
@@ -66,92 +60,25 @@ def collect(
     ] = False,
 ) -> None:
     """Play GAMES at random or by an agent and write one lossless Minari dataset for each."""
-    from pretrainrl.games import find_game
+    import pretrainrl
 
-    slugs = list(dict.fromkeys(find_game(name).slug for name in games))  # before the imports, which take seconds
-
-    from pretrainrl.integrations.minari import dataset_id, write_recording
-    from pretrainrl.integrations.minari.collecting import check_agent_for, collection_settings, default_kind
-    from pretrainrl.integrations.minari.metadata import datasets_root
-
-    own: dict[str, Any] = {
-        "agent": agent,
-        "steps": steps,
-        "num_envs": num_envs,
-        "seed": seed,
-        "sticky_actions": sticky_actions,
-        "keep_every": keep_every,
-        "repeat_probability": repeat_probability,
-        "ram": ram,
-        "greedy": greedy,
-    }
-    settings = collection_settings(**own)
-    kind = kind or default_kind(agent)
-    with root_of_datasets(out):
-        ids = {slug: dataset_id(slug, kind, version) for slug in slugs}
-        done = [slug for slug, name in ids.items() if is_done(name, "collection", settings, resume)]
-        for slug in done:
-            console.print(f"{ids[slug]}  is there already", soft_wrap=True)
-        todo = [slug for slug in slugs if slug not in done]
-        check_agent_for(agent, todo)
-        files = _recording_files(recording, ids)
-        work = partial(_collect_one, {**own, "kind": kind, "version": version, "resume": resume}, save_agent)
-        _collect_all(work, todo, jobs, steps, ids)
-        for slug, file in files.items():
-            card = write_recording(ids[slug], file)
-            console.print(f"{file}  {card.bytes:,} bytes, {card.bytes / card.transitions:.2f} a transition", soft_wrap=True)
-        console.print(f"in {datasets_root()}", soft_wrap=True)
-
-
-def _recording_files(recording: Path | None, ids: Mapping[str, str]) -> dict[str, Path]:
-    """Return the file of each game's recording, none where none is wanted; what cannot be written to is refused now."""
-    if recording is None:
-        return {}
-    from pretrainrl.integrations.minari.recordings import SUFFIX
-
-    recording = recording.expanduser().resolve()
-    if recording.suffix != SUFFIX:
-        files = {slug: recording / f"{name.rsplit('/', 1)[-1]}{SUFFIX}" for slug, name in ids.items()}
-    elif len(ids) == 1:
-        files = dict.fromkeys(ids, recording)
-    else:
-        raise InputError(f"{recording} is one file, and {len(ids)} games are to be recorded; name a folder")
-    for file in files.values():
-        writable_folder(file.parent)
-    return files
-
-
-def _collect_all(
-    work: Callable[[str, Callable[[int], None]], str], todo: list[str], jobs: int, steps: int, ids: Mapping[str, str]
-) -> None:
-    """Collect the games `todo` under one bar, which names those under way."""
-    from pretrainrl.runs.interrupt import InterruptedRunError
-    from pretrainrl.runs.pool import show_jobs
-
-    complete = len(ids) - len(todo)
-
-    def finished(slug: str, result: str) -> None:
-        nonlocal complete
-        complete += 1
-        console.print(result, soft_wrap=True)
-
-    try:
-        show_jobs(work, todo, jobs, total=steps * len(todo), unit="transitions", finished=finished)
-    except InterruptedRunError as error:
-        raise InterruptedRunError(
-            f"interrupted; {complete} of {len(ids)} datasets are complete, and of an agent's all but the last minutes is "
-            "kept; go on with the same command and --resume"
-        ) from error
-    except PretrainRLError as error:
-        if len(ids) == 1:
-            raise
-        raise type(error)(f"{error} ({complete} of {len(ids)} datasets are complete; --resume goes on)") from error
-
-
-def _collect_one(own: dict[str, Any], agents: Path | None, slug: str, report: Callable[[int], None]) -> str:
-    """Collect one game; returns what to say of it."""
-    from pretrainrl.integrations.minari import collect_dataset
-
-    dataset = collect_dataset(slug, progress=report, save_agent=agents and agents / f"{slug}.zip", **own)
-    size = dataset.storage.metadata["dataset_size"]
-    return f"{dataset.id}  {dataset.total_steps:,} transitions, {len(dataset)} episodes, {size:.1f} MB"
+    result = pretrainrl.collect(
+        games,
+        agent=agent,
+        steps=steps,
+        keep_every=keep_every,
+        n_envs=n_envs,
+        seed=seed,
+        sticky_actions=sticky_actions,
+        repeat_probability=repeat_probability,
+        ram=ram,
+        greedy=greedy,
+        kind=kind,
+        version=version,
+        out=out,
+        recording=recording,
+        save_agent=save_agent,
+        jobs=jobs,
+        resume=resume,
+    )
+    console.print(f"in {result.folder}", soft_wrap=True)

@@ -9,7 +9,7 @@ import typer
 
 
 def demo(
-    fast: Annotated[bool, typer.Option("--fast", help="Under a minute: shows that it works, learns nothing.")] = False,
+    fast: Annotated[bool, typer.Option("--fast", help="About a minute: shows that it works, learns nothing.")] = False,
     games: Annotated[tuple[str, str], typer.Option(help="Both are pre-trained on; the agents play the first.")] = (
         "ms_pacman",
         "breakout",
@@ -23,5 +23,7 @@ def demo(
 
     from pretrainrl.demo import run_demo
 
+    minutes = "about a minute" if fast else "some minutes"
+    Console(stderr=True).print(f"{minutes} on two CPU cores; everything is written to {out}", highlight=False, soft_wrap=True)
     page = run_demo(games, out, fast=fast, seed=seed, resume=resume)
     Console().print(f"open [bold]{page}[/] in a browser", highlight=False, soft_wrap=True)

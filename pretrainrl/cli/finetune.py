@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from statistics import pstdev
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
+from pretrainrl.results import FinetuneResult
+
 console = Console()
 
 
 def finetune(
-    algorithm: Annotated[str, typer.Argument(help="rainbow, qrdqn, ppo or bc.")],
+    algorithm: Annotated[str, typer.Argument(help="Name of an agent: rainbow, qrdqn, ppo or bc.")],
     game: Annotated[str, typer.Option(help="In any spelling: pong, ms_pacman, MsPacman.")],
     encoder: Annotated[str, typer.Option(help="Name, run folder or card file.")],
+    preset: Annotated[str | None, typer.Option(help="Settings of the agent's card. Default: those it has for this.")] = None,
     features: Annotated[
         str | None,
         typer.Option(
@@ -34,11 +38,15 @@ def finetune(
         int | None, typer.Option(min=1, help="Steps between evaluations, default 10,000; of bc epochs, 10.")
     ] = None,
     eval_episodes: Annotated[int, typer.Option(min=1, help="Whole games in an evaluation.")] = 10,
+    max_episode_steps: Annotated[int, typer.Option(min=1, help="Steps of the agent after which a game is cut.")] = 27_000,
     checkpoint_every: Annotated[
         int | None, typer.Option(min=1, help="Steps between checkpoints, which cut games, default 25,000; of bc epochs, 10.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of runs; default runs/finetune/<encoder>-<features>.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    dtype: Annotated[
+        str, typer.Option(help="What the encoder computes in: float32, bfloat16, or auto for what is fast here.")
+    ] = "float32",
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that was interrupted.")] = False,
 ) -> None:
     """Let ALGORITHM learn a game on a frozen encoder, and write files that Stable-Baselines3's zoo plots."""
@@ -48,12 +56,13 @@ def finetune(
     find_game(game)  # before the imports, which take seconds
     find_card(encoder)
 
-    from pretrainrl.finetuning import finetune
+    import pretrainrl
 
-    folder = finetune(
+    result = pretrainrl.finetune(
         algorithm,
         game,
         encoder,
+        preset=preset,
         features=features,
         neck=neck,  # type: ignore[arg-type]  # checked with the other names
         weights=weights,
@@ -64,26 +73,25 @@ def finetune(
         seed=seed,
         eval_freq=eval_freq,
         eval_episodes=eval_episodes,
+        max_episode_steps=max_episode_steps,
         checkpoint_every=checkpoint_every,
         out=out,
         device=device,
+        dtype=dtype,
         resume=resume,
     )
-    _show(folder)
+    if dtype == "auto":
+        console.print(f"the encoder computes in {result.dtype}", highlight=False)
+    _show(result)
 
 
-def _show(folder: Path) -> None:
+def _show(result: FinetuneResult) -> None:
     """Say what the agent scored at last, what was best, and where the files are."""
-    import numpy as np
-
-    with np.load(folder / "evaluations.npz") as saved:
-        results, timesteps = saved["results"], saved["timesteps"]
-    last, means = results[-1], results.mean(axis=1)
-    best = int(means.argmax())
+    last, best = result.evaluations[-1], result.best
     console.print(
-        f"score {last.mean():.1f} ± {last.std():.1f} in {len(last)} games after {timesteps[-1]:,} steps; "
-        f"best {means[best]:.1f} after {timesteps[best]:,}",
+        f"score {last.mean:.1f} ± {pstdev(last.scores):.1f} in {len(last.scores)} games after {last.timestep:,} steps; "
+        f"best {best.mean:.1f} after {best.timestep:,}",
         highlight=False,
         soft_wrap=True,
     )
-    console.print(f"agent, scores and settings in [bold]{folder}[/]", highlight=False, soft_wrap=True)
+    console.print(f"agent, scores and settings in [bold]{result.folder}[/]", highlight=False, soft_wrap=True)

@@ -29,7 +29,7 @@ def pretrain(
     """Pre-train a backbone with one objective."""
     from rich.console import Console
 
-    folder = pretrainrl.pretrain(
+    result = pretrainrl.pretrain(
         objective,
         dataset,
         preset=preset,
@@ -45,4 +45,5 @@ def pretrain(
         checkpoint_every=checkpoint_every,
         resume=resume,
     )
+    folder = result.folder
     Console().print(f"encoder in [bold]{folder}[/]; use it with pretrainrl.make_encoder({str(folder)!r})", highlight=False)

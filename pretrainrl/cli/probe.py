@@ -10,17 +10,14 @@ import typer
 from rich.console import Console
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from pretrainrl.encoders import Encoder
-    from pretrainrl.probing import Probe, Samples
+    from pretrainrl.probing import Probe
 
 console = Console()
 
 
 def probe(
     name: Annotated[str, typer.Argument(help="Name, run folder or card file.")],
-    data: Annotated[list[str], typer.Option(help="Minari id; repeat for several games.")],
+    dataset: Annotated[list[str], typer.Option(help="Minari id; repeat for several games.")],
     weights: Annotated[str | None, typer.Option(help="Instead of the card's, as for make_encoder.")] = None,
     baseline: Annotated[str, typer.Option(help="Encoder to compare with, or none.")] = "random",
     observations: Annotated[int, typer.Option(min=1, help="Of each game, at most; one takes 28 kB of memory.")] = 8000,
@@ -30,42 +27,23 @@ def probe(
     out: Annotated[Path | None, typer.Option(help="Folder for probe.json and a page of figures.")] = None,
 ) -> None:
     """Measure what the features of an encoder tell: RAM, actions, rewards, rank, dormant channels."""
-    from pretrainrl.cards import find_card
+    import pretrainrl
 
-    names = [name]  # looked up before the imports, which take seconds
-    if baseline != "none" and find_card(baseline).name != find_card(name).name:
-        names.append(baseline)
+    result = pretrainrl.probe(
+        name,
+        dataset,
+        weights=weights,
+        baseline=baseline,
+        observations=observations,
+        seed=seed,
+        device=device,
+        dtype=dtype,
+        out=out,
+    )
+    _show(result.probes)
     if out is not None:
-        from pretrainrl.optional import require
-
-        require("jinja2", "plot")
-
-    from pretrainrl.encoders import make_encoder
-    from pretrainrl.integrations.minari import read_samples
-
-    encoders = [
-        make_encoder(each, weights=weights if number == 0 else None, device=device, dtype=dtype)
-        for number, each in enumerate(names)
-    ]
-    samples = read_samples(data, limit=observations)
-    probes = _measure(encoders, samples, seed)
-    _show(probes)
-    if out is not None:
-        _write(out, name, probes, data, seed)
-
-
-def _measure(encoders: Sequence[Encoder], samples: Sequence[Samples], seed: int) -> list[Probe]:
-    """Probe each encoder under one progress bar."""
-    from pretrainrl.probing import probe
-    from pretrainrl.progress import progress_bar
-
-    with progress_bar() as bar:
-        task = bar.add_task("probe", total=len(encoders) * sum(map(len, samples)), note="")
-        probes = []
-        for encoder in encoders:
-            bar.update(task, note=encoder.name)
-            probes.append(probe(encoder, samples, seed=seed, progress=lambda new: bar.advance(task, new)))
-    return probes
+        files = f"numbers in [bold]{out / 'probe.json'}[/], figures in [bold]{result.page}[/]"
+        console.print(files, highlight=False, soft_wrap=True)
 
 
 def _show(probes: Sequence[Probe]) -> None:
@@ -92,31 +70,3 @@ def _show(probes: Sequence[Probe]) -> None:
     for item in probes:
         for note in item.notes:
             console.print(f"[yellow]warning:[/] {item.encoder}: {note}", highlight=False, soft_wrap=True)
-
-
-def _write(out: Path, name: str, probes: Sequence[Probe], data: Sequence[str], seed: int) -> None:
-    """Write the numbers and the page."""
-    from pretrainrl.paths import writable_folder
-    from pretrainrl.probing.report import write_page, write_probes
-
-    writable_folder(out)
-    pictures, note = _reconstructions(Path(name), data, seed)
-    write_probes(out, probes, data)
-    page = write_page(out, probes, pictures, note)
-    console.print(f"numbers in [bold]{out / 'probe.json'}[/], figures in [bold]{page}[/]", highlight=False, soft_wrap=True)
-
-
-def _reconstructions(run: Path, data: Sequence[str], seed: int) -> tuple[Tensor | None, str]:
-    """What a masked objective paints (n, 3, 84, 84), or None and why there is nothing."""
-    from pretrainrl.integrations.minari import open_dataset
-    from pretrainrl.pretraining.trained import FILE, load_objective
-    from pretrainrl.probing.probes import reconstructions
-
-    if not (run / FILE).is_file():
-        return None, "Reconstructions need the run folder of a masked objective: an encoder alone has no painter."
-    trained = load_objective(run)
-    episodes = {dataset.game: next(iter(dataset)) for dataset in map(open_dataset, data)}
-    pictures = reconstructions(trained.objective, trained.games, list(episodes.values()), seed=seed)
-    if pictures is None:
-        return None, f"{trained.name} does not reconstruct, or was not trained on any of these games."
-    return pictures, ""

@@ -35,7 +35,7 @@ def collect_episodes(
     game: str,
     steps: int,
     *,
-    num_envs: int = 8,
+    n_envs: int = 8,
     seed: int = 0,
     repeat_probability: float = REPEAT_PROBABILITY,
     sticky_actions: float = 0.25,
@@ -51,7 +51,7 @@ def collect_episodes(
     Args:
         game: any spelling that `find_game` knows.
         steps: transitions over all environments together.
-        num_envs: games played at the same time.
+        n_envs: games played at the same time.
         seed: of the policy and of every environment.
         repeat_probability: chance that the policy repeats its last action, in [0, 1).
         sticky_actions: chance that the game itself repeats the action of the raw frame before, in [0, 1].
@@ -68,19 +68,19 @@ def collect_episodes(
         InputError: when a number is out of range.
     """
     found = find_game(game)
-    if steps < 1 or num_envs < 1 or seed < 0:
-        raise InputError(f"steps and num_envs must be at least 1 and seed 0, not {steps}, {num_envs} and {seed}")
+    if steps < 1 or n_envs < 1 or seed < 0:
+        raise InputError(f"steps and n_envs must be at least 1 and seed 0, not {steps}, {n_envs} and {seed}")
     if not (0 <= repeat_probability < 1 and 0 <= sticky_actions <= 1):
         raise InputError(
             f"repeat_probability must be in [0, 1) and sticky_actions in [0, 1], not {repeat_probability} and {sticky_actions}"
         )
-    return _play(found, steps, num_envs, seed, repeat_probability, sticky_actions, ram, progress)
+    return _play(found, steps, n_envs, seed, repeat_probability, sticky_actions, ram, progress)
 
 
 def _play(
     found: Game,
     steps: int,
-    num_envs: int,
+    n_envs: int,
     seed: int,
     repeat_probability: float,
     sticky_actions: float,
@@ -89,11 +89,11 @@ def _play(
 ) -> Iterator[Episode]:
     """Step the games in turn, and cut each one's stream into episodes."""
     rng = np.random.default_rng(seed)
-    seeds = rng.integers(2**31 - 1, size=num_envs).tolist()
-    games = [StickyGame(found, sticky_actions=sticky_actions) for _ in range(num_envs)]
-    recorders = [EpisodeRecorder(found.slug, env, seeds[env]) for env in range(num_envs)]
+    seeds = rng.integers(2**31 - 1, size=n_envs).tolist()
+    games = [StickyGame(found, sticky_actions=sticky_actions) for _ in range(n_envs)]
+    recorders = [EpisodeRecorder(found.slug, env, seeds[env]) for env in range(n_envs)]
     num_actions = games[0].emulator.num_actions
-    actions = rng.integers(num_actions, size=num_envs)
+    actions = rng.integers(num_actions, size=n_envs)
 
     def memory(game: StickyGame) -> npt.NDArray[np.uint8] | None:
         return game.emulator.ram if ram else None
@@ -102,9 +102,9 @@ def _play(
         game.seed(recorder.seed)
         recorder.start(game.restart(), memory(game), noops=game.noops)
     while steps > 0:
-        repeated = rng.random(num_envs) < repeat_probability
-        actions = np.where(repeated, actions, rng.integers(num_actions, size=num_envs))
-        stepped = min(steps, num_envs)
+        repeated = rng.random(n_envs) < repeat_probability
+        actions = np.where(repeated, actions, rng.integers(num_actions, size=n_envs))
+        stepped = min(steps, n_envs)
         for game, recorder, action in zip(games[:stepped], recorders, actions.tolist(), strict=False):
             if recorder.ended:
                 recorder.start(game.restart(), memory(game), noops=game.noops)

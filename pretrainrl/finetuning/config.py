@@ -8,36 +8,39 @@ from typing import cast
 
 from pydantic import Field
 
+from pretrainrl.agent_cards import AgentCard, find_agent_card
 from pretrainrl.cards import Card, EncoderCard, Scalar, find_card
 from pretrainrl.errors import InputError, UnknownNameError
 from pretrainrl.games import find_game
 from pretrainrl.networks.necks import NECKS, Neck, reads_map
 
-ALGORITHMS = ("rainbow", "qrdqn", "ppo", "bc")
 FEATURES = ("flat", "pooled", "map", "pixels")
-STEPS, EPOCHS = 50_000, 100  # the study's
+MAX_EPISODE_STEPS = 27_000  # Atari-PB's
 _NOT_COMPARED = {"versions"}  # an update need not end a long run
 
 
-class Config(Card):
+class FinetuneConfig(Card):
     """What was asked for.
 
     Attributes:
-        algorithm: one of `ALGORITHMS`.
-        game: Gymnasium's id.
-        encoder: name.
-        features: `flat`, `pooled` or `map`, which are what the agent observes; `pixels` where the encoder is in the agent.
-        neck: one of `NECKS`.
-        dataset: Minari id, of `bc` only.
-        length: steps of all games together; of `bc`, epochs.
-        n_envs: games played at the same time.
-        seed: of the agent and the games.
-        eval_freq: steps, or epochs, between two evaluations.
-        eval_episodes: whole games in each.
-        checkpoint_every: steps, or epochs, between two checkpoints.
+        algorithm: Name of an agent's card.
+        preset: Name of one of the card's presets.
+        game: Gymnasium's id of the game.
+        encoder: Name of the encoder.
+        features: Kind of what the agent observes: `flat`, `pooled` or `map`; `pixels` where the encoder is in the agent.
+        neck: Name of what is trained after the encoder, one of `NECKS`.
+        dataset: Minari id of what is learned from, for agents that learn from a dataset.
+        length: Length of the run: steps of all games together, or epochs for agents that learn from a dataset.
+        n_envs: Number of games played together.
+        seed: Seed of the agent and the games.
+        eval_freq: Number of steps, or epochs, between two evaluations.
+        eval_episodes: Number of whole games in an evaluation.
+        max_episode_steps: Number of the agent's steps after which a game is cut.
+        checkpoint_every: Number of steps, or epochs, between two checkpoints.
     """
 
     algorithm: str
+    preset: str
     game: str
     encoder: str
     features: str
@@ -48,12 +51,18 @@ class Config(Card):
     seed: int
     eval_freq: int
     eval_episodes: int
+    max_episode_steps: int = MAX_EPISODE_STEPS
     checkpoint_every: int
+
+    @property
+    def agent(self) -> AgentCard:
+        """Card of the agent."""
+        return find_agent_card(self.algorithm, "finetune", "algorithm")
 
     @property
     def cloning(self) -> bool:
         """Whether the agent learns from a dataset, not from playing."""
-        return self.algorithm == "bc"
+        return self.agent.learns_from == "dataset"
 
     @classmethod
     def of(
@@ -62,6 +71,7 @@ class Config(Card):
         game: str,
         encoder: str | Path,
         *,
+        preset: str | None,
         dataset: str | None,
         features: str | None,
         neck: str,
@@ -71,36 +81,41 @@ class Config(Card):
         seed: int,
         eval_freq: int | None,
         eval_episodes: int,
+        max_episode_steps: int,
         checkpoint_every: int | None,
-    ) -> Config:
+    ) -> FinetuneConfig:
         """Check the arguments of `finetune`, and fill in defaults.
 
         Raises:
-            UnknownNameError: for an algorithm, game, encoder or kind of features that does not exist.
-            InputError: for a number out of range, or an argument that is not the algorithm's.
-            CardError: when the encoder's card cannot be read.
+            UnknownNameError: There is no such algorithm, preset, game, encoder, neck or kind of features.
+            InputError: A number is out of range, or an argument is not for the algorithm.
+            CardError: The encoder's card cannot be read.
         """
-        _check_known("algorithm", algorithm, ALGORITHMS)
+        agent = find_agent_card(algorithm, "finetune", "algorithm")
+        preset = agent.uses["finetune"] if preset is None else preset
+        default_length = agent.preset(preset).length
         _check_known("neck", neck, NECKS)
         card = find_card(encoder)
         features = _features(features, neck, card)
-        cloning = algorithm == "bc"
+        cloning = agent.learns_from == "dataset"
         if cloning:
-            _check_absent("bc learns for a number of epochs", steps=steps)
+            _check_absent(f"{algorithm} learns for a number of epochs", steps=steps)
             if dataset is None:
-                raise InputError("bc learns from a dataset; give the id of a Minari dataset of the game")
+                raise InputError(f"{algorithm} learns from a dataset; give the id of a Minari dataset of the game")
         else:
             _check_absent(f"{algorithm} learns by playing", dataset=dataset, epochs=epochs)
-        # Games are cut at checkpoints: half of the study's steps is longer than most games, even in eight together.
-        defaults = (EPOCHS, 10, 10) if cloning else (STEPS, 10_000, 25_000)
+        # Games are cut at checkpoints: half of Atari-PB's steps is longer than most games, even in eight together.
+        defaults = (default_length, 10, 10) if cloning else (default_length, 10_000, 25_000)
         given = (epochs if cloning else steps, eval_freq, checkpoint_every)
         length, freq, every = (default if value is None else value for value, default in zip(given, defaults, strict=True))
         _check_positive(n_envs=n_envs, eval_freq=freq, eval_episodes=eval_episodes, checkpoint_every=every)
+        _check_positive(max_episode_steps=max_episode_steps)
         _check_positive(**{"epochs" if cloning else "steps": length})
         if not 0 <= seed < 2**32:
             raise InputError(f"seed must be at least 0 and below 2**32, got {seed}")
         return cls(
             algorithm=algorithm,
+            preset=preset,
             game=find_game(game).env_id,
             encoder=card.name,
             features=features,
@@ -111,23 +126,24 @@ class Config(Card):
             seed=seed,
             eval_freq=freq,
             eval_episodes=eval_episodes,
+            max_episode_steps=max_episode_steps,
             checkpoint_every=every,
         )
 
 
-class Record(Card):
+class FinetuneRecord(Card):
     """All that the result depends on, as kept in the folder's `config.toml`.
 
     Attributes:
-        run: what was asked for.
-        dataset_fingerprint: of the dataset's content.
-        encoder_sha256: of the encoder's weights.
-        encoder_dtype: that it computes in.
-        settings: arguments of the algorithm; those that are no numbers or words, as Python writes them.
-        versions: of the packages that had a part in it.
+        run: What was asked for.
+        dataset_fingerprint: Fingerprint of the dataset's content.
+        encoder_sha256: Digest of the encoder's weights, 64 hex digits.
+        encoder_dtype: Dtype in which the encoder computes, `float32` or `bfloat16`.
+        settings: Arguments of the algorithm; those that are no numbers or words are as Python writes them.
+        versions: Versions of the packages that had a part in it.
     """
 
-    run: Config
+    run: FinetuneConfig
     dataset_fingerprint: str | None = None
     encoder_sha256: str
     encoder_dtype: str

@@ -8,25 +8,24 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from stable_baselines3 import PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecEnv
 
-EPSILON = 0.001  # the study's
 ALE_SEEDS = 2**31 - 1  # they are not negative and have 32 bits, with one for each copy
 
 
 class EpsilonGreedy:
-    """An agent that takes what it thinks best, but for one action in a thousand.
+    """An agent that takes the action that it thinks best, but for a share of random actions.
 
     Args:
-        agent: whose actions are discrete.
-        seed: of the other actions.
+        agent: Agent with discrete actions.
+        epsilon: Share of random actions, in [0, 1].
+        seed: Seed of the random actions.
     """
 
-    def __init__(self, agent: BaseAlgorithm, seed: int) -> None:
-        self._agent, self._random = agent, np.random.default_rng(seed)
+    def __init__(self, agent: BaseAlgorithm, epsilon: float, seed: int) -> None:
+        self._agent, self._epsilon, self._random = agent, epsilon, np.random.default_rng(seed)
         self._n_actions = int(agent.action_space.n)  # type: ignore[attr-defined]
 
     def predict(
@@ -38,37 +37,35 @@ class EpsilonGreedy:
     ) -> tuple[NDArray[Any], tuple[NDArray[Any], ...] | None]:
         """Choose actions (B,), as Stable-Baselines3's algorithms do."""
         actions, state = self._agent.predict(observation, state, episode_start, deterministic=True)
-        explore = self._random.random(actions.shape) < EPSILON
+        explore = self._random.random(actions.shape) < self._epsilon
         return np.where(explore, self._random.integers(self._n_actions, size=actions.shape), actions), state
 
 
 def evaluate(
-    agent: BaseAlgorithm, games: VecEnv, episodes: int, seed: int, on_step: Callable[[], None]
+    agent: BaseAlgorithm, env: VecEnv, episodes: int, seed: int, on_step: Callable[[], None], epsilon: float | None
 ) -> tuple[list[float], list[int]]:
-    """Let `agent` play whole games; its learning does not notice.
-
-    PPO draws from its policy, as it learnt to; the others are greedy with ε = 0.001.
+    """Let an agent play whole games, which changes nothing about its learning.
 
     Args:
-        agent: who plays.
-        games: of any number of copies.
-        episodes: games to play.
-        seed: of the games and the agent's random numbers.
-        on_step: called now and then.
+        agent: Agent that plays.
+        env: Any number of copies of the game.
+        episodes: Number of games to play.
+        seed: Seed of the games and of the agent's random numbers.
+        on_step: Function that is called after each step.
+        epsilon: Share of random actions among greedy ones; None draws actions from the agent's policy.
 
     Returns:
-        Raw score and length, in agent steps, of each game.
+        Raw score and length, in the agent's steps, of each game.
     """
-    games.seed(seed % (ALE_SEEDS - games.num_envs))
-    draws = isinstance(agent, PPO)
+    env.seed(seed % (ALE_SEEDS - env.num_envs))
     devices = [agent.device] if agent.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
         scores, lengths = evaluate_policy(
-            agent if draws else EpsilonGreedy(agent, seed),
-            games,
+            agent if epsilon is None else EpsilonGreedy(agent, epsilon, seed),
+            env,
             episodes,
-            deterministic=not draws,
+            deterministic=epsilon is not None,
             return_episode_rewards=True,
             callback=lambda _locals, _globals: on_step(),
         )

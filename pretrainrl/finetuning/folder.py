@@ -13,7 +13,7 @@ import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.monitor import ResultsWriter
 
-from pretrainrl.finetuning.config import Config, Record
+from pretrainrl.finetuning.config import FinetuneConfig, FinetuneRecord
 from pretrainrl.paths import atomic_path
 from pretrainrl.runs.checkpoints import Checkpoints
 from pretrainrl.runs.folder import RunFolder
@@ -22,7 +22,7 @@ EVALUATIONS, MONITOR, BEST = "evaluations.npz", "0.monitor.csv", "best_model.zip
 _COUNTS = "counts.json"
 
 
-class FinetuneFolder(RunFolder[Record]):
+class FinetuneFolder(RunFolder[FinetuneRecord]):
     """The files of one run in `<out>/<algorithm>/<game>_<number>`, where the number is the seed plus one, as the zoo counts.
 
     Args:
@@ -38,18 +38,18 @@ class FinetuneFolder(RunFolder[Record]):
         InputError: The folder is not empty and `resume` is not set, or it holds something else.
     """
 
-    def __init__(self, out: Path, config: Config, *, resume: bool) -> None:
+    def __init__(self, out: Path, config: FinetuneConfig, *, resume: bool) -> None:
         self.name = config.game.replace("/", "-")  # as huggingface_sb3 and the zoo write it
-        super().__init__(out / config.algorithm / f"{self.name}_{config.seed + 1}", Record, resume=resume)
+        super().__init__(out / config.algorithm / f"{self.name}_{config.seed + 1}", FinetuneRecord, resume=resume)
         self._env_id = config.game
         self._checkpoints = Checkpoints(self.path / "checkpoints")
         self._resources = ExitStack()
 
-    def compared(self, settings: Record) -> Mapping[str, Any]:
+    def compared(self, settings: FinetuneRecord) -> Mapping[str, Any]:
         """Return what must be the same for a run to go on."""
         return settings.compared()
 
-    def open(self, record: Record) -> Path | None:
+    def open(self, record: FinetuneRecord) -> Path | None:
         """Make the folder and lock it, or bring it back to its last checkpoint.
 
         Returns:

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
-from pretrainrl.device import resolve_device
-from pretrainrl.finetuning.agents import ObservationSetup, make_agent
-from pretrainrl.finetuning.config import Config, Record
-from pretrainrl.finetuning.folder import FinetuneFolder
+from pretrainrl.agent_cards import AgentPreset
+from pretrainrl.device import resolve_device, resolve_dtype
+from pretrainrl.finetuning.agents import ObservationSetup, make_run_agent
+from pretrainrl.finetuning.config import FinetuneConfig, FinetuneRecord
+from pretrainrl.finetuning.folder import BEST, EVALUATIONS, FinetuneFolder
 from pretrainrl.finetuning.segments import FinetuneSegments, PeriodicTruncation
-from pretrainrl.finetuning.settings import rollout_steps, settings, to_toml_values, versions
+from pretrainrl.finetuning.settings import package_versions, recorded_settings, run_preset
 from pretrainrl.integrations.minari import AtariDataset, open_dataset
+from pretrainrl.integrations.sb3.agents import rollout_steps
 from pretrainrl.integrations.sb3.behavior_cloning.demonstrations import open_demonstrations
 from pretrainrl.networks.necks import Neck
 from pretrainrl.progress import progress_bar
+from pretrainrl.results import Evaluation, FinetuneResult
 from pretrainrl.runs.interrupt import InterruptedRunError, stop_requests
 
 
@@ -26,58 +31,72 @@ def finetune(
     game: str,
     encoder: str | Path,
     *,
-    dataset: str | None = None,
+    preset: str | None = None,
     features: str | None = None,
     neck: Neck = "mlp",
     weights: str | None = None,
+    dataset: str | None = None,
     steps: int | None = None,
     epochs: int | None = None,
     n_envs: int = 8,
     seed: int = 0,
     eval_freq: int | None = None,
     eval_episodes: int = 10,
+    max_episode_steps: int = 27_000,
     checkpoint_every: int | None = None,
     out: str | Path | None = None,
     device: str = "auto",
+    dtype: str = "float32",
     resume: bool = False,
     progress: bool = True,
-) -> Path:
-    """Train an agent on a frozen encoder, and return the folder of its results: `<out>/<algorithm>/<game>_<seed + 1>`.
+) -> FinetuneResult:
+    """Train an agent on a frozen encoder.
 
-    In it are `evaluations.npz`, `0.monitor.csv` (of those that play), `best_model.zip`, the final agent and `config.toml`. On
-    a CPU, with the same number of threads, a run that was interrupted and gone on with ends as one that was not.
+    The run's folder is `<out>/<algorithm>/<game>_<seed + 1>`, as RL Zoo counts. In it are `evaluations.npz`, `0.monitor.csv`
+    (for agents that play), `best_model.zip`, the final agent and `config.toml`. On a CPU, with the same number of threads, a
+    run that was interrupted and gone on with ends as one that was not.
 
     Args:
-        algorithm: `rainbow`, `qrdqn`, `ppo` or `bc`.
-        game: any spelling.
-        encoder: name, run folder or card file, as `make_encoder` takes it.
-        dataset: of `bc`: id of a Minari dataset of the game.
+        algorithm: Name of an agent's card: `rainbow`, `qrdqn`, `ppo`, `bc`, or one that another package registers.
+        game: Name of the game, in any spelling.
+        encoder: Name, run folder or card file of the encoder, as `make_encoder` takes it.
+        preset: Name of the card's preset of settings. The default is the one that the card names for fine-tuning.
         features: Kind of what the agent observes: `flat`, `pooled` or `map`, encoded once when a frame is made; or `pixels`,
-            which are encoded at every update, by `rainbow` and `bc` after random augmentation as in Atari-PB. By default
-            what the encoder's card says, flat up to 8,192 values and else pooled; `map` for a neck that reads maps.
+            which are encoded at every update, by `rainbow` and `bc` after random augmentation as in Atari-PB. The default is
+            what the encoder's card says, flat up to 8,192 values and else pooled; and `map` for a neck that reads maps.
         neck: Name of what is trained between encoder and heads: `mlp`, which standardizes each feature; or, on maps, `spatial`
             or Atari-PB's `spatial_mlp`. See `policy_kwargs` of Stable-Baselines3's integration.
-        weights: instead of the card's, as `make_encoder` takes them.
-        steps: transitions over all games together, by default 50,000; not of `bc`.
-        epochs: of `bc`: passes over the dataset, by default 100.
-        n_envs: games played at the same time.
-        seed: of the agent and the games.
-        eval_freq: steps between two evaluations, by default 10,000; of `bc`, epochs, 10. There is one at the end, too.
-        eval_episodes: whole games in each.
-        checkpoint_every: steps between two checkpoints, by default 25,000, where games are cut; of `bc`, epochs, 10.
-        out: folder of runs, by default `runs/finetune/<encoder>-<features>`.
-        device: `auto`, `cpu` or `cuda`.
-        resume: go on with the run, or return what a finished one has found.
-        progress: show a progress bar.
+        weights: Weights instead of the card's, as `make_encoder` takes them.
+        dataset: Minari id of a dataset of the game, for `bc` only.
+        steps: Number of transitions over all games together. The default is the preset's, 50,000; `bc` takes none.
+        epochs: Number of passes over the dataset, for `bc` only. The default is the preset's, 100.
+        n_envs: Number of games played together.
+        seed: Seed of the agent and the games.
+        eval_freq: Number of steps between two evaluations, by default 10,000; for `bc`, of epochs, 10. One more is at the end.
+        eval_episodes: Number of whole games in an evaluation.
+        max_episode_steps: Number of the agent's steps after which a game is cut.
+        checkpoint_every: Number of steps between two checkpoints, where games are cut, by default 25,000; for `bc`, of epochs,
+            10.
+        out: Folder of runs, by default `runs/finetune/<encoder>-<features>`.
+        device: Device of agent and encoder: `auto`, `cpu` or `cuda`.
+        dtype: Dtype in which the encoder computes: `float32`, `bfloat16`, or `auto` for bfloat16 where the device has it in
+            hardware. The result and `config.toml` have what was chosen.
+        resume: Whether to go on with the run. Of a finished run the result is returned.
+        progress: Whether to show a progress bar.
+
+    Returns:
+        Scores and files of the run.
 
     Raises:
-        PretrainRLError: for names, numbers, weights, a dataset or a folder that do not fit.
-        InterruptedRunError: when asked to stop by SIGINT or SIGTERM.
+        PretrainRLError: A name, number, dataset or folder does not fit, or weights cannot be had.
+        InterruptedRunError: SIGINT or SIGTERM asked to stop.
     """
-    config = Config.of(
+    began = time.monotonic()
+    config = FinetuneConfig.of(
         algorithm,
         game,
         encoder,
+        preset=preset,
         dataset=dataset,
         features=features,
         neck=neck,
@@ -87,66 +106,90 @@ def finetune(
         seed=seed,
         eval_freq=eval_freq,
         eval_episodes=eval_episodes,
+        max_episode_steps=max_episode_steps,
         checkpoint_every=checkpoint_every,
     )
     runs = Path("runs") / "finetune" / f"{config.encoder}-{config.features}" if out is None else Path(out).expanduser()
     folder = FinetuneFolder(runs, config, resume=resume)
-    shown = None if config.dataset is None else open_dataset(config.dataset)
-    sight = ObservationSetup(encoder, weights, config.features, resolve_device(device), neck)
-    arguments = settings(config)
-    record = Record(
+    demonstrations = None if config.dataset is None else open_dataset(config.dataset)
+    chosen = resolve_device(device)
+    setup = ObservationSetup(
+        encoder, weights, config.features, chosen, resolve_dtype(dtype, chosen), neck, config.max_episode_steps
+    )
+    settings = run_preset(config)
+    record = FinetuneRecord(
         run=config,
-        dataset_fingerprint=None if shown is None else shown.fingerprint,
-        encoder_sha256=sight.model.sha256,
-        encoder_dtype=str(sight.dtype).removeprefix("torch."),
-        settings=to_toml_values(arguments),
-        versions=versions(),
+        dataset_fingerprint=None if demonstrations is None else demonstrations.fingerprint,
+        encoder_sha256=setup.model.sha256,
+        encoder_dtype=str(setup.dtype).removeprefix("torch."),
+        settings=recorded_settings(settings),
+        versions=package_versions(),
     )
     folder.check(record)
-    if not folder.finished:
-        _Run(record, sight, folder, arguments, progress=progress).run(shown)
+    finished = folder.finished
+    if not finished:
+        _Run(record, setup, folder, settings, progress=progress).run(demonstrations)
     folder.drop_checkpoints()
-    return folder.path
+    return FinetuneResult(
+        folder=folder.path,
+        evaluations=_read_evaluations(folder.path / EVALUATIONS),
+        agent_path=folder.agent,
+        best_agent_path=folder.path / BEST,
+        dtype=record.encoder_dtype,
+        seconds=0.0 if finished else time.monotonic() - began,
+    )
+
+
+def _read_evaluations(path: Path) -> tuple[Evaluation, ...]:
+    with np.load(path) as saved:
+        table = zip(*(saved[key].tolist() for key in ("timesteps", "results", "ep_lengths")), strict=True)
+        return tuple(Evaluation(timestep, tuple(scores), tuple(lengths)) for timestep, scores, lengths in table)
 
 
 class _Run:
     """Games, agent and folder of one run."""
 
     def __init__(
-        self, record: Record, sight: ObservationSetup, folder: FinetuneFolder, arguments: dict[str, Any], *, progress: bool
+        self,
+        record: FinetuneRecord,
+        setup: ObservationSetup,
+        folder: FinetuneFolder,
+        preset: AgentPreset,
+        *,
+        progress: bool,
     ) -> None:
-        self.record, self.config, self.sight, self.folder = record, record.run, sight, folder
-        self.arguments, self.progress = arguments, progress
+        self.record, self.config, self.setup, self.folder = record, record.run, setup, folder
+        self.preset, self.progress = preset, progress
 
     def run(self, dataset: AtariDataset | None) -> None:
         """Learn, evaluate, and write the agent; nothing is written before all that it needs is there."""
         playing = min(self.config.n_envs, self.config.eval_episodes)
-        whole = self.sight.games(self.config.game, playing, seed=self.config.seed, terminal_on_life_loss=False)
+        eval_env = self.setup.make_env(self.config.game, playing, seed=self.config.seed, terminal_on_life_loss=False)
         try:
             if dataset is None:
-                self._play(whole)
+                self._play(eval_env)
             else:
-                self._clone(dataset, whole)
+                self._clone(dataset, eval_env)
         finally:
-            whole.close()
+            eval_env.close()
 
-    def _clone(self, dataset: AtariDataset, whole: VecEnv) -> None:
-        agent: Any = make_agent(self.config, self.sight, whole, self.arguments)
+    def _clone(self, dataset: AtariDataset, eval_env: VecEnv) -> None:
+        agent: Any = make_run_agent(self.config, self.setup, eval_env, self.preset)
         # Features are computed here, where nothing else shows progress.
         open_demonstrations(agent, dataset, pixels=agent.augment, progress=self.progress)
-        self._learn(agent, dataset, self.config.checkpoint_every, whole)
+        self._learn(agent, dataset, self.config.checkpoint_every, eval_env)
 
-    def _play(self, whole: VecEnv) -> None:
-        config, rollout = self.config, rollout_steps(self.config)
+    def _play(self, eval_env: VecEnv) -> None:
+        config, rollout = self.config, rollout_steps(self.config.agent, self.preset)
         each = rollout * -(-config.checkpoint_every // (rollout * config.n_envs))
-        games = PeriodicTruncation(self.sight.games(config.game, config.n_envs, seed=config.seed), each)
+        env = PeriodicTruncation(self.setup.make_env(config.game, config.n_envs, seed=config.seed), each)
         try:
-            agent = make_agent(config, self.sight, games, self.arguments)
-            self._learn(agent, config.length, each * config.n_envs, whole)
+            agent = make_run_agent(config, self.setup, env, self.preset)
+            self._learn(agent, config.length, each * config.n_envs, eval_env)
         finally:
-            games.close()
+            env.close()
 
-    def _learn(self, agent: BaseAlgorithm, source: Any, every: int, whole: VecEnv) -> None:
+    def _learn(self, agent: BaseAlgorithm, source: Any, every: int, eval_env: VecEnv) -> None:
         """Learn from `source`, a number of steps or a dataset, in segments of `every` steps or epochs."""
         config, folder = self.config, self.folder
         state = folder.open(self.record)
@@ -158,7 +201,7 @@ class _Run:
                 def bar(position: int, remark: str) -> None:
                     shown.update(task, completed=min(position, config.length), note=remark)
 
-                agent.learn(source, callback=FinetuneSegments(config, folder, state, every, whole, bar, stop))
+                agent.learn(source, callback=FinetuneSegments(config, folder, state, every, eval_env, bar, stop))
             folder.save_agent(agent, folder.agent)
         except InterruptedRunError as error:
             raise InterruptedRunError(f"{error}; go on with the same command and --resume ({folder.path})") from error

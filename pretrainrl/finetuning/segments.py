@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 
-from pretrainrl.finetuning.config import Config
+from pretrainrl.finetuning.config import FinetuneConfig
 from pretrainrl.finetuning.evaluation import ALE_SEEDS, evaluate
 from pretrainrl.finetuning.folder import BEST, FinetuneFolder
 from pretrainrl.integrations.sb3.recording.learners import load_state, save_state, seed_all
@@ -65,17 +65,24 @@ class FinetuneSegments(BaseCallback):
         folder: Folder of the run, which is open.
         state: Folder of the state to begin with; None at the beginning.
         every: Steps of all games together, or epochs, in a segment.
-        games: Games for evaluations.
+        eval_env: Games for evaluations.
         bar: Function that is called with the position and a remark after every step.
         stop: Event that asks to stop.
     """
 
     def __init__(
-        self, config: Config, folder: FinetuneFolder, state: Path | None, every: int, games: VecEnv, bar: Bar, stop: Event
+        self,
+        config: FinetuneConfig,
+        folder: FinetuneFolder,
+        state: Path | None,
+        every: int,
+        eval_env: VecEnv,
+        bar: Bar,
+        stop: Event,
     ) -> None:
         super().__init__()
         self._config, self._folder, self._state, self._every = config, folder, state, every
-        self._games, self._bar, self._stop = games, bar, stop
+        self._eval_env, self._bar, self._stop = eval_env, bar, stop
         self._segment, self._saved, self._evaluated = -1, 0, 0
         self._remark = ""
 
@@ -130,7 +137,8 @@ class FinetuneSegments(BaseCallback):
         """Play whole games, write what they scored, and keep the agent if it is the best so far."""
         count, position = self._config.eval_episodes, self._position
         playing = partial(self._tick, f"playing {count} games")
-        scores, lengths = evaluate(self.model, self._games, count, self._number("evaluation", position), playing)
+        epsilon = self._config.agent.evaluation_epsilon
+        scores, lengths = evaluate(self.model, self._eval_env, count, self._number("evaluation", position), playing, epsilon)
         if self._folder.evaluations.add(self.model.num_timesteps, scores, lengths):
             self._folder.save_agent(self.model, self._folder.path / BEST)
         self._evaluated = position

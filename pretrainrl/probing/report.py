@@ -7,7 +7,6 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from pretrainrl.data.episode import FRAME_SHAPE
 from pretrainrl.errors import InputError
 from pretrainrl.paths import atomic_path, registry_folder
 from pretrainrl.probing.measure import Probe
+from pretrainrl.reports.charts import Chart, Line, line_chart
 from pretrainrl.reports.pages import data_uri, write_html
 
 FILE = "probe.json"
@@ -136,12 +136,11 @@ if __name__ == "__main__":
     main()
 
 
-WIDTH, HEIGHT = 640, 260  # of the spectrum's drawing, in pixels
-DECADES = 5  # that it shows
+DECADES = 5  # of the spectrum's drawing
 SIDE = 320  # of the drawing of points
 POINTS = 600  # of each drawing
 STYLES = ("first", "second")
-GLOW = (1.0, 0.62, 0.1)  # colour of energy, on the grey frame
+GLOW = (1.0, 0.62, 0.1)  # color of energy, on the grey frame
 
 
 def write_page(out: Path, probes: Sequence[Probe], pictures: Tensor | None, note: str) -> Path:
@@ -157,7 +156,7 @@ def write_page(out: Path, probes: Sequence[Probe], pictures: Tensor | None, note
         MissingExtraError: when the extra `plot` is not installed.
         InputError: when the folder cannot be written to.
     """
-    return write_html(out / "index.html", Path(__file__).with_name("template.html"), _context(probes, pictures, note))
+    return write_html(out / "index.html", "probe.html", _context(probes, pictures, note))
 
 
 def _context(probes: Sequence[Probe], pictures: Tensor | None, note: str) -> dict[str, Any]:
@@ -173,17 +172,12 @@ def _context(probes: Sequence[Probe], pictures: Tensor | None, note: str) -> dic
             for number, game in enumerate(first.games)
             if game.ram
         ],
-        "width": WIDTH,
-        "height": HEIGHT,
-        "decades": range(DECADES + 1),
-        "spectra": [(style, _spectrum_line(probe.views.singular_values)) for probe, style in styled],
-        "ranks": [(x, rank) for rank in (1, 10, 100, 1000) if (x := _rank_x(rank)) <= WIDTH],
+        "spectrum": _spectrum(styled),
         "side": SIDE,
         "clouds": [(probe, style, _points(probe)) for probe, style in styled],
         "energy": _energy(probes),
         "pictures": [] if pictures is None else [list(map(data_uri, row.mul(255).byte().unsqueeze(1))) for row in pictures],
         "note": note,
-        "version": version("pretrainrl"),
     }
 
 
@@ -195,14 +189,17 @@ def _memory(measured: Sequence[Sequence[tuple[int, float, float]]]) -> list[dict
     ]
 
 
-def _rank_x(rank: int) -> float:
-    return round(WIDTH * math.log10(rank) / math.log10(1024), 1)
-
-
-def _spectrum_line(singular_values: Tensor) -> str:
-    """SVG points of the values over the greatest, both axes logarithmic."""
-    relative = (singular_values / singular_values[0].clamp(min=1e-300)).clamp(min=10.0**-DECADES).tolist()
-    return " ".join(f"{_rank_x(rank)},{-HEIGHT * math.log10(value) / DECADES:.1f}" for rank, value in enumerate(relative, 1))
+def _spectrum(styled: Sequence[tuple[Probe, str]]) -> Chart:
+    """Lay out the singular values over the greatest, both axes logarithmic."""
+    lines = []
+    for probe, style in reversed(styled):
+        values = probe.views.singular_values
+        relative = (values / values[0].clamp(min=1e-300)).clamp(min=10.0**-DECADES).log10().tolist()
+        lines.append(Line("", style, [(math.log10(rank), value) for rank, value in enumerate(relative, 1)]))
+    ranks = [(math.log10(rank), f"{rank}") for rank in (1, 10, 100, 1000) if rank <= max(len(line.points) for line in lines)]
+    lowest = min(value for line in lines for _, value in line.points)
+    decades = [(-decade, f"{10.0**-decade:g}") for decade in range(math.floor(-lowest) + 1)]
+    return line_chart(lines, "number of the singular value", "", x_marks=ranks, y_marks=decades)
 
 
 def _points(probe: Probe) -> list[tuple[float, float, int]]:
@@ -231,9 +228,9 @@ def _energy(probes: Sequence[Probe]) -> list[dict[str, Any]]:
 
 
 def _glow(frames: Tensor, energy: Tensor) -> Tensor:
-    """Colour (n, 84, 84) grey frames by (n, H, W) energy, from its lowest to its greatest value: (n, 3, 84, 84) uint8."""
+    """Color (n, 84, 84) grey frames by (n, H, W) energy, from its lowest to its greatest value: (n, 3, 84, 84) uint8."""
     low, high = energy.amin((1, 2), keepdim=True), energy.amax((1, 2), keepdim=True)
     level = (energy - low) / (high - low).clamp(min=1e-12)
     level = F.interpolate(level[:, None], FRAME_SHAPE, mode="bilinear", align_corners=False)
-    grey, colour = frames[:, None] / 255 * 0.6, torch.tensor(GLOW)[:, None, None]
-    return ((grey + (1 - grey) * level * colour * 0.9).clamp(0, 1) * 255).byte()
+    grey, color = frames[:, None] / 255 * 0.6, torch.tensor(GLOW)[:, None, None]
+    return ((grey + (1 - grey) * level * color * 0.9).clamp(0, 1) * 255).byte()

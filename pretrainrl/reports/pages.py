@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -14,35 +16,36 @@ from pretrainrl.optional import require
 from pretrainrl.paths import atomic_path
 
 
-def write_html(path: Path, template: Path, context: Mapping[str, Any], **filters: Callable[..., Any]) -> Path:
-    """Fill in `template`, write the page to `path` and return that.
+def write_html(path: Path, template: str, context: Mapping[str, Any]) -> Path:
+    """Fill in a template, and write the page that comes of it.
 
     Args:
-        path: of the page.
-        template: a Jinja template; what it inserts is escaped, and must be there.
-        context: what it inserts.
-        filters: functions that it may apply, besides `title`, which names a game.
+        path: File of the page, which is returned.
+        template: Name of a Jinja template in this folder. What it inserts is escaped, and must be there.
+        context: Values that it inserts, by name. There are the filters `title`, `number`, `duration` and
+            `quoted`, and the package's `version`.
 
     Raises:
-        MissingExtraError: when the extra `plot` is not installed.
+        MissingExtraError: The extra `plot` is not installed.
+        InputError: The file cannot be written.
     """
     jinja2 = require("jinja2", "plot")
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(template.parent),
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(title=game_title, **filters)
-    page = environment.get_template(template.name).render(context)
+    environment.filters.update(title=game_title, number=number, duration=duration, quoted=json.dumps)
+    page = environment.get_template(template).render(version=version("pretrainrl"), **context)
     with atomic_path(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
     return path
 
 
 def data_uri(image: Tensor) -> str:
-    """A (1 or 3, height, width) uint8 image as the source of an `img`."""
+    """Return a (1 or 3, height, width) uint8 image as the source of an `img`."""
     from torchvision.io import encode_png
 
     png = bytes(encode_png(image.contiguous()).numpy())
@@ -50,5 +53,23 @@ def data_uri(image: Tensor) -> str:
 
 
 def game_title(slug: str) -> str:
-    """`mspacman` -> `Ms Pacman`."""
+    """Return the name of a game for people: `mspacman` gives `Ms Pacman`."""
     return find_game(slug).rom.replace("_", " ").title()
+
+
+def number(value: float, digits: int = 0) -> str:
+    """Return a number with commas between thousands and so many digits after the point."""
+    return f"{value:,.{digits}f}"
+
+
+def duration(seconds: float) -> str:
+    """Return a time for people: 65 gives `1 min 5 s`."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s" if seconds >= 10 else f"{seconds:.1f} s"
+
+
+def tile_uris(figure: Tensor, size: int = 84, padding: int = 2) -> list[str]:
+    """Cut a figure (C, H, W) uint8 of padded square tiles into sources of images, row by row."""
+    _, height, width = figure.shape
+    tops, lefts = (range(padding, length, size + padding) for length in (height, width))
+    return [data_uri(figure[:1, top : top + size, left : left + size]) for top in tops for left in lefts]

@@ -73,7 +73,7 @@ class Maker:
             return
         if (recordings / f"{game}-expert-v0.rec").exists():
             return
-        saved = ("collect", game, "--agent", str(agent), "--num-envs", "4", "--resume")
+        saved = ("collect", game, "--agent", str(agent), "--n-envs", "4", "--resume")
         trials = {"drawn": [], "greedy": ["--greedy"]}
         steps = str(self.steps(TRIAL_STEPS))
         if all(self.call(*saved, "--steps", steps, "--seed", "100", "--kind", kind, *how) for kind, how in trials.items()):

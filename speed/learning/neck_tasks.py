@@ -137,7 +137,7 @@ def learn(cell: Cell, steps: int, report: Report) -> Result:
     model.learn(steps, callback=ReportSteps(report))
     seconds = time.perf_counter() - began
     games = encoded(cell, N_ENVS, 0, terminal_on_life_loss=False, max_episode_steps=min(LONGEST, steps))
-    scores, _ = evaluate(model, games, EPISODES, EVALUATION_SEED + 1_000 * cell.seed, lambda: report(0))
+    scores, _ = evaluate(model, games, EPISODES, EVALUATION_SEED + 1_000 * cell.seed, lambda: report(0), 0.001)
     return {"score": float(np.mean(scores)), "scores": scores, "steps": steps, "seconds": seconds, **facts(env)}
 
 

@@ -20,4 +20,4 @@ def default_folder() -> Path:
 def episodes(steps: int, games: int) -> Iterator[Episode]:
     """Play each of the first `games` games for `steps` steps."""
     for game in GAMES[:games]:
-        yield from collect_episodes(game, steps, num_envs=2, seed=0)
+        yield from collect_episodes(game, steps, n_envs=2, seed=0)

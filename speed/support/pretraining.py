@@ -15,7 +15,7 @@ TRANSITIONS = 1_000  # of each of two games
 
 def make_cache(folder: Path) -> FrameCache:
     """Play two games at random and keep their frames in `folder`."""
-    episodes = (episode for game in ("breakout", "pong") for episode in collect_episodes(game, TRANSITIONS, num_envs=4))
+    episodes = (episode for game in ("breakout", "pong") for episode in collect_episodes(game, TRANSITIONS, n_envs=4))
     return FrameCache.build(episodes, folder / "frames")
 
 

@@ -84,7 +84,7 @@ def test_unwritable_folders(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 
 def test_collect_then_pretrain_then_info(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path):
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "datasets"))
-    assert call(monkeypatch, "collect", "pong", "breakout", "--steps", "120", "--num-envs", "2") == 0
+    assert call(monkeypatch, "collect", "pong", "breakout", "--steps", "120", "--n-envs", "2") == 0
     datasets = ["--dataset", "pretrainrl/atari/pong-random-v0", "--dataset", "pretrainrl/atari/breakout-random-v0"]
     run = ["pretrain", "idm", *datasets, "--backbone", "nature", "--steps", "2", "--batch-size", "8"]
     assert call(monkeypatch, *run, "--out", str(tmp_path / "run"), "--name", "idm.mine") == 0

@@ -20,8 +20,8 @@ from pretrainrl.cli import main
 from pretrainrl.data.episode import EpisodeRecorder
 from pretrainrl.integrations.sb3.recording import agent_log
 
-settings = agent_log.hyperparameters
-agent_log.hyperparameters = lambda *args: {**settings(*args), "batch_size": 4, "buffer_size": 200}
+preset = agent_log.learner_preset
+agent_log.learner_preset = lambda *args: preset(*args).with_settings(batch_size=4, buffer_size=200)
 
 agent_log.SEGMENT_STEPS = 128
 add, left = EpisodeRecorder.add, [int(os.environ.get("KILL", 10**9))]
@@ -41,7 +41,7 @@ for arguments in " ".join(sys.argv[1:]).split(" then "):
         if end.code:
             raise
 """
-COMMAND = "collect breakout --agent qrdqn --steps 380 --num-envs 2 --keep-every 2"
+COMMAND = "collect breakout --agent qrdqn --steps 380 --n-envs 2 --keep-every 2"
 
 
 @pytest.fixture(autouse=True)
@@ -81,20 +81,20 @@ def test_killed_and_resumed(root: Path, tmp_path: Path) -> None:
 
 
 def test_games_at_the_same_time(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    collect(["pong", "breakout", "freeway"], steps=60, num_envs=2, jobs=2)
+    collect(["pong", "breakout", "freeway"], steps=60, n_envs=2, jobs=2)
     lines = capsys.readouterr().out.splitlines()
     assert sorted(line.split()[0] for line in lines[:3]) == [
         f"pretrainrl/atari/{game}-random-v0" for game in ("breakout", "freeway", "pong")
     ]
     together = list(open_dataset("pretrainrl/atari/pong-random-v0"))
-    collect(["pong"], steps=60, num_envs=2, version=1)
+    collect(["pong"], steps=60, n_envs=2, version=1)
     alone = list(open_dataset("pretrainrl/atari/pong-random-v1"))
     assert all(np.array_equal(a.frames, b.frames) for a, b in zip(together, alone, strict=True))
 
 
 def test_random_play_keeps_one_of_n() -> None:
-    collect(["breakout"], steps=900, num_envs=2)
-    collect(["breakout"], steps=900, num_envs=2, keep_every=3, version=1)
+    collect(["breakout"], steps=900, n_envs=2)
+    collect(["breakout"], steps=900, n_envs=2, keep_every=3, version=1)
     every, kept = (list(open_dataset(f"pretrainrl/atari/breakout-random-v{version}")) for version in (0, 1))
     assert len(every) > 3
     assert [episode.metadata for episode in kept] == [episode.metadata for episode in every[::3]]
@@ -117,14 +117,13 @@ def test_bad_input_makes_nothing(root: Path, tmp_path: Path) -> None:
 
 
 def test_error_in_one_game_says_what_is_complete(monkeypatch: pytest.MonkeyPatch) -> None:
-    from pretrainrl.cli import collect as command
+    from pretrainrl import commands
 
     def failing(own: object, agents: object, slug: str, report: object) -> str:
         if slug == "pong":
             raise InputError("the disk is full")
         return slug
 
-    module = sys.modules[command.__module__]
-    monkeypatch.setattr(module, "_collect_one", failing)
+    monkeypatch.setattr(commands, "_collect_one", failing)
     with pytest.raises(PretrainRLError, match=r"the disk is full \(1 of 3 datasets are complete; --resume goes on\)"):
         collect(["breakout", "pong", "freeway"])

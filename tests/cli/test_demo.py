@@ -9,15 +9,19 @@ from typing import Any
 
 import pytest
 
-from pretrainrl import cli
-from pretrainrl.demo import run as demo_run
+import pretrainrl
+from pretrainrl import cli, demo
+from pretrainrl.data.episode import EpisodeRecorder
 from pretrainrl.demo import run_demo
-from pretrainrl.demo.curves import Line, line_chart, spread, ticks
-from pretrainrl.demo.steps import Size
 from pretrainrl.errors import InputError, MissingExtraError, UnknownNameError
+from pretrainrl.finetuning.segments import FinetuneSegments
 from pretrainrl.runs.interrupt import InterruptedRunError
 
-TOY = Size(transitions=64, pretraining_steps=2, batch_size=8, agent_steps=32, evaluation_games=1, evaluation_steps=8)
+TOY: dict[str, dict[str, Any]] = {
+    "collect": {"steps": 64},
+    "pretrain": {"steps": 2, "batch_size": 8},
+    "finetune": {"steps": 32, "eval_freq": 16, "eval_episodes": 1, "max_episode_steps": 8},
+}
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +82,7 @@ def test_the_users_folders_are_left_alone(finished: Path) -> None:
 @pytest.mark.slow
 def test_a_finished_demo_only_writes_its_page_again(finished: Path) -> None:
     def work() -> dict[str, int]:
-        kept = [*finished.glob("results/*"), *finished.glob("encoder/*.*"), *finished.glob("datasets/**/*.hdf5")]
+        kept = [*finished.glob("agents/**/*.*"), *finished.glob("encoder/*.*"), *finished.glob("datasets/**/*.hdf5")]
         return {str(path): path.stat().st_mtime_ns for path in kept}
 
     before, page = work(), page_of(finished)
@@ -87,30 +91,39 @@ def test_a_finished_demo_only_writes_its_page_again(finished: Path) -> None:
     assert work() == before and page_of(finished) == page
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("stage", "kept"), [("collect breakout", {"collect-boxing"}), ("QR-DQN on random", 3)])
-def test_stopped_and_gone_on_with(stage: str, kept: set[str] | int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demo_run, "FAST", TOY)
-    once = demo_run._Demo.once
+def interrupt(patch: pytest.MonkeyPatch, step: str) -> None:
+    """Ask to stop while Breakout is collected, or while the second agent learns."""
+    owner, method = (EpisodeRecorder, "add") if step == "collect" else (FinetuneSegments, "_on_step")
+    go_on = getattr(owner, method)
 
-    def stopping(self: Any, kind: Any, name: str, total: int, work: Any) -> Any:
-        def stopped(report: Any) -> Any:
+    def stopping(self: Any, *arguments: Any) -> Any:
+        if getattr(self, "game", "breakout") == "breakout" and (
+            step == "collect" or "agents/random" in str(self._folder.path)
+        ):
             os.kill(os.getpid(), signal.SIGINT)
-            return work(report)
+            patch.setattr(owner, method, go_on)
+        return go_on(self, *arguments)
 
-        return once(self, kind, name, total, stopped if name == stage else work)
+    patch.setattr(owner, method, stopping)
 
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("step", "kept"), [("collect", {"boxing"}), ("finetune", {"boxing", "breakout", "siammae.demo"})], ids=["frames", "agent"]
+)
+def test_stopped_and_gone_on_with(step: str, kept: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo, "FAST", TOY)
     out = tmp_path / "out"
     with monkeypatch.context() as patch:
-        patch.setattr(demo_run._Demo, "once", stopping)
+        interrupt(patch, step)
         with pytest.raises(InterruptedRunError, match="go on with the same command and --resume"):
             run_demo(("boxing", "breakout"), out, fast=True)
-    results = {path.stem for path in (out / "results").iterdir()}
-    assert results == kept if isinstance(kept, set) else len(results) == kept
+    before = demo.DemoRecord.read(out / "config.toml").seconds
+    assert set(before) == kept
     assert not list(out.rglob("*.tmp")) and not list(out.rglob(".write-*")) and not (out / "index.html").exists()
-    times = {path: path.stat().st_mtime_ns for path in (out / "results").iterdir()}
     assert run_demo(("boxing", "breakout"), out, fast=True, resume=True).exists()
-    assert {path: path.stat().st_mtime_ns for path in times} == times
+    after = demo.DemoRecord.read(out / "config.toml").seconds
+    assert {name: after[name] for name in kept} == before and len(after) == 4
 
 
 def test_bad_games(tmp_path: Path) -> None:
@@ -140,26 +153,12 @@ def test_folders_that_will_not_do(tmp_path: Path) -> None:
 
 
 def test_another_demo_is_not_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demo_run._Demo, "run", lambda self: self.out)
-    run_demo(("boxing", "pong"), tmp_path / "out", seed=1)
-    assert run_demo(("boxing", "pong"), tmp_path / "out", seed=1, resume=True)
+    def stopped(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pretrainrl, "collect", stopped, raising=False)
+    for resume in (False, True):
+        with pytest.raises(InterruptedRunError):
+            run_demo(("boxing", "pong"), tmp_path / "out", seed=1, resume=resume)
     with pytest.raises(InputError, match="other settings"):
         run_demo(("boxing", "pong"), tmp_path / "out", seed=2, resume=True)
-
-
-def test_charts() -> None:
-    assert (
-        ticks(0, 24_000) == [0, 5_000, 10_000, 15_000, 20_000]
-        and ticks(-3, 9) == [-2.5, 0, 2.5, 5, 7.5]
-        and ticks(0, 0) == [0]
-    )
-    assert spread([10, 12, 80], 17) == pytest.approx([2.5, 19.5, 80])
-    drawing = line_chart([Line("a", "one", [(0, -1), (10, 1)]), Line("level", "two", [(0, 0.5)])], "x", "y")
-    rising, level = ([tuple(map(float, point.split(","))) for point in points.split()] for _, points in drawing.lines)
-    assert rising[0] == (drawing.left, drawing.height - drawing.bottom) and rising[1][1] == drawing.top
-    assert level[0][0] == rising[0][0] and level[1][0] == rising[1][0] and level[0][1] == level[1][1]
-    assert [text for _, _, text in drawing.labels] == ["a", "level"]
-
-
-def test_a_flat_line_can_be_drawn() -> None:
-    assert line_chart([Line("a", "one", [(1, 0), (2, 0)])], "x", "y").lines

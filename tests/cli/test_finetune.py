@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 
 from pretrainrl import cli
-from pretrainrl.finetuning import agents
 from pretrainrl.finetuning.segments import FinetuneSegments
 from pretrainrl.integrations.minari import collect_dataset
 
-OPTIONS = "--game Pong --encoder random.nature --features pooled --n-envs 2 --eval-episodes 2"
+OPTIONS = "--game Pong --encoder random.nature --features pooled --n-envs 2 --eval-episodes 2 --max-episode-steps 15"
 COMMANDS = {
     "rainbow": "rainbow --steps 60 --eval-freq 30",
     "qrdqn": "qrdqn --steps 60 --eval-freq 30",
@@ -26,9 +25,8 @@ COMMANDS = {
 SCRIPT = """
 import os, signal, sys
 from pretrainrl import cli
-from pretrainrl.finetuning import agents, segments
+from pretrainrl.finetuning import segments
 
-agents.MAX_EPISODE_STEPS = 15
 save, times = segments.save_state, []
 
 def saving(agent, folder):
@@ -45,7 +43,6 @@ cli.main()
 
 @pytest.fixture(autouse=True)
 def _toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(agents, "MAX_EPISODE_STEPS", 15)
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "datasets"))
     monkeypatch.chdir(tmp_path)
 
@@ -64,7 +61,7 @@ def test_each_algorithm(
     algorithm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if algorithm == "bc":
-        collect_dataset("pong", steps=64, num_envs=2)
+        collect_dataset("pong", steps=64, n_envs=2)
     assert run(monkeypatch, f"{COMMANDS[algorithm]} {OPTIONS}") == 0
     folder = Path("runs/finetune/random.nature-pooled") / algorithm / "ALE-Pong-v5_1"
     with np.load(folder / "evaluations.npz") as saved:

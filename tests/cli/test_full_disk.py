@@ -35,7 +35,7 @@ def with_quota(size: int, command: str, folder: Path) -> str:
 @pytest.mark.slow
 def test_checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "datasets"))
-    collect_dataset("pong", steps=64, num_envs=2)
+    collect_dataset("pong", steps=64, n_envs=2)
     for size, command, where in ((700_000, PRETRAIN, "run"), (50_000, FINETUNE, "run/qrdqn/ALE-Pong-v5_1")):
         said = with_quota(size, command, tmp_path)
         assert "error: cannot write run/" in said and "checkpoints/step_" in said, said

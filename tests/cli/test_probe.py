@@ -21,8 +21,8 @@ WITH_RAM, WITHOUT = dataset_id("breakout", "ram"), dataset_id("pong", "plain")
 
 @pytest.fixture(scope="module", autouse=True)
 def _datasets() -> None:
-    collect_dataset("breakout", steps=240, num_envs=2, ram=True, kind="ram")
-    collect_dataset("pong", steps=160, num_envs=2, kind="plain")
+    collect_dataset("breakout", steps=240, n_envs=2, ram=True, kind="ram")
+    collect_dataset("pong", steps=160, n_envs=2, kind="plain")
 
 
 def call(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
@@ -34,7 +34,7 @@ def call(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
 
 def test_numbers_page_and_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     out = tmp_path / "probes"
-    arguments = ["siammae", "--data", WITH_RAM, "--data", WITHOUT, "--observations", 100, "--out", out]
+    arguments = ["siammae", "--dataset", WITH_RAM, "--dataset", WITHOUT, "--observations", 100, "--out", out]
     assert call(monkeypatch, *arguments) == 0
     output = capsys.readouterr().out
     for text in ("siammae.impala_atari8", "random.impala", "RAM, balanced accuracy", "note: pong: no RAM probe"):
@@ -61,15 +61,15 @@ def test_numbers_page_and_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
 def test_random_beside_itself_is_one_column(
     name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ):
-    assert call(monkeypatch, name, "--data", WITHOUT, "--observations", 60, "--out", tmp_path / "out") == 0
+    assert call(monkeypatch, name, "--dataset", WITHOUT, "--observations", 60, "--out", tmp_path / "out") == 0
     assert capsys.readouterr().out.count("random.impala") == 1
     assert len(json.loads((tmp_path / "out" / "probe.json").read_text())["probes"]) == 1
 
 
 def test_a_run_folders_reconstructions_are_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     run = pretrainrl.pretrain("siammae", [WITHOUT], steps=1, batch_size=2, out=tmp_path / "run", progress=False)
-    arguments = ["--data", WITH_RAM, "--data", WITHOUT, "--observations", 60, "--baseline", "none"]
-    assert call(monkeypatch, run, *arguments, "--out", tmp_path / "out") == 0
+    arguments = ["--dataset", WITH_RAM, "--dataset", WITHOUT, "--observations", 60, "--baseline", "none"]
+    assert call(monkeypatch, run.folder, *arguments, "--out", tmp_path / "out") == 0
     page = (tmp_path / "out" / "index.html").read_text()
     assert page.count('alt="reconstruction"') == 3 * 3  # three moments of the game it knows
     assert "random.impala" not in page
@@ -78,10 +78,10 @@ def test_a_run_folders_reconstructions_are_shown(tmp_path: Path, monkeypatch: py
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["siamae", "--data", WITH_RAM], "unknown encoder 'siamae'; did you mean 'siammae'"),
-        (["random", "--data", "pretrainrl/atari/breakout-rom-v0"], "did you mean pretrainrl/atari/breakout-ram-v0"),
-        (["random", "--data", WITH_RAM, "--baseline", "rndom"], "unknown encoder 'rndom'"),
-        (["mae.resnet50_atari50", "--data", WITH_RAM], "do not come with this package"),
+        (["siamae", "--dataset", WITH_RAM], "unknown encoder 'siamae'; did you mean 'siammae'"),
+        (["random", "--dataset", "pretrainrl/atari/breakout-rom-v0"], "did you mean pretrainrl/atari/breakout-ram-v0"),
+        (["random", "--dataset", WITH_RAM, "--baseline", "rndom"], "unknown encoder 'rndom'"),
+        (["mae.resnet50_atari50", "--dataset", WITH_RAM], "do not come with this package"),
     ],
 )
 def test_bad_input_is_one_line_and_writes_nothing(
@@ -96,7 +96,7 @@ def test_frames_of_another_shape_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     make_native("atari/pong/coloured-v0", jpeg=False)
-    assert call(monkeypatch, "random", "--data", "atari/pong/coloured-v0", "--out", tmp_path / "out") == 2
+    assert call(monkeypatch, "random", "--dataset", "atari/pong/coloured-v0", "--out", tmp_path / "out") == 2
     assert "(210, 160, 3)" in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 

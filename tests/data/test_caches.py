@@ -24,7 +24,7 @@ PONG, BOXING = "pretrainrl/atari/pong-random-v0", "pretrainrl/atari/boxing-rando
 
 @pytest.fixture(scope="module")
 def episodes() -> list[Episode]:
-    return list(collect_episodes("pong", 60, num_envs=2))
+    return list(collect_episodes("pong", 60, n_envs=2))
 
 
 @pytest.fixture(autouse=True)

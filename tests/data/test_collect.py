@@ -47,10 +47,10 @@ def test_episode_needs_a_transition() -> None:
         episode(actions=np.zeros(0, np.int64))
 
 
-@pytest.mark.parametrize(("steps", "num_envs"), [(1, 3), (700, 3), (401, 8)])
-def test_steps_are_exact(steps: int, num_envs: int) -> None:
+@pytest.mark.parametrize(("steps", "n_envs"), [(1, 3), (700, 3), (401, 8)])
+def test_steps_are_exact(steps: int, n_envs: int) -> None:
     counted: list[int] = []
-    episodes = list(collect_episodes("breakout", steps, num_envs=num_envs, progress=counted.append))
+    episodes = list(collect_episodes("breakout", steps, n_envs=n_envs, progress=counted.append))
     assert sum(len(episode) for episode in episodes) == sum(counted) == steps
     for episode in episodes:
         ends = episode.terminations | episode.truncations
@@ -62,7 +62,7 @@ def test_steps_are_exact(steps: int, num_envs: int) -> None:
 
 
 def test_same_seed_same_episodes() -> None:
-    first, again, other = (list(collect_episodes("boxing", 300, num_envs=2, seed=seed)) for seed in (3, 3, 4))
+    first, again, other = (list(collect_episodes("boxing", 300, n_envs=2, seed=seed)) for seed in (3, 3, 4))
     for a, b in zip(first, again, strict=True):
         assert np.array_equal(a.frames, b.frames)
         assert np.array_equal(a.actions, b.actions)
@@ -72,7 +72,7 @@ def test_same_seed_same_episodes() -> None:
 
 def test_policy_repeats_as_often_as_asked() -> None:
     for probability in (0.0, 0.75):
-        (episode,) = collect_episodes("freeway", 1000, num_envs=1, repeat_probability=probability)
+        (episode,) = collect_episodes("freeway", 1000, n_envs=1, repeat_probability=probability)
         repeated = np.mean(episode.actions[1:] == episode.actions[:-1])
         by_chance = (1 - probability) / 3  # Freeway has three actions
         assert repeated == pytest.approx(probability + by_chance, abs=0.05)
@@ -81,7 +81,7 @@ def test_policy_repeats_as_often_as_asked() -> None:
 
 def test_episodes_are_what_the_game_showed() -> None:
     """Play the recorded no-ops, actions and delays in ALE itself: frames, rewards and ends come out the same, across games."""
-    recorded = list(collect_episodes("breakout", 1200, num_envs=2, seed=5))
+    recorded = list(collect_episodes("breakout", 1200, n_envs=2, seed=5))
     for env in range(2):
         mine = [episode for episode in recorded if episode.metadata["env"] == env]
         assert [episode.metadata["episode"] for episode in mine] == list(range(len(mine)))
@@ -126,7 +126,7 @@ def test_single_environment_preprocesses_as_the_vector_one(game: str, sticky_act
 
 
 def test_ram_belongs_to_its_frame() -> None:
-    episodes = list(collect_episodes("breakout", 500, num_envs=2, ram=True))
+    episodes = list(collect_episodes("breakout", 500, n_envs=2, ram=True))
     assert sum(len(episode) for episode in episodes) == 500
     assert any(episode.terminations[-1] for episode in episodes)
     for episode in episodes:
@@ -141,7 +141,7 @@ def test_ram_belongs_to_its_frame() -> None:
     "wrong",
     [
         {"steps": 0},
-        {"num_envs": 0},
+        {"n_envs": 0},
         {"seed": -1},
         {"repeat_probability": 1.0},
         {"repeat_probability": -0.1},
@@ -160,7 +160,7 @@ def test_unknown_game_names_the_nearest() -> None:
 
 def test_time_limit_truncates_and_play_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pretrainrl.data.collect.StickyGame", partial(StickyGame, max_episode_steps=10))
-    episodes = list(collect_episodes("pong", 25, num_envs=1))
+    episodes = list(collect_episodes("pong", 25, n_envs=1))
     assert [len(episode) for episode in episodes] == [10, 10, 5]
     assert [episode.metadata["ends_by"] for episode in episodes] == ["time_out", "time_out", "cut"]
     for episode in episodes:

@@ -39,7 +39,7 @@ def interrupt_in(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
 
 def test_says_what_it_made(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    collect(["pong", "Breakout", "ALE/Pong-v5"], steps=40, num_envs=2, ram=True)
+    collect(["pong", "Breakout", "ALE/Pong-v5"], steps=40, n_envs=2, ram=True)
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[:3] for line in lines] == [
         [PONG, "40", "transitions,"],
@@ -52,7 +52,7 @@ def test_says_what_it_made(root: Path, capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_out_is_the_root(tmp_path: Path, root: Path) -> None:
-    collect(["pong"], steps=10, num_envs=1, kind="tiny", version=2, out=tmp_path / "elsewhere")
+    collect(["pong"], steps=10, n_envs=1, kind="tiny", version=2, out=tmp_path / "elsewhere")
     assert (tmp_path / "elsewhere" / "pretrainrl/atari/pong-tiny-v2").is_dir()
     assert not root.exists()
     assert os.environ["MINARI_DATASETS_PATH"] == str(root)
@@ -61,29 +61,29 @@ def test_out_is_the_root(tmp_path: Path, root: Path) -> None:
 def test_interrupted_and_resumed(root: Path, interrupt_in: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     interrupt_in.append("breakout")
     with pytest.raises(PretrainRLError, match=r"1 of 2 datasets are complete.*--resume"):
-        collect(["pong", "breakout"], steps=40, num_envs=2)
+        collect(["pong", "breakout"], steps=40, n_envs=2)
     assert list(minari.list_local_datasets()) == [PONG]
     assert [path.name for path in root.iterdir()] == ["pretrainrl"]
     before = (root / PONG / "data" / "main_data.hdf5").stat().st_mtime_ns
     interrupt_in.clear()
     capsys.readouterr()
-    collect(["pong", "breakout"], steps=40, num_envs=2, resume=True)
+    collect(["pong", "breakout"], steps=40, n_envs=2, resume=True)
     assert f"{PONG}  is there already" in capsys.readouterr().out
     assert (root / PONG / "data" / "main_data.hdf5").stat().st_mtime_ns == before
     assert minari.load_dataset(BREAKOUT).total_steps == 40
 
 
 def test_existing_id_stops_before_any_work(root: Path) -> None:
-    collect(["pong"], steps=10, num_envs=1)
+    collect(["pong"], steps=10, n_envs=1)
     with pytest.raises(DatasetError, match=f"{PONG} exists"):
-        collect(["breakout", "pong"], steps=10, num_envs=1)
+        collect(["breakout", "pong"], steps=10, n_envs=1)
     assert list(minari.list_local_datasets()) == [PONG]
 
 
 def test_resume_does_not_pass_off_other_data() -> None:
-    collect(["pong"], steps=10, num_envs=1)
+    collect(["pong"], steps=10, n_envs=1)
     with pytest.raises(DatasetError, match=r"steps was 10 and is now 20.*--version"):
-        collect(["breakout", "pong"], steps=20, num_envs=1, resume=True)
+        collect(["breakout", "pong"], steps=20, n_envs=1, resume=True)
     assert list(minari.list_local_datasets()) == [PONG]
 
 

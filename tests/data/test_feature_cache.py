@@ -26,7 +26,7 @@ STEPS = 40
 
 @pytest.fixture(scope="module")
 def frames(tmp_path_factory: pytest.TempPathFactory) -> FrameCache:
-    return FrameCache.build(collect_episodes("pong", STEPS, num_envs=2), tmp_path_factory.mktemp("frames") / "pong")
+    return FrameCache.build(collect_episodes("pong", STEPS, n_envs=2), tmp_path_factory.mktemp("frames") / "pong")
 
 
 @pytest.fixture(scope="module")

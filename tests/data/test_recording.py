@@ -71,7 +71,7 @@ def test_what_is_written_is_read(data: st.DataObject, tmp_path_factory: pytest.T
 
 @pytest.mark.parametrize(("game", "sticky_actions"), [("breakout", 0.25), ("freeway", 0.0), ("klax", 0.25)])
 def test_replay_gives_the_same_episodes(game: str, sticky_actions: float) -> None:
-    episodes = list(collect_episodes(game, 700, num_envs=2, seed=2, sticky_actions=sticky_actions, ram=True))
+    episodes = list(collect_episodes(game, 700, n_envs=2, seed=2, sticky_actions=sticky_actions, ram=True))
     emulator = Emulator(find_game(game))
     for episode in reversed(episodes):  # in another order than they were played
         again = replay(emulator, game, recorded(episode), ram=True)
@@ -82,13 +82,13 @@ def test_replay_gives_the_same_episodes(game: str, sticky_actions: float) -> Non
 
 
 def test_random_play_takes_less_than_half_a_byte_a_transition(tmp_path: Path) -> None:
-    episodes = [recorded(episode) for episode in collect_episodes("pong", 3000, num_envs=4)]
+    episodes = [recorded(episode) for episode in collect_episodes("pong", 3000, n_envs=4)]
     recording(episodes).write(tmp_path / "a.rec")
     assert (tmp_path / "a.rec").stat().st_size < 0.5 * 3000
 
 
 def test_a_packed_episode_is_read_as_written(tmp_path: Path) -> None:
-    (episode,) = collect_episodes("pong", 70, num_envs=1, ram=True)
+    (episode,) = collect_episodes("pong", 70, n_envs=1, ram=True)
     packed = PackedEpisode.of(episode)
     packed.write(tmp_path / "a.npz")
     read = PackedEpisode.read(tmp_path / "a.npz", "pong", episode.metadata)
@@ -100,9 +100,9 @@ def test_a_packed_episode_is_read_as_written(tmp_path: Path) -> None:
 
 
 def test_the_fingerprint_tells_every_array_and_the_order() -> None:
-    first, second = (PackedEpisode.of(episode) for episode in collect_episodes("pong", 12, num_envs=2))
+    first, second = (PackedEpisode.of(episode) for episode in collect_episodes("pong", 12, n_envs=2))
     assert content_sha256([first.sha256, second.sha256]) != content_sha256([second.sha256, first.sha256])
-    (episode,) = collect_episodes("pong", 12, num_envs=1)
+    (episode,) = collect_episodes("pong", 12, n_envs=1)
     digests = {PackedEpisode.of(episode).sha256}
     for name in ("frames", "actions", "rewards", "terminations", "truncations"):
         array = getattr(episode, name)

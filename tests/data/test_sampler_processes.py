@@ -43,7 +43,7 @@ dist.destroy_process_group()
 
 @pytest.mark.slow
 def test_two_processes_see_what_one_sees(tmp_path: Path) -> None:
-    cache = FrameCache.build(collect_episodes("breakout", 300, num_envs=2, seed=1), tmp_path / "cache", codec="lz4")
+    cache = FrameCache.build(collect_episodes("breakout", 300, n_envs=2, seed=1), tmp_path / "cache", codec="lz4")
     whole = WindowSampler(cache, WindowSpec(future=1, steps=1), 2 * BATCH, seed=5)
     assert whole.steps_per_epoch < STEPS  # into the second epoch
     expected = [

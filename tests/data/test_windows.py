@@ -59,7 +59,7 @@ def test_windows_are_those_of_the_reference(
 
 
 def test_both_codecs_give_the_same(tmp_path: Path) -> None:
-    episodes = list(collect_episodes("breakout", 400, num_envs=2, seed=3))
+    episodes = list(collect_episodes("breakout", 400, n_envs=2, seed=3))
     caches = [FrameCache.build(episodes, tmp_path / codec, codec=codec) for codec in get_args(Codec)]
     samplers = [WindowSampler(cache, WindowSpec(future=3, steps=3), 64) for cache in caches]
     for step in range(samplers[0].steps_per_epoch + 2):
@@ -278,7 +278,7 @@ def test_impossible_samplers(cache: FrameCache) -> None:
 def test_stacks_are_those_of_the_vector_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The stack at every time of real episodes, zero frames after a reset included, is what ALE stacks itself."""
     monkeypatch.setattr("pretrainrl.data.collect.StickyGame", partial(StickyGame, noop_max=0))
-    recorded = list(collect_episodes("breakout", 600, num_envs=1, seed=2, sticky_actions=0.0))
+    recorded = list(collect_episodes("breakout", 600, n_envs=1, seed=2, sticky_actions=0.0))
     assert len(recorded) > 1
     sampler = WindowSampler(FrameCache.build(recorded, tmp_path / "cache"), WindowSpec(), 1)
     stacks = sampler.read(torch.arange(len(sampler))).observation()

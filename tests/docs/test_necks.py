@@ -246,7 +246,7 @@ def test_runs_at_toy_size(tasks, script, cells, monkeypatch, tmp_path):
     """A clone and a Rainbow agent, for real."""
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "datasets"))
     monkeypatch.setattr(tasks, "EPISODES", 2)
-    collect_dataset("breakout", steps=512, num_envs=2, kind="expert")
+    collect_dataset("breakout", steps=512, n_envs=2, kind="expert")
     arguments = ["--games", "breakout", "--encoders", "atc", "--necks", "flat-standardize-mlp", "--seeds", "1"]
     script.main([*arguments, "--steps", str(STEPS), "--jobs", "1", "--out", str(tmp_path / "out")])
     clone, agent = (

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from pretrainrl.finetuning.config import Config
+from pretrainrl.finetuning.config import FinetuneConfig
 
 
 @pytest.mark.parametrize(
@@ -18,6 +18,7 @@ from pretrainrl.finetuning.config import Config
     ],
 )
 def test_what_is_observed_by_default(encoder: str, given: Any, neck: Any, features: str) -> None:
-    numbers = {"steps": 5, "epochs": None, "n_envs": 1, "seed": 0, "eval_freq": 1, "eval_episodes": 1, "checkpoint_every": 1}
-    config = Config.of("ppo", "pong", encoder, dataset=None, features=given, neck=neck, **numbers)
+    numbers = {"steps": 5, "epochs": None, "n_envs": 1, "seed": 0, "eval_freq": 1, "eval_episodes": 1}
+    numbers |= {"checkpoint_every": 1, "max_episode_steps": 9}
+    config = FinetuneConfig.of("ppo", "pong", encoder, preset=None, dataset=None, features=given, neck=neck, **numbers)
     assert (config.features, config.neck) == (features, neck)

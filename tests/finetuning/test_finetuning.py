@@ -17,8 +17,8 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.monitor import load_results
 
 from pretrainrl.errors import DatasetError, InputError, UnknownNameError, WeightsError
-from pretrainrl.finetuning import agents, finetune, segments
-from pretrainrl.finetuning.config import Record
+from pretrainrl.finetuning import finetune, segments
+from pretrainrl.finetuning.config import FinetuneRecord
 from pretrainrl.finetuning.folder import FinetuneFolder
 from pretrainrl.finetuning.segments import FinetuneSegments
 from pretrainrl.integrations.minari import collect_dataset
@@ -34,28 +34,24 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "ppo": {"steps": 384, "n_envs": 1, "checkpoint_every": 1, "eval_freq": 200},
     "bc": {"epochs": 4, "n_envs": 2, "checkpoint_every": 2, "eval_freq": 1, "dataset": DATASET},
 }
+COMMON: dict[str, Any] = {"features": "pooled", "eval_episodes": 3, "max_episode_steps": 15, "progress": False}
 CLASSES = {"rainbow": Rainbow, "qrdqn": QRDQN, "ppo": PPO, "bc": BehaviorCloning}
 # Steps of the environment, or updates, after which a run is killed: within a later segment than the first.
 KILLED_AT = {"rainbow": 31, "qrdqn": 31, "ppo": 200, "bc": 4}
-
-
-@pytest.fixture(autouse=True)
-def _short_games(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(agents, "MAX_EPISODE_STEPS", 15)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _dataset(tmp_path_factory: pytest.TempPathFactory) -> Any:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MINARI_DATASETS_PATH", str(tmp_path_factory.mktemp("finetuning")))
-        collect_dataset("pong", steps=256, num_envs=2)
-        collect_dataset("breakout", steps=64, num_envs=2)
+        collect_dataset("pong", steps=256, n_envs=2)
+        collect_dataset("breakout", steps=64, n_envs=2)
         yield
 
 
 def run(algorithm: str, out: Path, **changes: Any) -> Path:
-    arguments = {"features": "pooled", "eval_episodes": 3, "progress": False, **ARGUMENTS[algorithm], **changes}
-    return finetune(algorithm, "pong", "random.nature", out=out, **arguments)
+    arguments = {**COMMON, **ARGUMENTS[algorithm], **changes}
+    return finetune(algorithm, "pong", "random.nature", out=out, **arguments).folder
 
 
 def learnt(folder: Path, file: str = "ALE-Pong-v5.zip") -> dict[str, Any]:
@@ -93,9 +89,7 @@ def games(folder: Path) -> list[tuple[str, str]]:
 def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Folders of runs that nothing has interrupted."""
     out = tmp_path_factory.mktemp("whole")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(agents, "MAX_EPISODE_STEPS", 15)
-        return {algorithm: run(algorithm, out) for algorithm in ARGUMENTS}
+    return {algorithm: run(algorithm, out) for algorithm in ARGUMENTS}
 
 
 @pytest.mark.slow
@@ -139,7 +133,7 @@ def test_files(algorithm: str, whole: dict[str, Path]) -> None:
     assert set(scores) == {"timesteps", "results", "ep_lengths"}  # those of EvalCallback
     assert scores["results"].shape == scores["ep_lengths"].shape == (len(scores["timesteps"]), 3)
     assert (scores["ep_lengths"] == 15).all()
-    record = Record.read(folder / "config.toml")
+    record = FinetuneRecord.read(folder / "config.toml")
     assert record.run.seed == 0 and record.run.n_envs == arguments["n_envs"] and len(record.encoder_sha256) == 64
     assert "torch" in record.versions and record.settings["learning_rate"]
     loaded = CLASSES[algorithm].load(folder / "ALE-Pong-v5")
@@ -323,7 +317,7 @@ def test_other_runs_are_not_gone_on_with(whole: dict[str, Path], tmp_path: Path)
     with pytest.raises(InputError, match=r"of other settings: length was 4 and is now 5; n_epochs was 4 and is now 5; choose"):
         run("bc", out, epochs=5, resume=True)
     with pytest.raises(InputError, match=r"encoder was random\.nature and is now random\.impala; encoder_sha256 was"):
-        finetune("bc", "pong", "random.impala", out=out, resume=True, features="pooled", eval_episodes=3, **ARGUMENTS["bc"])
+        finetune("bc", "pong", "random.impala", out=out, resume=True, **COMMON, **ARGUMENTS["bc"])
     (tmp_path / "bc" / "ALE-Pong-v5_1").mkdir(parents=True)
     (tmp_path / "bc" / "ALE-Pong-v5_1" / "notes.txt").write_text("mine")
     with pytest.raises(InputError, match="holds no run to go on with"):

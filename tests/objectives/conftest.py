@@ -15,7 +15,7 @@ GAMES = ("boxing", "freeway")  # in both something moves in every frame, so no t
 
 @pytest.fixture(scope="session")
 def frame_cache(tmp_path_factory):
-    episodes = chain.from_iterable(collect_episodes(game, 160, num_envs=2, seed=1) for game in GAMES)
+    episodes = chain.from_iterable(collect_episodes(game, 160, n_envs=2, seed=1) for game in GAMES)
     return FrameCache.build(episodes, tmp_path_factory.mktemp("frames") / "cache")
 
 

@@ -30,7 +30,7 @@ OBJECTIVES = pretrainrl.list_objectives()
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> FrameCache:
-    episodes = [*collect_episodes("pong", 120, num_envs=2), *collect_episodes("breakout", 120, num_envs=2)]
+    episodes = [*collect_episodes("pong", 120, n_envs=2), *collect_episodes("breakout", 120, n_envs=2)]
     return FrameCache.build(episodes, tmp_path_factory.mktemp("cache") / "frames")
 
 
@@ -130,7 +130,7 @@ def test_other_data_are_not_gone_on_with(cache: FrameCache, tmp_path: Path, stop
     stop_at(3)
     with pytest.raises(InterruptedRunError):
         train(tmp_path / "run", cache, config())
-    other = FrameCache.build(collect_episodes("pong", 240, num_envs=2, seed=1), tmp_path / "other")
+    other = FrameCache.build(collect_episodes("pong", 240, n_envs=2, seed=1), tmp_path / "other")
     with pytest.raises(InputError, match=r"the data of the run is of other settings: fingerprint was \w+ and is now \w+"):
         train(tmp_path / "run", other, config(), resume=True)
 

@@ -18,7 +18,7 @@ SCRIPT = str(Path(pretrain_once.__file__))
 
 def test_one_step_in_two_processes_equals_one_step_in_one(tmp_path: Path):
     cache, one, two = (tmp_path / name for name in ("cache", "one", "two"))
-    FrameCache.build(collect_episodes("boxing", 40, num_envs=1), cache)
+    FrameCache.build(collect_episodes("boxing", 40, n_envs=1), cache)
     pretrain_once.pretrain_once(cache, one, "atc")
     done = subprocess.run([*TORCHRUN, SCRIPT, cache, two, "atc"], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
@@ -35,7 +35,7 @@ def test_one_step_in_two_processes_equals_one_step_in_one(tmp_path: Path):
 
 def test_a_signal_to_one_process_stops_both_after_the_same_step(tmp_path: Path):
     cache, out = tmp_path / "cache", tmp_path / "out"
-    FrameCache.build(collect_episodes("boxing", 200, num_envs=1), cache)
+    FrameCache.build(collect_episodes("boxing", 200, n_envs=1), cache)
     command = [*TORCHRUN, SCRIPT, cache, out, "curl", "40", "5"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr

@@ -18,7 +18,7 @@ from pretrainrl.pretraining.trained import best_returns, load_objective
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> FrameCache:
-    episodes = [*collect_episodes("pong", 40, num_envs=2), *collect_episodes("breakout", 40, num_envs=2)]
+    episodes = [*collect_episodes("pong", 40, n_envs=2), *collect_episodes("breakout", 40, n_envs=2)]
     return FrameCache.build(episodes, tmp_path_factory.mktemp("cache") / "frames")
 
 
@@ -46,7 +46,7 @@ def test_loading_leaves_the_random_stream_alone(finished: Path):
 
 
 def test_best_return_is_that_of_a_whole_episode(tmp_path: Path):
-    episodes = list(collect_episodes("pong", 40, num_envs=4))
+    episodes = list(collect_episodes("pong", 40, n_envs=4))
     length = len(episodes[0].actions)
     assert all(len(e.actions) == length == 10 for e in episodes)
     last = np.arange(length) == length - 1

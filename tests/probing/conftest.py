@@ -11,7 +11,7 @@ from pretrainrl.probing import Samples, take_samples
 
 @pytest.fixture(scope="session")
 def played() -> dict[str, Sequence[Episode]]:
-    return {game: list(collect_episodes(game, 480, num_envs=4, seed=2, ram=True)) for game in ("breakout", "pong")}
+    return {game: list(collect_episodes(game, 480, n_envs=4, seed=2, ram=True)) for game in ("breakout", "pong")}
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ NAME = dataset_id("pong", "collapse")
 
 @pytest.fixture(scope="module", autouse=True)
 def _dataset() -> None:
-    collect_dataset("pong", steps=64, num_envs=2, kind="collapse")
+    collect_dataset("pong", steps=64, n_envs=2, kind="collapse")
 
 
 def train(out: Path, steps: int) -> list[str]:

@@ -15,14 +15,15 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedul
 from stable_baselines3.common.utils import configure_logger
 from torch import Tensor, nn
 
+from pretrainrl.agent_cards import AGENTS
 from pretrainrl.device import choose_precision, warn_if_emulated
 from pretrainrl.errors import InputError
+from pretrainrl.integrations.sb3.agents import arguments_of
 from pretrainrl.integrations.sb3.behavior_cloning.demonstrations import Demonstrations, open_demonstrations
 from pretrainrl.integrations.sb3.behavior_cloning.policies import BehaviorCloningPolicy, CnnPolicy, MlpPolicy, initialize
 from pretrainrl.integrations.sb3.encoding.necks import ExtractorWithNeck
 from pretrainrl.integrations.sb3.encoding.standardization import fit_standardization
 from pretrainrl.integrations.sb3.rainbow import Rainbow
-from pretrainrl.networks.optimization import WarmupCosine
 from pretrainrl.progress import progress_bar as show_progress
 
 if TYPE_CHECKING:
@@ -119,19 +120,13 @@ class BehaviorCloning(BaseAlgorithm):
 
     @classmethod
     def atari_pb(cls) -> dict[str, Any]:
-        """Return the arguments of Atari-PB's offline fine-tuning.
+        """Return the arguments of Atari-PB's offline fine-tuning, which are in the card `registry/agents/bc.toml`.
 
         Atari-PB puts its spatial neck before the head: `policy_kwargs(encoder, neck="spatial_mlp")`. Its network has
         outputs for all 18 actions, of which those that the game has not are never chosen; here they do not exist.
         """
-        return {
-            "learning_rate": WarmupCosine(1e-3),
-            "batch_size": 512,
-            "n_epochs": 100,
-            "max_grad_norm": 0.5,
-            "weight_decay": 1e-4,
-            "augment": True,
-        }
+        preset = AGENTS.get("bc").preset("atari_pb")
+        return {**arguments_of(preset), "n_epochs": preset.length, "augment": True}
 
     def _set_spaces(self, observation_space: spaces.Space[Any] | None, action_space: spaces.Space[Any] | None) -> None:
         if observation_space is None or action_space is None:

@@ -1,4 +1,4 @@
-"""Checks of Rainbow's arguments, and the values of Atari-PB."""
+"""Checks of Rainbow's arguments."""
 
 from __future__ import annotations
 
@@ -44,35 +44,3 @@ def _check_spaces(observations: spaces.Space[Any], actions: spaces.Space[Any]) -
         raise InputError(f"Rainbow needs actions that count from 0, got {actions}")
     if not isinstance(observations, _OBSERVATIONS):
         raise InputError(f"Rainbow cannot read {observations}; expected {', '.join(kind.__name__ for kind in _OBSERVATIONS)}")
-
-
-def atari_pb(total_timesteps: int, n_envs: int) -> dict[str, Any]:
-    """See `Rainbow.atari_pb`."""
-    return {
-        "learning_rate": 1e-4,
-        "buffer_size": 100_000,
-        "learning_starts": 2_000,
-        "batch_size": 32,
-        "tau": 0.01,
-        "target_update_interval": 1,
-        "gamma": 0.99,
-        "train_freq": 1,
-        "gradient_steps": 2 * n_envs,
-        "n_steps": 10,
-        "exploration_fraction": 10_000 / total_timesteps,
-        "exploration_initial_eps": 1.0,
-        "exploration_final_eps": 0.01,
-        "max_grad_norm": 10.0,
-        "double_q": True,
-        "dueling": False,
-        "noisy": False,
-        "distributional": "c51",
-        "n_atoms": 51,
-        "v_min": -10.0,
-        "v_max": 10.0,
-        "prioritized": True,
-        "per_alpha": 0.5,
-        "per_beta": 0.4,
-        "acting_net": "target",
-        "augment": True,
-    }

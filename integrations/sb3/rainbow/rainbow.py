@@ -14,10 +14,12 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
 from stable_baselines3.common.utils import LinearSchedule
 
+from pretrainrl.agent_cards import AGENTS
 from pretrainrl.device import choose_precision, warn_if_emulated
+from pretrainrl.integrations.sb3.agents import arguments_of
 from pretrainrl.integrations.sb3.encoding.necks import ExtractorWithNeck
 from pretrainrl.integrations.sb3.encoding.standardization import fit_from_experience
-from pretrainrl.integrations.sb3.rainbow.arguments import atari_pb, check_arguments
+from pretrainrl.integrations.sb3.rainbow.arguments import check_arguments
 from pretrainrl.integrations.sb3.rainbow.heads import Distributional
 from pretrainrl.integrations.sb3.rainbow.policies import CnnPolicy, MlpPolicy, MultiInputPolicy, RainbowNetwork, RainbowPolicy
 from pretrainrl.integrations.sb3.rainbow.update import Transitions, clip_gradients, td_losses
@@ -190,17 +192,18 @@ class Rainbow(OffPolicyAlgorithm):
 
     @classmethod
     def atari_pb(cls, total_timesteps: int = 50_000, n_envs: int = 1) -> dict[str, Any]:
-        """Return the arguments of Atari-PB's online fine-tuning.
+        """Return the arguments of Atari-PB's online fine-tuning, which are in the card `registry/agents/rainbow.toml`.
 
         Atari-PB puts its spatial neck before the head: `policy_kwargs(encoder, neck="spatial_mlp")`. It evaluates with
         `exploration_rate = 0.001`.
 
         Args:
-            total_timesteps: Timesteps of `learn`; 50,000 in Atari-PB. Exploration ends after 10,000 steps, however many
-                there are.
+            total_timesteps: Number of steps of `learn`; 50,000 in Atari-PB. Exploration ends after 10,000 steps. Shorter runs
+                wait and explore for the same shares of their steps.
             n_envs: Number of environments, 1 in Atari-PB; there are two updates for every transition.
         """
-        return atari_pb(total_timesteps, n_envs)
+        preset = AGENTS.get("rainbow").preset("atari_pb").scaled(total_timesteps, n_envs)
+        return {**arguments_of(preset), "augment": True}
 
     def _setup_model(self) -> None:
         check_arguments(self)

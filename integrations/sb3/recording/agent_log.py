@@ -1,4 +1,4 @@
-"""Let an agent learn or play a game, and hand out what it experiences segment by segment."""
+"""An agent learns or plays a game, and what it experiences is kept segment by segment."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv
 
+from pretrainrl.agent_cards import AGENTS, agent_names
 from pretrainrl.data.episode import Episode
 from pretrainrl.errors import InputError, UnknownNameError
+from pretrainrl.integrations.sb3.agents import rollout_steps
 from pretrainrl.integrations.sb3.envs.atari_vec_env import RecordedAtariVecEnv
 from pretrainrl.integrations.sb3.recording.experience_log import ExperienceLog
 from pretrainrl.integrations.sb3.recording.learners import (
-    LEARNERS,
     ROLLOUT,
-    hyperparameters,
+    learner_preset,
     load_state,
     make_learner,
     save_state,
@@ -30,29 +31,29 @@ from pretrainrl.integrations.sb3.recording.ram_agent import RAM_SPACE, VecRamObs
 from pretrainrl.integrations.sb3.recording.saved_agent import algorithm_of, check_agent, load_agent, sha256_of
 from pretrainrl.paths import atomic_path
 
-# Of each game. Longer than most games, which are cut at a segment's end, and a few minutes of an agent's time.
+# Steps of each game: longer than most games, which are cut at a segment's end, and a few minutes of an agent's time.
 SEGMENT_STEPS = 40 * ROLLOUT
 
 
 class Store(Protocol):
-    """Where finished segments go; each is kept whole or not at all."""
+    """A place for finished segments, which keeps each whole or not at all."""
 
     def latest(self) -> tuple[int, int, Path] | None:
-        """Number of segments, episodes begun in them, folder of the agent's state after them; None at the beginning."""
+        """Return the number of segments, of episodes begun in them, and the folder of the agent's state; None at first."""
 
     def add(self, episodes: list[Episode], begun: int, save_state: Callable[[Path], None]) -> None:
-        """Keep the next segment's episodes, the number begun so far, and the state that `save_state` writes."""
+        """Keep the next segment's episodes, the number of episodes begun so far, and the state that `save_state` writes."""
 
 
 @dataclass(frozen=True)
-class Agent:
-    """Who is to play.
+class Player:
+    """An agent that is to play, and to learn unless it was saved.
 
     Attributes:
-        name: `qrdqn`, `ppo`, or the name of a saved agent's file.
-        kind: part of a dataset's id by default.
-        algorithm: of the agent, for people.
-        path: of a saved agent.
+        name: Name of an agent that learns, or of a saved agent's file.
+        kind: Default for the kind in a dataset's id.
+        algorithm: Description of the algorithm, for people.
+        path: Path of a saved agent; None for one that learns.
     """
 
     name: str
@@ -60,34 +61,37 @@ class Agent:
     algorithm: str
     path: Path | None = None
 
-    def settings(self, steps: int, num_envs: int) -> dict[str, Any]:
-        """Return what decides about its actions, JSON values."""
+    def settings(self, steps: int, n_envs: int) -> dict[str, Any]:
+        """Return what decides about the agent's actions, as JSON values."""
         if self.path is None:
-            return {"agent": self.name, "learning": hyperparameters(self.kind, steps, num_envs)}
+            return {"agent": self.name, "learning": learner_preset(self.name, steps, n_envs).flat()}
         return {"agent": self.name, "agent_sha256": sha256_of(self.path)}
 
 
-def find_agent(name: str) -> Agent:
+def find_agent(name: str) -> Player:
     """Return the agent of that name: one that learns, or the path of one saved by Stable-Baselines3.
 
     Raises:
-        UnknownNameError: when it is neither, with the nearest names.
-        InputError: when the file is no such agent.
+        UnknownNameError: The name is neither; the message has the nearest names.
+        InputError: The file is no such agent.
     """
-    if name in LEARNERS:
-        return Agent(name, name, LEARNERS[name])
+    if name in (learners := agent_names("collect")):
+        card = AGENTS.get(name)
+        source = "the console's memory" if card.observes == "memory" else "pixels"
+        return Player(name, name, f"{card.title} while it learned the game from {source}")
     path = Path(name or "-").expanduser()
     path = path if path.exists() or path.suffix == ".zip" else path.with_name(path.name + ".zip")
+    names = ["random", *learners]
     if not path.exists() and path.parent == Path() and Path(name).suffix != ".zip":
-        raise UnknownNameError(f"{UnknownNameError.of('agent', name, ['random', *LEARNERS])}; or the path of a saved agent")
-    return Agent(path.name, "agent", f"{algorithm_of(path).__name__} of Stable-Baselines3, as saved in {path.name}", path)
+        raise UnknownNameError(f"{UnknownNameError.of('agent', name, names)}; or the path of a saved agent")
+    return Player(path.name, "agent", f"{algorithm_of(path).__name__} of Stable-Baselines3, as saved in {path.name}", path)
 
 
-def check_games(agent: Agent, games: list[str]) -> None:
+def check_games(agent: Player, games: list[str]) -> None:
     """Check that a saved agent can play `games`; one that learns can play any.
 
     Raises:
-        InputError: when it cannot be loaded, or expects other observations or actions.
+        InputError: The agent cannot be loaded, or expects other observations or actions.
     """
     if agent.path is None:
         return
@@ -100,11 +104,11 @@ def check_games(agent: Agent, games: list[str]) -> None:
 
 def log_agent(
     game: str,
-    agent: Agent,
+    agent: Player,
     steps: int,
     store: Store,
     *,
-    num_envs: int = 8,
+    n_envs: int = 8,
     seed: int = 0,
     sticky_actions: float = 0.25,
     keep_every: int = 1,
@@ -113,37 +117,40 @@ def log_agent(
     save_agent: Path | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> None:
-    """Let `agent` experience `steps` transitions of `game`, and add the segments that `store` does not hold yet.
+    """Let an agent experience transitions of a game, and add the segments that the store does not hold yet.
 
     On a CPU, with the same number of threads, an interrupted and continued run adds what an uninterrupted one does.
 
     Args:
-        game: any spelling.
-        agent: who plays, and learns.
-        steps: transitions over all games together.
-        store: of the segments.
-        num_envs: games played at the same time.
-        seed: of the agent and the games.
-        sticky_actions: chance that the game itself repeats the action of the raw frame before, in [0, 1].
-        keep_every: one of how many episodes is kept.
-        segment_steps: steps of every game in a segment, a multiple of 128.
+        game: Name of the game, in any spelling.
+        agent: Agent that plays, and learns unless it was saved.
+        steps: Number of transitions over all games together.
+        store: Place of the segments.
+        n_envs: Number of games played together.
+        seed: Seed of the agent and the games.
+        sticky_actions: Chance that the game repeats the action of the raw frame before, in [0, 1].
+        keep_every: Number of episodes of which one is kept.
+        segment_steps: Number of steps of every game in a segment, a multiple of 128 and of the agent's rollout.
         greedy: Whether a saved agent takes the action that it thinks best; by default it acts as it explores.
         save_agent: File to which Stable-Baselines3 saves the agent when it has learned.
-        progress: called with the number of new transitions after every step.
+        progress: Function that is called with the number of new transitions after every step.
 
     Raises:
-        InputError: when a number is out of range, or the agent does not fit the game.
+        InputError: A number is out of range, or the agent does not fit the game.
     """
     if segment_steps % ROLLOUT:
         raise InputError(f"segment_steps must be a multiple of {ROLLOUT}, not {segment_steps}")
-    games = RecordedAtariVecEnv(game, num_envs, clip_reward=False, action_repeat_probability=sticky_actions)
+    preset = learner_preset(agent.name, steps, n_envs) if agent.path is None else None
+    if preset is not None and segment_steps % (rollout := rollout_steps(AGENTS.get(agent.name), preset)):
+        raise InputError(f"segment_steps must be a multiple of {rollout} for {agent.name}, not {segment_steps}")
+    games = RecordedAtariVecEnv(game, n_envs, clip_reward=False, action_repeat_probability=sticky_actions)
     log = ExperienceLog(
         games,
         steps=steps,
         segment_steps=segment_steps,
         seed=seed,
         keep_every=keep_every,
-        watched=not agent.kind.endswith("-ram"),
+        watched=agent.path is not None or AGENTS.get(agent.name).observes == "frames",
         progress=progress,
     )
     try:
@@ -155,8 +162,8 @@ def log_agent(
             saved = load_agent(agent.path)
             check_agent(saved, agent.path, _as_seen_by(saved, games), games.game.slug)
             _play(saved, log, store, seed, greedy)
-        elif not log.finished:
-            learner = make_learner(agent.kind, log, hyperparameters(agent.kind, steps, num_envs), seed)
+        elif preset is not None and not log.finished:
+            learner = make_learner(agent.name, log, preset, seed)
             learner.learn(steps, callback=_Segments(log, store, state, seed))
             if save_agent is not None:
                 with atomic_path(save_agent) as temporary:

@@ -1,4 +1,4 @@
-"""All that an agent experiences in Atari games, as episodes."""
+"""What an agent experiences in Atari games, as episodes."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ class ExperienceLog(VecEnvWrapper):
     before but the agent. Of every `keep_every` episodes, in the order in which they begin, the first is kept.
 
     Args:
-        venv: of unclipped rewards.
-        steps: transitions to log, over all copies together; what is stepped beyond them is not logged.
-        segment_steps: steps of every copy in a segment.
-        seed: of the games.
-        keep_every: one of how many episodes is kept.
+        venv: Games, with rewards that are not clipped.
+        steps: Number of transitions to log, over all games together; steps beyond them are not logged.
+        segment_steps: Number of steps of every game in a segment.
+        seed: Seed of the games.
+        keep_every: Number of episodes of which one is kept.
         watched: Whether the agent sees the frames of episodes that are not kept.
-        progress: called with the number of new transitions after every step.
+        progress: Function that is called with the number of new transitions after every step.
 
     Attributes:
-        segment: number of the one under way, from 0.
-        experienced: transitions so far.
-        begun_before: episodes that had begun before the segment, kept or not.
-        episodes: those kept of which the end was seen, since `take`.
+        segment: Number of the segment under way, from 0.
+        experienced: Number of transitions so far.
+        begun_before: Number of episodes that had begun before the segment, kept or not.
+        episodes: Kept episodes whose end was seen since the last call of `take`.
 
     Raises:
-        InputError: when a number is out of range, or rewards are clipped already.
+        InputError: A number is out of range, or rewards are clipped already.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class ExperienceLog(VecEnvWrapper):
         self.go_to(0, 0)
 
     def go_to(self, segment: int, begun: int) -> None:
-        """Stand before `segment`, when `begun` episodes have begun; `reset` starts it."""
+        """Go to a segment before which `begun` episodes have begun; `reset` starts it."""
         self.segment, self.begun_before = segment, begun
         self.experienced = min(segment * self.segment_steps * self.num_envs, self.steps)
 
@@ -100,12 +100,12 @@ class ExperienceLog(VecEnvWrapper):
         return observations
 
     def step_async(self, actions: NDArray[np.integer[Any]]) -> None:
-        """Hand the actions to the games."""
+        """Give the actions to the games."""
         self._actions = np.asarray(actions)
         self.venv.step_async(actions)
 
     def step_wait(self) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.bool_], list[dict[str, Any]]]:
-        """Log the step; what is returned has rewards clipped to their sign."""
+        """Log the step, and return its results with rewards clipped to their sign."""
         observations: NDArray[np.uint8]
         observations, rewards, dones, infos = self.venv.step_wait()  # type: ignore[assignment]
         logged = min(self.num_envs, self.steps - self.experienced)

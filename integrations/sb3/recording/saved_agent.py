@@ -1,4 +1,4 @@
-"""Agents that Stable-Baselines3 has saved: recognised, loaded, compared with a game."""
+"""Agents that Stable-Baselines3 has saved: how they are recognized, loaded, and compared with a game."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ _ALGORITHMS: tuple[tuple[type[BaseAlgorithm], Callable[[dict[str, Any], str], bo
 
 
 def algorithm_of(path: Path) -> type[BaseAlgorithm]:
-    """Return the class of the agent saved at `path`; nothing is unpickled.
+    """Return the class of the agent saved at `path`, without unpickling anything.
 
     Raises:
-        InputError: when there is no such file, or it is no agent of discrete actions saved by Stable-Baselines3.
+        InputError: There is no such file, or it is no agent of discrete actions saved by Stable-Baselines3.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -70,18 +70,18 @@ def algorithm_of(path: Path) -> type[BaseAlgorithm]:
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of the file, 64 hex digits."""
+    """Return the SHA-256 digest of a file, 64 hex digits."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def load_agent(path: Path, device: str = "auto") -> BaseAlgorithm:
     """Load the agent saved at `path`, to play and not to learn.
 
-    Stable-Baselines3 pickles parts of what it saves, and unpickling runs code: load only what you trust. What learning
-    alone needs is left out, and weights are read without pickle.
+    Stable-Baselines3 pickles parts of what it saves, and unpickling runs code: load only what you trust. What only learning
+    needs is left out, and weights are read without pickle.
 
     Raises:
-        InputError: as `algorithm_of`, and when the agent cannot be loaded.
+        InputError: The file is no saved agent, or the agent cannot be loaded.
     """
     algorithm = algorithm_of(path)
     left_out = {**_WITHOUT_LEARNING, "replay_buffer_kwargs": {}}  # a new one each time: loading changes it
@@ -95,10 +95,10 @@ def load_agent(path: Path, device: str = "auto") -> BaseAlgorithm:
 
 
 def check_agent(agent: BaseAlgorithm, path: Path, env: VecEnv, game: str) -> None:
-    """Check that `agent` can play `game` in `env`.
+    """Check that an agent can play a game.
 
     Raises:
-        InputError: when it expects other observations or actions, naming both.
+        InputError: The agent expects other observations or actions; the message names both.
     """
     for what, expected, given in (
         ("observes", agent.observation_space, env.observation_space),

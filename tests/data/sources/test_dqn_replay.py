@@ -45,7 +45,7 @@ def log() -> Log:
 
 
 def test_real_episodes_come_back(tmp_path: Path) -> None:
-    played = list(collect_episodes("breakout", 600, num_envs=1, seed=2))
+    played = list(collect_episodes("breakout", 600, n_envs=1, seed=2))
     write_shard(tmp_path, log_of(played), game="Breakout")
     shards = find_shards(tmp_path, ["breakout"], [1], [1])["breakout"]
     findings = Findings()

@@ -30,7 +30,7 @@ def facts(episodes: list[Episode], key: str) -> list[object]:
 
 def test_real_episodes_come_back(tmp_path: Path) -> None:
     """All of it: raw scores, and the observation that the episode ended on."""
-    played = [episode for episode in collect_episodes("breakout", 900, num_envs=1, seed=2) if episode.terminations[-1]]
+    played = [episode for episode in collect_episodes("breakout", 900, n_envs=1, seed=2) if episode.terminations[-1]]
     write_episodes(tmp_path, played, game="Breakout")
     files = find_records(tmp_path, ["breakout"], [1], [1])["breakout"]
     episodes = list(read_record_episodes(files, 10_000, 4))

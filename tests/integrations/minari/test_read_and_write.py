@@ -32,7 +32,7 @@ NAME = "pretrainrl/atari/breakout-random-v0"
 
 @pytest.fixture(scope="module")
 def episodes() -> list[Episode]:
-    return list(collect_episodes("breakout", 500, num_envs=2, ram=True))
+    return list(collect_episodes("breakout", 500, n_envs=2, ram=True))
 
 
 @pytest.fixture(autouse=True)
@@ -293,7 +293,7 @@ def test_fitting_datasets_of_others_are_read() -> None:
 def test_cache_is_built_once_per_content(episodes: list[Episode], tmp_path: Path) -> None:
     write_dataset(NAME, episodes)
     other = "pretrainrl/atari/pong-random-v0"
-    collect_dataset("pong", 60, num_envs=2)
+    collect_dataset("pong", 60, n_envs=2)
     cache = cache_datasets([other, NAME])
     assert cache.games == ("breakout", "pong")
     assert cache.num_transitions == 560
@@ -312,7 +312,7 @@ def test_cache_is_built_once_per_content(episodes: list[Episode], tmp_path: Path
 def test_collect_dataset_records_its_arguments_and_repeats_itself(root: Path) -> None:
     fingerprints = []
     for _ in range(2):
-        collect_dataset("pong", 50, num_envs=2, seed=9, repeat_probability=0.5, overwrite=True)
+        collect_dataset("pong", 50, n_envs=2, seed=9, repeat_probability=0.5, overwrite=True)
         dataset = open_dataset("pretrainrl/atari/pong-random-v0")
         fingerprints.append(dataset.fingerprint)
     assert fingerprints[0] == fingerprints[1]

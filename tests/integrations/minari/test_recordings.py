@@ -37,7 +37,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def registered(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, root: Path) -> RecordingCard:
     """The recording of a small dataset, registered; the dataset itself is gone."""
-    collect_dataset("breakout", 600, num_envs=3, seed=1)
+    collect_dataset("breakout", 600, n_envs=3, seed=1)
     card = write_recording(ID, tmp_path / "breakout-random-v0.rec")
     shutil.rmtree(root)
     monkeypatch.setattr(RECORDINGS, "_items", {card.name: card})
@@ -55,7 +55,7 @@ def left(tmp_path: Path) -> list[Path]:
 
 @pytest.mark.parametrize("jobs", [1, 3])
 def test_what_is_built_is_what_was_collected(tmp_path: Path, root: Path, jobs: int) -> None:
-    collected = collect_dataset("breakout", 600, num_envs=3, seed=1)
+    collected = collect_dataset("breakout", 600, n_envs=3, seed=1)
     fingerprint = content_of(ID)
     assert collected.storage.metadata["content_sha256"] == fingerprint
     write_recording(ID, tmp_path / "a.rec")
@@ -76,7 +76,7 @@ def test_what_is_built_is_what_was_collected(tmp_path: Path, root: Path, jobs: i
 
 
 def test_ram_is_built_too(tmp_path: Path, root: Path) -> None:
-    before = collect_dataset("pong", 90, num_envs=2, ram=True)[1].infos["ram"]
+    before = collect_dataset("pong", 90, n_envs=2, ram=True)[1].infos["ram"]
     write_recording("pretrainrl/atari/pong-random-v0", tmp_path / "a.rec")
     shutil.rmtree(root)
     assert np.array_equal(build_dataset(tmp_path / "a.rec")[1].infos["ram"], before)
@@ -84,7 +84,7 @@ def test_ram_is_built_too(tmp_path: Path, root: Path) -> None:
 
 def test_agents_and_parts_of_what_they_play_are_recorded(tmp_path: Path, root: Path) -> None:
     """Lives lost, cut games, segments and --keep-every: all of it is in the actions."""
-    collect(["breakout"], agent="ppo", steps=2048, num_envs=4, keep_every=2, recording=tmp_path)
+    collect(["breakout"], agent="ppo", steps=2048, n_envs=4, keep_every=2, recording=tmp_path)
     name = "pretrainrl/atari/breakout-ppo-v0"
     fingerprint = content_of(name)
     shutil.rmtree(root)
@@ -224,7 +224,7 @@ def test_only_what_collect_has_played_can_be_recorded(tmp_path: Path) -> None:
     from pretrainrl.integrations.minari import write_dataset
 
     name = "pretrainrl/atari/pong-foreign-v0"
-    write_dataset(name, (replace(episode, infos={}) for episode in collect_episodes("pong", 30, num_envs=1)))
+    write_dataset(name, (replace(episode, infos={}) for episode in collect_episodes("pong", 30, n_envs=1)))
     with pytest.raises(DatasetError, match=r"how .* was played is not recorded"):
         write_recording(name, tmp_path / "a.rec")
     assert not (tmp_path / "a.rec").exists()

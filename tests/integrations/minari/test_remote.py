@@ -198,7 +198,7 @@ except MissingExtraError as error:
 def test_a_recording_goes_in_place_of_the_frames(
     hub: FakeHub, elsewhere: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    collected = collect_dataset("pong", 60, num_envs=2)
+    collected = collect_dataset("pong", 60, n_envs=2)
     card = upload_recording(NAME, remote=REMOTE, token="secret")
     assert card.sources == ("hf://datasets/someone/pretrainrl/recordings/pong-random-v0.rec@main",)
     files = hub.files()

@@ -53,7 +53,7 @@ def refused(name: str, message: str) -> None:
 
 
 def test_jpeg_by_default() -> None:
-    episodes = list(open_dataset(collect_dataset("pong", 60, num_envs=1).id))
+    episodes = list(open_dataset(collect_dataset("pong", 60, n_envs=1).id))
     stored = next(iter(with_stock_minari(OTHER, episodes).iterate_episodes())).observations
     assert not np.array_equal(stored, episodes[0].frames)  # the trap is there
     refused(OTHER, r"JPEG-encoded \(lossy\).* record it again with jpeg_encoding=False")

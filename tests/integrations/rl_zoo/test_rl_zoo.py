@@ -18,8 +18,8 @@ from stable_baselines3.common.monitor import load_results
 from pretrainrl import make_encoder
 from pretrainrl.errors import UnknownNameError
 from pretrainrl.integrations.hub.description import describe
-from pretrainrl.integrations.rl_zoo.scripts import run, with_settings
-from pretrainrl.integrations.rl_zoo.settings import frozen
+from pretrainrl.integrations.rl_zoo.command_line import main, with_settings
+from pretrainrl.integrations.rl_zoo.frozen import frozen
 from pretrainrl.integrations.sb3 import NeckExtractor, Rainbow
 from pretrainrl.integrations.sb3.encoding import policies
 from pretrainrl.integrations.sb3.rainbow import CnnPolicy
@@ -62,11 +62,12 @@ def words(options: dict[str, Any]) -> list[str]:
 def train(algo: str, module: str = ZOO, env: str = PONG, logs: str = "logs", **options: Any) -> list[str]:
     size = {"env_kwargs": "max_episode_steps:160", "eval_freq": 30, "n": 60} if env == PONG else {"eval_freq": 100, "n": 300}
     common = {"algo": algo, "env": env, "f": logs, "seed": 0, "device": "cpu", "eval_episodes": 2}
-    return [f"{module}.train", *words({**common, **size, **options})]
+    script = [f"{ZOO}.train"] if module == ZOO else [OURS, "train"]
+    return [*script, *words({**common, **size, **options})]
 
 
 def enjoy(env: str = PONG, steps: int = 60) -> list[str]:
-    return [f"{OURS}.enjoy", *words({"algo": "rainbow", "env": env, "f": "logs", "n": steps, "device": "cpu"}), "--no-render"]
+    return [OURS, "enjoy", *words({"algo": "rainbow", "env": env, "f": "logs", "n": steps, "device": "cpu"}), "--no-render"]
 
 
 def python(script: str, folder: Path, *arguments: str) -> str:
@@ -94,10 +95,10 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
         train("rainbow", OURS, params=[*small, "policy_kwargs:{'net_arch':[8]}"]),
         *(train("dqn", conf_file=f"{name}.yml", logs=name, params=small) for name in ("string", "inside")),
         train("qrdqn", conf_file="in_front.yml", logs="in_front", params=small),
-        train("rainbow", OURS, conf_file=f"{OURS}.frozen_rainbow", params=small),
+        train("rainbow", OURS, conf_file=f"{OURS}.frozen", params=small),
         enjoy(),
-        *(train(algo, conf_file=f"{OURS}.frozen_{algo}", params=small) for algo in ("dqn", "qrdqn")),
-        train("ppo", conf_file=f"{OURS}.frozen_ppo", params=["n_steps:16", "batch_size:16", "n_envs:2", "n_epochs:1"]),
+        *(train(algo, conf_file=f"{OURS}.frozen", params=small) for algo in ("dqn", "qrdqn")),
+        train("ppo", conf_file=f"{OURS}.frozen", params=["n_steps:16", "batch_size:16", "n_envs:2", "n_epochs:1"]),
     ]
     (folder / "output.txt").write_text(python(SCRIPT, folder, json.dumps(commands)))
     return folder
@@ -121,7 +122,7 @@ def test_rainbow_leaves_the_zoos_log_folder(here: Path) -> None:
 
 @pytest.mark.slow
 def test_enjoy_plays_what_was_trained(here: Path) -> None:
-    played = [part for part in (here / "output.txt").read_text().split("=" * 8) if part.startswith(f" {OURS}.enjoy")]
+    played = [part for part in (here / "output.txt").read_text().split("=" * 8) if part.startswith(f" {OURS} enjoy")]
     assert len(played) == 2
     assert "Mean reward" in played[0]
     assert "Atari Episode Score" in played[1], "the agent on feature maps has not played an episode"
@@ -232,8 +233,9 @@ def test_bad_input_is_one_line(tmp_path: Path) -> None:
 
 def test_without_the_zoo(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setitem(sys.modules, "rl_zoo3", None)
+    monkeypatch.setattr("sys.argv", ["rl_zoo", "train"])
     with pytest.raises(SystemExit) as end:
-        run("train")
+        main()
     assert end.value.code == 2
     assert capsys.readouterr().err == 'error: rl_zoo3 is not installed; run: pip install "pretrainrl[zoo]"\n'
 

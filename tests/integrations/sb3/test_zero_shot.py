@@ -41,7 +41,7 @@ def _one_thread():
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """Run folder of each objective, after a few steps."""
     folder = tmp_path_factory.mktemp("runs")
-    episodes = [*collect_episodes("carnival", 60, num_envs=2), *collect_episodes("breakout", 60, num_envs=2)]
+    episodes = [*collect_episodes("carnival", 60, n_envs=2), *collect_episodes("breakout", 60, n_envs=2)]
     cache = FrameCache.build(episodes, folder / "frames")
 
     def train(objective: str) -> Path:

@@ -39,8 +39,8 @@ def _datasets(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Pong, in several short episodes."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MINARI_DATASETS_PATH", str(tmp_path_factory.mktemp("datasets")))
-        collect_dataset("boxing", 64, num_envs=1)
-        whole = list(open_dataset(collect_dataset("pong", STEPS, num_envs=1).id))
+        collect_dataset("boxing", 64, n_envs=1)
+        whole = list(open_dataset(collect_dataset("pong", STEPS, n_envs=1).id))
         write_dataset(DATASET, [part for episode in whole for part in cut(episode, 24)])
         yield
 

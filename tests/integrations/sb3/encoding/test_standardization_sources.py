@@ -123,7 +123,7 @@ def test_a_fitted_neck_is_shared_with_the_target_after_updates() -> None:
 def dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setenv("PRETRAINRL_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "datasets"))
-    yield collect_dataset("pong", 200, num_envs=2).id
+    yield collect_dataset("pong", 200, n_envs=2).id
 
 
 def clones(encoder_in_env: bool, **arguments: Any) -> BehaviorCloning:

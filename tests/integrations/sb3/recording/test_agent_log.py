@@ -14,16 +14,17 @@ import torch
 from sb3_agents import CHANNEL_LAST, RandomFrames
 from stable_baselines3.common.base_class import BaseAlgorithm
 
+from pretrainrl.agent_cards import AgentPreset
 from pretrainrl.data.episode import Episode
 from pretrainrl.errors import DatasetError, InputError, UnknownNameError
 from pretrainrl.integrations.minari import collect_dataset, open_dataset
 from pretrainrl.integrations.sb3 import AtariVecEnv
 from pretrainrl.integrations.sb3.recording import agent_log
 from pretrainrl.integrations.sb3.recording.agent_log import check_games, find_agent
-from pretrainrl.integrations.sb3.recording.learners import hyperparameters, load_state, make_learner, save_state
+from pretrainrl.integrations.sb3.recording.learners import learner_preset, load_state, make_learner, save_state
 from pretrainrl.integrations.sb3.recording.saved_agent import algorithm_of
 
-TOY: dict[str, Any] = {"num_envs": 2, "segment_steps": 128, "seed": 3}  # 256 transitions a segment
+TOY: dict[str, Any] = {"n_envs": 2, "segment_steps": 128, "seed": 3}  # 256 transitions a segment
 STEPS = 380
 
 
@@ -42,10 +43,11 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def light(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small batches, and a replay buffer that is soon full."""
 
-    def settings(kind: str, steps: int, num_envs: int) -> dict[str, Any]:
-        return {**hyperparameters(kind, steps, num_envs), **({"batch_size": 4, "buffer_size": 200} if kind == "qrdqn" else {})}
+    def light_preset(name: str, steps: int, n_envs: int) -> AgentPreset:
+        preset = learner_preset(name, steps, n_envs)
+        return preset.with_settings(batch_size=4, buffer_size=200) if name == "qrdqn" else preset
 
-    monkeypatch.setattr(agent_log, "hyperparameters", settings)
+    monkeypatch.setattr(agent_log, "learner_preset", light_preset)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -100,7 +102,7 @@ def test_interrupted_log_ends_as_an_uninterrupted_one(name: str, folders: Path) 
     assert same(list(whole), list(parts))
     facts = whole.metadata["collection"]
     assert (facts["agent"], facts["steps"], facts["num_envs"]) == (name, STEPS, 2)
-    assert facts["learning"].keys() == hyperparameters(name, STEPS, 2).keys()
+    assert facts["learning"].keys() == learner_preset(name, STEPS, 2).flat().keys()
     assert "Stable-Baselines3" in whole.metadata["algorithm_name"]
     assert list((folders / "home" / "collect").iterdir()) == []
 
@@ -108,8 +110,8 @@ def test_interrupted_log_ends_as_an_uninterrupted_one(name: str, folders: Path) 
 def test_agent_learns_while_it_is_logged() -> None:
     """Its weights, optimiser, counters and replay at a segment's end depend on what it experienced."""
     env = AtariVecEnv("breakout", 2, seed=0)
-    settings = hyperparameters("qrdqn", 400, 2)
-    learner = make_learner("qrdqn", env, settings, seed=0, device="cpu")
+    preset = learner_preset("qrdqn", 400, 2)
+    learner = make_learner("qrdqn", env, preset, seed=0, device="cpu")
     before = {key: value.clone() for key, value in learner.policy.state_dict().items()}
     learner.learn(60)
     changed = [key for key, value in learner.policy.state_dict().items() if not torch.equal(value, before[key])]
@@ -119,8 +121,8 @@ def test_agent_learns_while_it_is_logged() -> None:
 
 def test_state_is_all_of_it(tmp_path: Path) -> None:
     env = AtariVecEnv("breakout", 2, seed=0)
-    settings = hyperparameters("qrdqn", 400, 2)
-    one, other = (make_learner("qrdqn", env, settings, seed=seed, device="cpu") for seed in (0, 1))
+    preset = learner_preset("qrdqn", 400, 2)
+    one, other = (make_learner("qrdqn", env, preset, seed=seed, device="cpu") for seed in (0, 1))
     one.learn(60)
     save_state(one, tmp_path)
     load_state(other, tmp_path)
@@ -230,7 +232,7 @@ def test_what_is_no_agent(tmp_path: Path) -> None:
         ({"repeat_probability": 0.5}, "repeat_probability is for random play"),
         ({"segment_steps": 100}, "multiple of 128"),
         ({"sticky_actions": 2.0}, "action_repeat_probability"),
-        ({"num_envs": 0}, "n_envs"),
+        ({"n_envs": 0}, "n_envs"),
     ],
 )
 def test_bad_settings(wrong: dict[str, Any], message: str) -> None:

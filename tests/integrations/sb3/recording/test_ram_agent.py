@@ -8,12 +8,13 @@ import torch
 from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import VecEnv
 
+from pretrainrl.agent_cards import agent_names
 from pretrainrl.cli.collect import collect
 from pretrainrl.errors import InputError
 from pretrainrl.integrations.minari import collect_dataset, open_dataset
 from pretrainrl.integrations.sb3 import AtariVecEnv
 from pretrainrl.integrations.sb3.envs.atari_vec_env import RecordedAtariVecEnv
-from pretrainrl.integrations.sb3.recording.learners import LEARNERS, hyperparameters, make_learner
+from pretrainrl.integrations.sb3.recording.learners import learner_preset, make_learner
 from pretrainrl.integrations.sb3.recording.ram_agent import RAM_SPACE, RamExtractor, VecRamObservation
 
 
@@ -62,7 +63,7 @@ def test_features_are_bytes_movements_and_bits() -> None:
     for row, (before, after) in zip(encoded, memory.astype(int), strict=True):
         moved = after - before
         expected = [*before, *after, *np.where(abs(moved) > 64, 0, moved)]
-        expected += [byte >> bit & 1 for byte in (*before, *after) for bit in range(8)]
+        expected += [byte >> bit & 1 for byte in after for bit in range(8)]
         assert np.array_equal(row, expected)
 
 
@@ -72,11 +73,12 @@ def test_other_observations_are_refused() -> None:
         RamExtractor(env.observation_space)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in LEARNERS if kind.endswith("-ram")])
+@pytest.mark.parametrize("kind", [name for name in agent_names("collect") if name.endswith("-ram")])
 def test_it_learns_and_standardizes_by_what_it_saw_first(kind: str) -> None:
     env: VecEnv = RecordedAtariVecEnv("pong", 2, seed=0)
-    settings = hyperparameters(kind, 600, 2) | ({"n_steps": 64} if kind == "ppo-ram" else {})
-    agent = make_learner(kind, env, settings, seed=0, device="cpu")
+    preset = learner_preset(kind, 600, 2)
+    preset = preset.with_settings(n_steps=64) if kind == "ppo-ram" else preset
+    agent = make_learner(kind, env, preset, seed=0, device="cpu")
     before = {name: value.clone() for name, value in agent.policy.named_parameters()}
     agent.learn(600)
     extractors = [module for module in agent.policy.modules() if isinstance(module, RamExtractor)]
@@ -87,18 +89,18 @@ def test_it_learns_and_standardizes_by_what_it_saw_first(kind: str) -> None:
 
 def test_a_saved_agent_plays_what_it_has_learned(tmp_path: Path) -> None:
     """From learning to expert play, with a recording of each, as `make recordings` does it."""
-    collect(["pong"], agent="ppo-ram", steps=1024, num_envs=2, kind="mixed", save_agent=tmp_path, recording=tmp_path)
+    collect(["pong"], agent="ppo-ram", steps=1024, n_envs=2, kind="mixed", save_agent=tmp_path, recording=tmp_path)
     assert isinstance(PPO.load(tmp_path / "pong.zip"), PPO)
     agent = str(tmp_path / "pong.zip")
-    collect(["pong"], agent=agent, steps=200, num_envs=2, kind="expert", recording=tmp_path)
-    collect(["pong"], agent=agent, greedy=True, steps=200, num_envs=2, kind="greedy")
+    collect(["pong"], agent=agent, steps=200, n_envs=2, kind="expert", recording=tmp_path)
+    collect(["pong"], agent=agent, greedy=True, steps=200, n_envs=2, kind="greedy")
     assert (tmp_path / "pong-expert-v0.rec").exists() and (tmp_path / "pong-mixed-v0.rec").exists()
     drawn, greedy = (next(iter(open_dataset(f"pretrainrl/atari/pong-{kind}-v0"))) for kind in ("expert", "greedy"))
     assert not np.array_equal(drawn.actions, greedy.actions)
     assert "greedy" not in open_dataset("pretrainrl/atari/pong-expert-v0").metadata["collection"]
     assert open_dataset("pretrainrl/atari/pong-greedy-v0").metadata["collection"]["greedy"] is True
     card = (tmp_path / "pong-expert-v0.toml").read_text()
-    assert "pretrainrl collect pong --agent pong.zip --steps 200 --keep-every 1 --num-envs 2 --seed 0" in card
+    assert "pretrainrl collect pong --agent pong.zip --steps 200 --keep-every 1 --n-envs 2 --seed 0" in card
 
 
 def test_only_agents_that_learn_are_saved_and_only_saved_ones_are_greedy(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Geometry of the page's line charts; the template draws them as SVG, so that they follow the page's colours."""
+"""Geometry of line charts; the macro `chart` draws them as SVG, so that they follow the page's colors."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-
-import numpy as np
 
 Point = tuple[float, float]
 
@@ -20,9 +18,9 @@ class Line:
     """One line of a chart.
 
     Attributes:
-        name: stands at its right end.
-        style: CSS class.
-        points: (x, y) in data units, x rising; of a level line one is enough.
+        name: Text at its right end; none if empty.
+        style: CSS class: `first`, `second` or `level`.
+        points: Places (x, y) in data units, x rising; one is enough for a level line.
     """
 
     name: str
@@ -35,14 +33,14 @@ class Chart:
     """A chart in pixels.
 
     Attributes:
-        width: of the drawing.
-        height: of the drawing.
-        x_ticks: (x, text).
-        y_ticks: (y, text).
-        lines: (CSS class, SVG points).
-        labels: (y, CSS class, text), none over another.
-        x_label: of the axis.
-        y_label: of the axis.
+        width: Width of the drawing.
+        height: Height of the drawing.
+        x_ticks: Marks (x, text) of the horizontal axis.
+        y_ticks: Marks (y, text) of the vertical axis.
+        lines: Lines (CSS class, SVG points).
+        labels: Names (y, CSS class, text) of lines, none over another.
+        x_label: Name of the horizontal axis.
+        y_label: Name of the vertical axis.
     """
 
     width: int
@@ -57,9 +55,28 @@ class Chart:
     left, right, top, bottom = LEFT, RIGHT, TOP, BOTTOM
 
 
-def line_chart(lines: Sequence[Line], x_label: str, y_label: str, width: int = 760, height: int = 300) -> Chart:
-    """Lay out `lines` in a drawing of `width` by `height` pixels; both axes include 0."""
-    end = max(x for line in lines for x, _ in line.points)
+def line_chart(
+    lines: Sequence[Line],
+    x_label: str,
+    y_label: str,
+    *,
+    width: int = 760,
+    height: int = 300,
+    x_marks: Sequence[tuple[float, str]] | None = None,
+    y_marks: Sequence[tuple[float, str]] | None = None,
+) -> Chart:
+    """Lay out lines in a drawing; both axes include 0.
+
+    Args:
+        lines: Lines, the last of which is drawn above the others.
+        x_label: Name of the horizontal axis.
+        y_label: Name of the vertical axis.
+        width: Width of the drawing in pixels.
+        height: Height of the drawing in pixels.
+        x_marks: Marks (value, text) of the horizontal axis, instead of round numbers; for logarithmic axes.
+        y_marks: Marks (value, text) of the vertical axis, instead of round numbers.
+    """
+    end = max(x for line in lines for x, _ in line.points) or 1.0
     ys = [0.0, *(y for line in lines for _, y in line.points)]
     low, high = min(ys), max(ys) if max(ys) > min(ys) else min(ys) + 1
     plot_width, plot_height = width - LEFT - RIGHT, height - TOP - BOTTOM
@@ -79,8 +96,8 @@ def line_chart(lines: Sequence[Line], x_label: str, y_label: str, width: int = 7
     return Chart(
         width,
         height,
-        [(x_pixel(x), f"{x:,.0f}") for x in ticks(0, end)],
-        [(y_pixel(y), f"{y:g}") for y in ticks(low, high)],
+        [(x_pixel(x), text) for x, text in x_marks or [(x, f"{x:,.0f}") for x in ticks(0, end)]],
+        [(y_pixel(y), text) for y, text in y_marks or [(y, f"{y:g}") for y in ticks(low, high)]],
         [(line.style, pixels(line)) for line in lines],
         [(y, line.style, line.name) for y, line in zip(heights, named, strict=True)],
         x_label,
@@ -89,7 +106,7 @@ def line_chart(lines: Sequence[Line], x_label: str, y_label: str, width: int = 7
 
 
 def ticks(low: float, high: float, count: int = 5) -> list[float]:
-    """Round numbers that cover `low` to `high` in about `count` steps."""
+    """Return round numbers that cover `low` to `high` in about `count` steps."""
     span = (high - low) or abs(high) or 1.0
     magnitude = 10.0 ** math.floor(math.log10(span / count))
     step = next(m * magnitude for m in (1, 2, 2.5, 5, 10) if span / (m * magnitude) <= count)
@@ -108,9 +125,3 @@ def spread(places: Sequence[float], gap: float) -> list[float]:
                 moved[below] -= overlap / 2
                 moved[above] += overlap / 2
     return moved
-
-
-def smooth(values: Sequence[float], window: int) -> list[float]:
-    """Mean of each value and those up to `window - 1` before it."""
-    array = np.asarray(values, np.float64)
-    return [float(array[max(0, i + 1 - window) : i + 1].mean()) for i in range(len(array))]
