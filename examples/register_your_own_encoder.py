@@ -53,7 +53,7 @@ def describe(weights: Path) -> EncoderCard:
         backbone_options={"channels": 24},
         features="flat",
         feature_map_shape=(24, 9, 9),
-        licence="MIT",
+        license="MIT",
         weights=Weights(sources=(weights.name,), sha256=file_sha256(weights), bytes=weights.stat().st_size),
     )
 

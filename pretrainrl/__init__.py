@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pretrainrl.commands import pretrain as pretrain
     from pretrainrl.commands import probe as probe
     from pretrainrl.encoders import check_encoder as check_encoder
+    from pretrainrl.encoders import clear_encoder_cache as clear_encoder_cache
     from pretrainrl.encoders import make_encoder as make_encoder
     from pretrainrl.finetuning import finetune as finetune
     from pretrainrl.objectives import make_objective as make_objective
@@ -23,6 +24,7 @@ __version__ = "0.1.0"
 
 _LAZY = {
     "check_encoder": "pretrainrl.encoders",
+    "clear_encoder_cache": "pretrainrl.encoders",
     "collect": "pretrainrl.commands",
     "finetune": "pretrainrl.finetuning",
     "make_encoder": "pretrainrl.encoders",
@@ -33,6 +35,7 @@ _LAZY = {
 
 __all__ = [
     "check_encoder",
+    "clear_encoder_cache",
     "collect",
     "encoder_card",
     "finetune",
@@ -58,13 +61,14 @@ def __dir__() -> list[str]:
 
 
 def list_encoders(pattern: str = "*", *, include_manual: bool = False) -> list[str]:
-    """Return the names of registered encoders that match the shell-style `pattern`, sorted.
+    """Return the names of registered encoders, such as `siammae.impala_atari8`, each once and sorted.
 
-    A bare objective (`siammae`) is the short name of that objective's default variant (`siammae.impala_atari8`).
+    A bare objective, such as `siammae`, is an alias of that objective's default variant. It is understood wherever a name is
+    taken, and it is not listed.
 
     Args:
-        pattern: of names.
-        include_manual: also those whose weights do not come by themselves: `make_encoder` needs a file for them.
+        pattern: Shell-style pattern of names or aliases.
+        include_manual: Whether to list encoders, too, whose weights are a file that users have to get by themselves.
     """
     from pretrainrl.cards import ENCODERS
 
@@ -76,7 +80,7 @@ def encoder_card(name: str) -> EncoderCard:
     """Return the card of a registered encoder: what it is, what it was trained on, what was measured.
 
     Raises:
-        UnknownNameError: with the nearest names.
+        UnknownNameError: When no encoder has this name or alias; the message gives the nearest ones.
     """
     from pretrainrl.cards import ENCODERS
 
@@ -87,10 +91,10 @@ def register_encoder(card: EncoderCard | str | Path) -> EncoderCard:
     """Register an encoder under its card's name for this process, and return the card.
 
     Args:
-        card: an `EncoderCard`, a card file, or a run folder of `pretrain`.
+        card: An `EncoderCard`, the path of a card file, or the path of a run folder of `pretrain`.
 
     Raises:
-        CardError: when the card cannot be read or a field is wrong.
+        CardError: When the card cannot be read or a field is wrong.
     """
     from pretrainrl.cards import ENCODERS, EncoderCard, find_card
 

@@ -36,10 +36,10 @@ class Card(BaseModel):
 
     @classmethod
     def parse(cls: type[CardT], table: dict[str, Any], where: str) -> CardT:
-        """Validate `table`; `where` names its origin in the error.
+        """Validate `table`; `where` says in errors where it comes from.
 
         Raises:
-            CardError: with every field that is wrong.
+            CardError: When fields are wrong; the message names every one.
         """
         try:
             return cls.model_validate_json(json.dumps(table))  # JSON, because strict mode then takes lists for tuples
@@ -53,7 +53,7 @@ class Card(BaseModel):
         """Read a card from a TOML file.
 
         Raises:
-            CardError: when the file is missing, is not TOML, or has a field that is wrong.
+            CardError: When the file is missing, is not TOML, or has a field that is wrong.
         """
         try:
             table = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -75,7 +75,7 @@ class Card(BaseModel):
 
 
 def _describe(card: type[Card], detail: Any) -> str:
-    """One clause for one of pydantic's error records."""
+    """Return one clause for one of pydantic's error records."""
     field = ".".join(map(str, detail["loc"])) or "card"
     if detail["type"] == "missing":
         return f"field {field!r} is missing"
@@ -96,13 +96,13 @@ class ObservationSpec(Card):
     """What an encoder's input is.
 
     Attributes:
-        shape: (frames, height, width).
-        dtype: of the frames; floats in [0, 1] are accepted too.
-        scale: what a frame's value is multiplied with before the first layer.
-        stack_order: order of the frames along the first axis.
-        frame_skip: emulator frames a step; the last two are max-pooled.
-        resize: interpolation from the emulator's 210x160 screen.
-        sticky_actions: probability with which the emulator repeated the previous action in the training data.
+        shape: Shape (frames, height, width) of one observation.
+        dtype: Type of the frames; floats in [0, 1] are accepted too.
+        scale: Factor on a frame's values before the first layer.
+        stack_order: Order of the frames along the first axis.
+        frame_skip: Number of emulator frames in a step, of which the last two are max-pooled.
+        resize: Interpolation from the emulator's 210x160 screen.
+        sticky_actions: Probability with which the emulator repeated the previous action in the training data.
     """
 
     shape: tuple[int, int, int] = (4, 84, 84)
@@ -115,14 +115,14 @@ class ObservationSpec(Card):
 
 
 class Weights(Card):
-    """Where weights come from: files that all hold the same bytes, or a seed for an untrained network.
+    """Where tensors come from: files that all hold the same bytes, or a seed for an untrained network.
 
     Attributes:
-        sources: tried in order: `bundled:<file>`, a path (relative to the card), or `hf://<org>/<repo>/<file>@<revision>`.
-            `atari-pb:<file>` names a checkpoint that people get by themselves; it stands alone.
-        sha256: of the file, 64 hex digits.
-        bytes: size of the file.
-        seed: of the untrained network, instead of the three above.
+        sources: Places, tried in order: `bundled:<file>`, a path (relative to the card), or
+            `hf://<org>/<repo>/<file>@<revision>`. `atari-pb:<file>`, a checkpoint that users get by themselves, stands alone.
+        sha256: Digest of the file, 64 hex digits.
+        bytes: Size of the file.
+        seed: Seed of the untrained network, instead of the three above.
     """
 
     sources: tuple[str, ...] = ()
@@ -132,8 +132,13 @@ class Weights(Card):
 
     @property
     def manual(self) -> bool:
-        """Whether the file is one that people get by themselves and name when they make the encoder."""
+        """Whether the file is one that users get by themselves and name when they make the encoder."""
         return any(source.startswith("atari-pb:") for source in self.sources)
+
+    def beside(self, folder: Path) -> Weights:
+        """Return them with sources that are relative to `folder` made absolute."""
+        sources = tuple(source if ":" in source else str((folder / source).resolve()) for source in self.sources)
+        return self.model_copy(update={"sources": sources})
 
     @model_validator(mode="after")
     def _either(self) -> Weights:
@@ -151,16 +156,16 @@ class Training(Card):
     """How weights were made.
 
     Attributes:
-        datasets: Minari ids.
-        transitions: in those datasets together.
-        steps: optimiser steps.
-        batch_size: windows a step, over all processes.
-        preset: of the objective.
-        seed: of initialisation and batch order.
-        commit: of the code, 40 hex digits, or "unknown".
-        command: that makes the weights again.
-        minutes: of training, on `hardware`.
-        hardware: that trained them.
+        datasets: Minari ids of the datasets.
+        transitions: Number of transitions in all of them together.
+        steps: Number of optimizer steps.
+        batch_size: Number of windows in a step, over all processes.
+        preset: Preset of the objective.
+        seed: Seed of initialization and batch order.
+        commit: Commit of the code, 40 hex digits, or "unknown".
+        command: Command line that makes the weights again.
+        minutes: Minutes of training, on `hardware`.
+        hardware: Device that trained them.
     """
 
     datasets: tuple[str, ...]
@@ -179,8 +184,8 @@ class Golden(Card):
     """A check of the whole path from file to features.
 
     Attributes:
-        observation: file of a (B, 4, 84, 84) uint8 tensor `observation`, as a source.
-        features: values of `encoder(observation)` at evenly spaced places, computed in float32.
+        observation: Source of a file with a (B, 4, 84, 84) uint8 tensor `observation`.
+        features: Values of `encoder(observation)` at evenly spaced places, computed in float32.
     """
 
     observation: str = "bundled:golden.safetensors"
@@ -191,16 +196,17 @@ class EncoderCard(Card):
     """Everything there is to know about one registered encoder.
 
     Attributes:
-        name: `objective.variant`.
-        default: whether the bare objective name stands for this variant.
-        summary: one line on what it is and is not good for.
-        objective: that trained it, or `random`.
-        backbone: registered name, or `package.module:Class`.
-        backbone_options: keyword arguments of the backbone's class.
-        features: what `encoder(obs)` returns: the map flattened, or its spatial mean.
-        feature_map_shape: (channels, height, width).
-        licence: SPDX identifier of the weights.
-        metrics: measured values by name.
+        name: Name, `objective.variant`.
+        default: Whether the bare objective is an alias of this name.
+        summary: Line on what it is and is not good for.
+        objective: Objective that trained it, or `random`.
+        backbone: Registered name of the network, or `package.module:Class`.
+        backbone_options: Keyword arguments of the network's class.
+        features: Kind of what `encoder(obs)` returns: `flat`, the map flattened, or `pooled`, its mean over space.
+        feature_map_shape: Shape (channels, height, width) of a feature map.
+        license: SPDX identifier of the weights' license.
+        metrics: Measured values by name.
+        standardization: File of each feature's mean and standard deviation, which `write_standardization` makes.
     """
 
     name: str = Field(pattern=NAME)
@@ -211,19 +217,20 @@ class EncoderCard(Card):
     backbone_options: dict[str, Scalar] = {}
     features: Literal["flat", "pooled"]
     feature_map_shape: tuple[int, int, int]
-    licence: str
+    license: str
     observation: ObservationSpec = ObservationSpec()
     weights: Weights
     training: Training | None = None
     paper: Paper | None = None
     metrics: dict[str, float] = {}
     golden: Golden | None = None
+    standardization: Weights | None = None
 
     FILE: ClassVar[str] = "card.toml"
 
     @property
     def sha256(self) -> str | None:
-        """Of the weights' file; None for untrained, seeded weights."""
+        """Digest of the weights' file; None for untrained, seeded weights."""
         return self.weights.sha256
 
     @property
@@ -234,17 +241,17 @@ class EncoderCard(Card):
 
     @classmethod
     def read(cls, path: Path) -> EncoderCard:
-        """Read a card; weights named by a relative path become absolute, because they lie beside it."""
+        """Read a card; files named by a relative path get an absolute one, because they lie beside it."""
         card = super().read(path)
-        sources = tuple(s if ":" in s else str((path.parent / s).resolve()) for s in card.weights.sources)
-        return card.model_copy(update={"weights": card.weights.model_copy(update={"sources": sources})})
+        files = {name: file for name in ("weights", "standardization") if (file := getattr(card, name)) is not None}
+        return card.model_copy(update={name: file.beside(path.parent) for name, file in files.items()})
 
 
 class BackboneCard(Card):
     """A network that turns stacked frames into a feature map.
 
     Attributes:
-        target: `package.module:Class`.
+        target: Class, as `package.module:Class`.
     """
 
     name: str
@@ -254,10 +261,10 @@ class BackboneCard(Card):
 
 
 def default_features(feature_map_shape: tuple[int, int, int]) -> Literal["flat", "pooled"]:
-    """Choose what a new encoder's card says of its features, by the width of its flattened map.
+    """Choose a new encoder's kind of features by the width of its flattened map.
 
-    The linear layer of an agent that follows has a weight for each feature and each of, say, 512 outputs. Up to 8,192 features
-    are given as they are, `flat`; of wider maps, such as a ResNet-50's with 73,728 values, the mean over space, `pooled`.
+    An agent's linear layer has a weight for each feature and each of, say, 512 outputs. Up to 8,192 features are given as they
+    are, `flat`; of wider maps, such as a ResNet-50's with 73,728 values, the mean over space, `pooled`.
 
     Args:
         feature_map_shape: Shape (channels, height, width) of a map.
@@ -266,17 +273,15 @@ def default_features(feature_map_shape: tuple[int, int, int]) -> Literal["flat",
 
 
 class TrainingPreset(Card):
-    """Optimisation settings (AdamW); `steps` or `epochs`.
+    """Settings of optimization with AdamW, over a number of `steps` or of `epochs`.
 
     Attributes:
-        batch_size: windows a step, over all processes.
-        steps: optimiser steps.
-        epochs: passes over all windows, instead of `steps`.
-        lr: peak learning rate; `warmup` is the share of steps that lead up to it from a tenth of it.
-        weight_decay: of AdamW.
-        betas: of AdamW.
-        eps: of AdamW.
-        clip_grad_norm: greatest gradient norm; 0 does not clip.
+        batch_size: Number of windows in a step, over all processes.
+        steps: Number of optimizer steps.
+        epochs: Number of passes over all windows, instead of `steps`.
+        lr: Peak learning rate; `warmup` is the share of steps that lead up to it from a tenth of it.
+        weight_decay, betas, eps: Arguments of AdamW.
+        clip_grad_norm: Greatest norm of gradients; 0 does not clip.
     """
 
     batch_size: int = Field(gt=0)
@@ -297,7 +302,7 @@ class TrainingPreset(Card):
 
 
 class Preset(Card):
-    """One complete setting of an objective: backbone, the objective's own options, and how to optimise."""
+    """One complete setting of an objective: backbone, the objective's own options, and how to optimize."""
 
     backbone: str
     backbone_options: dict[str, Scalar] = {}
@@ -309,8 +314,8 @@ class ObjectiveCard(Card):
     """A pre-training objective.
 
     Attributes:
-        target: `package.module:Class`.
-        data: what it learns from.
+        target: Class, as `package.module:Class`.
+        data: Kind of data that it learns from.
     """
 
     name: str
@@ -335,8 +340,8 @@ def find_card(name: str | Path) -> EncoderCard:
     """Return the card of a registered encoder, of a run folder, or of a card file.
 
     Raises:
-        UnknownNameError: for a name that is not registered.
-        CardError: for a card that cannot be read.
+        UnknownNameError: When the name is not registered.
+        CardError: When the card cannot be read.
     """
     path = Path(name)
     if isinstance(name, Path) or path.name != name or path.suffix == ".toml" or path.is_dir():

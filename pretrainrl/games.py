@@ -1,4 +1,4 @@
-"""Atari games and the three ways their names are spelt."""
+"""Atari games, and the three ways in which their names are spelled."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Game:
 
     @property
     def minimal_actions(self) -> tuple[int, ...]:
-        """The actions that do something in this game, as numbers of ALE's full set of 18, in the order of action spaces.
+        """Actions that do something in this game, as numbers of ALE's full set of 18, in the order of action spaces.
 
         Datasets count actions in this order.
         """
@@ -71,7 +71,6 @@ class Game:
     def _action_set(self) -> Any:
         import ale_py
 
-        ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)  # no banner on the terminal
         ale = ale_py.ALEInterface()
         ale.loadROM(self.rom_path)
         return ale.getMinimalActionSet()
@@ -87,9 +86,16 @@ class Game:
         return path
 
 
+def silence_emulator() -> None:
+    """Keep ALE's banner off the terminal, for the whole process: for the command line and worker processes to call."""
+    import ale_py
+
+    ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
+
+
 @cache
 def all_scores() -> dict[str, Scores]:
-    """Scores of the 65 games of Atari-PB, by slug."""
+    """Return the scores of the 65 games of Atari-PB, by slug."""
     import csv
 
     from pretrainrl.paths import registry_folder
@@ -113,7 +119,7 @@ UNPLAYABLE = {"combat", "joust", "maze_craze", "warlords"}
 
 @cache
 def all_games() -> dict[str, Game]:
-    """Every game whose ROM comes with ale-py and can be played by one, by slug."""
+    """Return every game whose ROM comes with ale-py and that one player can play, by slug."""
     from ale_py import roms
 
     games = {}
@@ -130,7 +136,7 @@ def find_game(name: str) -> Game:
     """Find a game by any spelling: `ms_pacman`, `mspacman`, `MsPacman`, `ALE/MsPacman-v5`, `MsPacmanNoFrameskip-v4`.
 
     Raises:
-        UnknownNameError: with the nearest names.
+        UnknownNameError: When there is no such game; the message gives the nearest names.
     """
     word = name.rsplit("/", 1)[-1].split("-v")[0].removesuffix("NoFrameskip")
     slug = word.replace("_", "").replace("-", "").lower()

@@ -12,7 +12,7 @@ def require(module: str, extra: str) -> ModuleType:
     """Import `module`, which the extra `extra` installs.
 
     Raises:
-        MissingExtraError: when it, or something that it imports, is not installed.
+        MissingExtraError: When it, or something that it imports, is not installed.
     """
     try:
         return importlib.import_module(module)

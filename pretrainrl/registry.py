@@ -24,10 +24,10 @@ class Registry(Generic[T]):
     """Names of one kind and what they stand for.
 
     Args:
-        kind: what an item is called in messages; its plural is the folder of cards, e.g. `encoder` -> `registry/encoders`.
-        load: turns a card's path into an item.
-        group: entry-point group whose members are an item, or a function without arguments that returns one.
-        alias: a second, shorter name of an item, or None.
+        kind: Word for an item in messages; its plural is the folder of cards, e.g. `encoder` -> `registry/encoders`.
+        load: Function that turns a card's path into an item.
+        group: Entry-point group whose members are an item, or a function without arguments that returns one.
+        alias: Function that gives the second, shorter name of an item, or None.
     """
 
     def __init__(
@@ -43,47 +43,59 @@ class Registry(Generic[T]):
         self._group = group
         self._alias = alias
         self._items: dict[str, T] | None = None
+        self._aliases: dict[str, str] = {}
         self._plugins: dict[str, EntryPoint] = {}
 
     def names(self, pattern: str = "*") -> list[str]:
-        """Return the names that match the shell-style `pattern`, sorted."""
+        """Return the names of items of which the name or the alias matches the shell-style `pattern`, sorted, each once."""
         known = {*self._discovered(), *self._plugins}
-        return sorted(name for name in known if fnmatchcase(name, pattern))
+        known_as = [*((name, name) for name in known), *self._aliases.items()]
+        return sorted({name for word, name in known_as if fnmatchcase(word, pattern)})
 
     def items(self, pattern: str = "*") -> list[T]:
-        """Return each item that has a matching name once, sorted by that name."""
-        unique = {id(item): item for item in map(self.get, self.names(pattern))}
-        return list(unique.values())
+        """Return the items of which the name or the alias matches the shell-style `pattern`, sorted by name."""
+        return [self.get(name) for name in self.names(pattern)]
 
     def register(self, name: str, item: T) -> None:
-        """Add `item` under `name` and its alias; an item that is there already is replaced with a warning."""
-        items = self._discovered()
-        for key in filter(None, (name, self._alias(item))):
-            if key in items and items[key] != item:
-                warnings.warn(f"{self.kind} {key!r} is registered already and is now replaced", stacklevel=3)
-            items[key] = item
+        """Add `item` under `name` and its alias; what is replaced by it is warned of."""
+        items, alias = self._discovered(), self._alias(item)
+        if items.get(name, item) != item:
+            warnings.warn(f"{self.kind} {name!r} is registered already and is now replaced", stacklevel=3)
+        if alias is not None and self._aliases.get(alias, name) != name:
+            was = self._aliases[alias]
+            warnings.warn(f"{self.kind} {alias!r} stood for {was!r} and now stands for {name!r}", stacklevel=3)
+        self._add(name, item)
 
     def get(self, name: str) -> T:
-        """Return the item called `name`.
+        """Return the item with the name or alias `name`.
 
         Raises:
-            UnknownNameError: with the nearest names.
+            UnknownNameError: When there is none; the message gives the nearest names.
         """
         items = self._discovered()
-        if name not in items and name in self._plugins:
-            loaded = self._plugins[name].load()
-            items[name] = loaded() if callable(loaded) else loaded
+        if name not in items and name not in self._aliases:
+            # An alias is the first part of a name; that of a plugin is known once the plugin is loaded.
+            for plugin in [each for each in self._plugins if each == name or each.startswith(f"{name}.")]:
+                loaded = self._plugins[plugin].load()
+                self._add(plugin, loaded() if callable(loaded) else loaded)
+                del self._plugins[plugin]
+        name = self._aliases.get(name, name)
         if name not in items:
-            raise UnknownNameError.of(self.kind, name, self.names())
+            raise UnknownNameError.of(self.kind, name, [*self.names(), *self._aliases])
         return items[name]
+
+    def _add(self, name: str, item: T) -> None:
+        assert self._items is not None
+        self._items[name] = item
+        alias = self._alias(item)
+        if alias is not None:
+            self._aliases[alias] = name
 
     def _discovered(self) -> dict[str, T]:
         if self._items is None:
             self._items = {}
             for path in sorted((registry_folder() / f"{self.kind}s").glob("*.toml")):
-                item = self._load(path)
-                for key in filter(None, (path.stem, self._alias(item))):
-                    self._items[key] = item
+                self._add(path.stem, self._load(path))
             plugins: Iterable[EntryPoint] = entry_points(group=self._group) if self._group else ()
             self._plugins = {plugin.name: plugin for plugin in plugins if plugin.name not in self._items}
         return self._items
@@ -93,7 +105,7 @@ def import_target(target: str) -> Any:
     """Import the object that `package.module:attribute` names.
 
     Raises:
-        InputError: when the target is malformed or cannot be imported.
+        InputError: When the target is malformed or cannot be imported.
     """
     module, _, attribute = target.partition(":")
     if not attribute:

@@ -1,4 +1,4 @@
-"""From a weights source to a verified local file. Whatever the source, the file's sha256 is checked."""
+"""Weights: from a source to a verified local file, whose sha256 is checked whatever the source, and its tensors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pretrainrl.paths import home, registry_folder, writable_folder
 if TYPE_CHECKING:
     from torch import Tensor
 
-ATARI_PB = "atari-pb:"  # a checkpoint of the Atari-PB study, a pickle of which only tensors are read
+ATARI_PB = "atari-pb:"  # a checkpoint of Atari-PB, a pickle of which only tensors are read
 ATARI_PB_URL = "https://github.com/dojeon-ai/Atari-PB"
 HF = re.compile(r"(?P<datasets>datasets/)?(?P<repo>[^/@]+/[^/@]+)/(?P<file>[^@]+)@(?P<revision>[^@/]+)")
 
@@ -34,13 +34,13 @@ def locate(sources: Sequence[str], sha256: str | None = None, size: int | None =
     """Return a local file from the first source that gives one with the right content.
 
     Args:
-        sources: `bundled:<file>`, a path, `atari-pb:<path>`, or `hf://<org>/<repo>/<file>@<revision>`, tried in order.
-        sha256: what the file must hash to. A path may go without; a download never does: then the hub's own record of
+        sources: Places, tried in order: `bundled:<file>`, a path, `atari-pb:<path>`, or `hf://<org>/<repo>/<file>@<revision>`.
+        sha256: Digest that the file must have. A path may go without; a download never does: then the hub's own record of
             the file is what it is checked against.
-        size: of the file in bytes; names a truncated file as such.
+        size: Size of the file in bytes, so that an error calls a truncated file by name.
 
     Raises:
-        WeightsError: when no source works, with the reason of each.
+        WeightsError: When no source works; the message gives the reason of each.
     """
     failures = []
     for source in sources:
@@ -107,7 +107,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     """Read a safetensors file.
 
     Raises:
-        WeightsError: when the file is something else or is cut short.
+        WeightsError: When the file is something else or is cut short.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -119,7 +119,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def state_dict_errors(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> list[str]:
-    """Say what is wrong with every tensor that is missing, unexpected, misshapen or not finite, sorted."""
+    """Return what is wrong with every tensor that is missing, unexpected, misshapen or not finite, sorted."""
     return sorted(_misfits(expected, tensors))
 
 

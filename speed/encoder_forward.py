@@ -1,8 +1,8 @@
 """How fast a frozen ResNet-50 encodes observations, beside the same network run the ordinary way.
 
 The ordinary way is eager PyTorch in float32 with contiguous (NCHW) tensors, as torchvision's models run by default. Weights
-and input, observations of 4x84x84 uint8, are the same. Each variant has a process of its own, because `make_encoder` also
-changes what a process does with freed memory. They take turns, so that whatever else the machine does falls on each. The
+and input, observations of 4x84x84 uint8, are the same. Each variant has a process of its own, because those of `make_encoder`
+keep freed memory, as the command line does. They take turns, so that whatever else the machine does falls on each. The
 ceiling is what a product of two 2048x2048 matrices reaches in the same turns.
 """
 
@@ -23,6 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import pretrainrl
 from pretrainrl.device import has_native_bf16
 from pretrainrl.encoders.factory import make_backbone
+from pretrainrl.malloc import keep_freed_memory
 
 BATCHES = (8, 1)
 SIZE = 2048
@@ -40,8 +41,9 @@ def ordinary(batch: int) -> Work:
     return lambda: backbone(frames.float() / 255)
 
 
-def encoder(dtype: str, batch: int) -> Work:
-    made, frames = pretrainrl.make_encoder("random.resnet50", dtype=getattr(torch, dtype)), observations(batch)
+def encoder(dtype: str, batch: int, *, prepared: bool = True) -> Work:
+    keep_freed_memory()
+    made, frames = pretrainrl.make_encoder("random.resnet50", dtype=dtype, prepared=prepared), observations(batch)
     return lambda: made.feature_map(frames)
 
 
@@ -53,8 +55,10 @@ def product(dtype: str) -> Work:
 # By the name in the table: what makes it, and in which dtype it computes.
 VARIANTS: dict[str, tuple[Callable[[int], Work], str]] = {
     "eager float32 NCHW": (ordinary, "float32"),
+    "`make_encoder(..., prepared=False)`": (partial(encoder, "float32", prepared=False), "float32"),
     "`make_encoder(...)`": (partial(encoder, "float32"), "float32"),
-    "`make_encoder(..., dtype=torch.bfloat16)`": (partial(encoder, "bfloat16"), "bfloat16"),
+    '`make_encoder(..., dtype="bfloat16", prepared=False)`': (partial(encoder, "bfloat16", prepared=False), "bfloat16"),
+    '`make_encoder(..., dtype="bfloat16")`': (partial(encoder, "bfloat16"), "bfloat16"),
 }
 DTYPES = ("float32", "bfloat16")
 

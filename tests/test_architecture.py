@@ -199,6 +199,46 @@ print("modules:", *sys.modules, sep="\\n")
     assert set(HEAVY) & set(loaded) == set()
 
 
+def named_by_commands(*commands: str) -> list[str]:
+    """Modules of the package that the command modules import, when they are imported and when they are called."""
+    return sorted({item.target for command in commands for item in own(imports(f"pretrainrl.cli.{command}"))})
+
+
+@pytest.mark.parametrize(
+    "names",
+    [["pretrainrl.integrations.sb3"], named_by_commands("collect", "import_")],
+    ids=["integrations.sb3", "collect and import"],
+)
+def test_only_pretraining_imports_lightning(names: list[str]) -> None:
+    loaded = in_new_process(f"import sys, {', '.join(names)}; print(*sys.modules, sep='\\n')").split()
+    assert names[0] in loaded and [name for name in loaded if name.startswith("lightning")] == []
+
+
+# Calls and assignments of which the effect is seen by the whole process, and the functions of the package that make them.
+PROCESS_WIDE = re.compile(
+    r"os\.(environ(\[.*|\.(update|setdefault|pop|clear))|putenv|unsetenv|chdir|umask|dup2)|sys\.std(out|err)|redirect_std\w+"
+    r"|torch\.(backends\..*enabled|set_(num|default|float|flush|deterministic)\w+)|.*\b(mallopt|setLoggerMode|setNumThreads)"
+    r"|keep_freed_memory|silence_emulator|environment_variables|logging\.(basicConfig|disable)"
+)
+# Where they are defined, what prepares worker processes, and where Minari's functions read nothing but the environment.
+MAY_CHANGE_THE_PROCESS = {"malloc", "games", "paths", "runs.pool", "integrations.minari.remote"}
+
+
+def test_libraries_leave_the_process_alone() -> None:
+    """The allocator, threads, environment variables and log levels are set by the command line and by worker processes."""
+    found = {}
+    for name in sorted(modules()):
+        if floor(name) >= floor("pretrainrl.cli") or name.removeprefix("pretrainrl.") in MAY_CHANGE_THE_PROCESS:
+            continue
+        changed = [function for function, _ in calls(modules()[name])]
+        for node in ast.walk(tree(modules()[name])):
+            if isinstance(node, ast.Assign | ast.Delete):
+                changed += [ast.unparse(target) for target in node.targets]
+        if hits := [each for each in changed if PROCESS_WIDE.fullmatch(each)]:
+            found[name] = hits
+    assert found == {}
+
+
 def calls(path: Path) -> Iterator[tuple[str, ast.Call]]:
     for node in ast.walk(tree(path)):
         if isinstance(node, ast.Call):

@@ -81,4 +81,4 @@ print(*names)
     command = [sys.executable, "-c", script, str(site)]
     result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
-    assert "random" in result.stdout.split()
+    assert "random.impala" in result.stdout.split()

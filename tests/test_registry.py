@@ -1,5 +1,6 @@
 """Names: discovery, suggestions, aliases, plugins."""
 
+import sys
 import warnings
 from pathlib import Path
 
@@ -18,12 +19,28 @@ def test_unknown_name_suggests_the_nearest():
 
 def test_patterns_filter_and_names_are_sorted():
     names = pretrainrl.list_encoders("random*")
-    assert names == ["random", "random.impala", "random.nature", "random.resnet50"]
+    assert names == ["random.impala", "random.nature", "random.resnet50"]
     assert pretrainrl.list_encoders("nothing*") == []
 
 
 def test_a_bare_objective_is_its_default_variant():
     assert pretrainrl.encoder_card("random") is pretrainrl.encoder_card("random.impala")
+    assert pretrainrl.list_encoders("random") == ["random.impala"]
+
+
+def test_aliases_are_not_listed_and_suggested_all_the_same():
+    assert all("." in name for name in pretrainrl.list_encoders(include_manual=True))
+    with pytest.raises(UnknownNameError, match="'random'"):
+        pretrainrl.encoder_card("randm")
+
+
+def test_an_alias_that_another_encoder_takes_over_warns():
+    registry: Registry[EncoderCard] = Registry("encoder", EncoderCard.read, alias=lambda card: card.objective)
+    card = pretrainrl.encoder_card("random.impala")
+    registry.register("random.other", card.model_copy(update={"objective": "other"}))
+    with pytest.warns(UserWarning, match="'other' stood for 'random.other' and now stands for 'mine.other'"):
+        registry.register("mine.other", card.model_copy(update={"name": "mine.other", "objective": "other"}))
+    assert registry.get("other").name == "mine.other"
 
 
 def test_every_file_is_named_after_its_card():
@@ -53,8 +70,10 @@ def test_entry_points_are_listed_without_being_imported(tmp_path: Path, monkeypa
         "    return pretrainrl.encoder_card('random.nature').model_copy(update={'name': 'someones.net'})\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
-    registry = Registry("encoder", EncoderCard.read, group="pretrainrl.encoders")
+    registry = Registry("encoder", EncoderCard.read, group="pretrainrl.encoders", alias=lambda card: card.name.split(".")[0])
     assert "someones.net" in registry.names()
+    assert "someones_encoder" not in sys.modules
+    assert registry.get("someones") is registry.get("someones.net")
     assert registry.get("someones.net").backbone == "nature"
 
 

@@ -1,4 +1,4 @@
-"""Observation wrapper of single Gymnasium environments."""
+"""Observation wrappers of Gymnasium's environments, single and vectorized."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import DTypeLike, NDArray
 
 from pretrainrl.encoders import Encoder
-from pretrainrl.encoders.observation_encoder import Features, ObservationEncoder
+from pretrainrl.encoders.observation_encoder import ObservationEncoder
+from pretrainrl.encoders.observation_spaces import FeatureKind
 
 
 class EncodeObservation(
@@ -23,23 +24,24 @@ class EncodeObservation(
 ):
     """Replaces stacked frames by the features of a frozen encoder.
 
-    The environment gives uint8 stacks of four grey 84x84 frames, such as
+    The environment gives uint8 stacks of four gray 84x84 frames, such as
     `FrameStackObservation(AtariPreprocessing(gymnasium.make("ALE/Pong-v5", frameskip=1)), 4, padding_type="zero")`.
     The wrapper is recorded in `env.spec`, so `gymnasium.make(env.spec)` builds the wrapped environment again.
 
     Args:
-        env: with observations (4, 84, 84), or channel-last (84, 84, 4).
-        encoder: name, run folder or card file, as `make_encoder` takes it.
-        weights: instead of the card's, as `make_encoder` takes them.
-        features: `flat`, `pooled`, or `map` for the feature map itself; the card's choice by default.
-        device: where the encoder runs; `auto` takes an accelerator if there is one.
-        dtype: of computation; `auto` is bfloat16 where the device has it in hardware, else float32.
-        output_dtype: of the features, float32 or float16.
+        env: Environment with observations (4, 84, 84) uint8, or channel-last (84, 84, 4).
+        encoder: Name, run folder or card file, as `make_encoder` takes it.
+        weights: Weights instead of the card's, as `make_encoder` takes them.
+        features: Kind of features: `flat`, `pooled`, or `map` for the feature map itself; the card's choice by default.
+        device: Device of the encoder; `auto` takes an accelerator if there is one.
+        dtype: Type in which the encoder computes: `float32`, `bfloat16`, or `auto` for bfloat16 where the device has it in
+            hardware. The observation space and `env.spec` say which it is.
+        output_dtype: Type of the features, float32 or float16.
 
     Raises:
-        InputError: for observations or arguments that do not fit.
-        UnknownNameError: for an encoder that is not registered.
-        WeightsError: when its weights cannot be found, are damaged, or do not fit.
+        InputError: When observations or arguments do not fit.
+        UnknownNameError: When the encoder is not registered.
+        WeightsError: When its weights cannot be found, are damaged, or do not fit.
     """
 
     def __init__(
@@ -48,9 +50,9 @@ class EncodeObservation(
         encoder: str | Path,
         *,
         weights: str | Path | None = None,
-        features: Features | None = None,
+        features: FeatureKind | None = None,
         device: str | torch.device = "auto",
-        dtype: str | torch.dtype = "auto",
+        dtype: str | torch.dtype = "float32",
         output_dtype: DTypeLike = np.float32,
     ) -> None:
         self._encode = ObservationEncoder(
@@ -72,7 +74,7 @@ class EncodeObservation(
         return self._encode.encoder
 
     def observation(self, observation: NDArray[np.uint8]) -> NDArray[np.floating[Any]]:
-        """Encode one observation."""
+        """Encode one observation, (4, 84, 84) or (84, 84, 4) uint8, as features of `observation_space`."""
         features: NDArray[np.floating[Any]] = self._encode(observation[None])[0]
         return features
 
@@ -89,18 +91,19 @@ class VectorEncodeObservation(VectorWrapper[FeatureArray, ActType, Frames, ActTy
     they are. (With `life_loss_info=True`, ale-py gives no valid final observation where only a life was lost.)
 
     Args:
-        env: whose single observations are (4, 84, 84) uint8, or channel-last (84, 84, 4).
-        encoder: name, run folder or card file, as `make_encoder` takes it.
-        weights: instead of the card's, as `make_encoder` takes them.
-        features: `flat`, `pooled`, or `map` for the feature map itself; the card's choice by default.
-        device: where the encoder runs; `auto` takes an accelerator if there is one.
-        dtype: of computation; `auto` is bfloat16 where the device has it in hardware, else float32.
-        output_dtype: of the features, float32 or float16.
+        env: Environment whose single observations are (4, 84, 84) uint8, or channel-last (84, 84, 4).
+        encoder: Name, run folder or card file, as `make_encoder` takes it.
+        weights: Weights instead of the card's, as `make_encoder` takes them.
+        features: Kind of features: `flat`, `pooled`, or `map` for the feature map itself; the card's choice by default.
+        device: Device of the encoder; `auto` takes an accelerator if there is one.
+        dtype: Type in which the encoder computes: `float32`, `bfloat16`, or `auto` for bfloat16 where the device has it in
+            hardware. The observation space and `env.spec` say which it is.
+        output_dtype: Type of the features, float32 or float16.
 
     Raises:
-        InputError: for observations or arguments that do not fit.
-        UnknownNameError: for an encoder that is not registered.
-        WeightsError: when its weights cannot be found, are damaged, or do not fit.
+        InputError: When observations or arguments do not fit.
+        UnknownNameError: When the encoder is not registered.
+        WeightsError: When its weights cannot be found, are damaged, or do not fit.
     """
 
     def __init__(
@@ -109,9 +112,9 @@ class VectorEncodeObservation(VectorWrapper[FeatureArray, ActType, Frames, ActTy
         encoder: str | Path,
         *,
         weights: str | Path | None = None,
-        features: Features | None = None,
+        features: FeatureKind | None = None,
         device: str | torch.device = "auto",
-        dtype: str | torch.dtype = "auto",
+        dtype: str | torch.dtype = "float32",
         output_dtype: DTypeLike = np.float32,
     ) -> None:
         self._encode = ObservationEncoder(

@@ -1,4 +1,4 @@
-"""The Hugging Face hub for agents: pushed as others expect them, loaded without unpickling anything."""
+"""Agents on the Hugging Face hub: pushed as others expect them, loaded without unpickling anything."""
 
 from pretrainrl.integrations.hub.description import agent_name
 from pretrainrl.integrations.hub.load import load_from_hub

@@ -1,10 +1,10 @@
-"""What an agent is, but for its weights: enough to build it again, and nothing that has to be unpickled."""
+"""Descriptions of agents without their weights: enough to build them again, and nothing that has to be unpickled."""
 
 from __future__ import annotations
 
 import inspect
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from gymnasium.spaces import Space
 from pydantic import Field
@@ -22,9 +22,10 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 
 from pretrainrl.cards import ENCODERS, Card
-from pretrainrl.encoders.observation_spaces import FeatureSpace
-from pretrainrl.errors import InputError, UnknownNameError
-from pretrainrl.integrations.hub.json_codec import to_plain
+from pretrainrl.device import dtype_name
+from pretrainrl.encoders.observation_spaces import FeatureKind, FeatureSpace
+from pretrainrl.errors import InputError
+from pretrainrl.integrations.hub.json_codec import to_json
 from pretrainrl.integrations.sb3 import CompactReplayBuffer, PretrainedExtractor, PrioritizedReplayBuffer, Rainbow
 from pretrainrl.integrations.sb3.encoding.policies import ENCODER_POLICIES, EncoderPolicy
 from pretrainrl.optional import require
@@ -35,13 +36,11 @@ Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 _MADE = {"policy_kwargs", "replay_buffer_class", "replay_buffer_kwargs"}  # from what the agent has
 _OF_THE_RUN = {"tensorboard_log", "verbose", "seed", "stats_window_size", "_init_setup_model"}
 _IN_THE_POLICY = {"use_rms_prop", "rms_prop_eps"}  # A2C's, which it puts into policy_kwargs
-_CHOSEN_BUFFERS = (  # by the algorithm itself, from its other arguments
-    *(ReplayBuffer, DictReplayBuffer, NStepReplayBuffer, CompactReplayBuffer, PrioritizedReplayBuffer),
-    *(RolloutBuffer, DictRolloutBuffer),
-)
+_BUFFERS = (ReplayBuffer, DictReplayBuffer, NStepReplayBuffer, RolloutBuffer, DictRolloutBuffer)
+_BUFFERS_OF_RAINBOW = (CompactReplayBuffer, PrioritizedReplayBuffer)
 
 
-class Weights(Card):
+class AgentWeights(Card):
     """The file of the policy's tensors."""
 
     file: Annotated[str, Field(pattern=r"^[\w.-]+\.safetensors$")]
@@ -49,16 +48,28 @@ class Weights(Card):
 
 
 class ObservedEncoder(Card):
-    """The encoder whose features the agent observes."""
+    """Encoder whose features the agent observes, the kind of features, and the type in which they were computed."""
 
     name: str
     sha256: Digest
+    features: FeatureKind
+    dtype: Literal["float32", "bfloat16"]
+
+    @classmethod
+    def of(cls, space: Space[Any]) -> ObservedEncoder | None:
+        """Return what an observation space says of it; None for a space of other things than features."""
+        if not isinstance(space, FeatureSpace):
+            return None
+        source = space.source
+        return cls.model_validate(
+            {"name": source.encoder, "sha256": source.sha256, "features": source.kind, "dtype": source.dtype}
+        )
 
 
 class Description(Card):
     """The content of `agent.json`.
 
-    Spaces are as Gymnasium prints them. `arguments` are those of the algorithm's constructor, in the form of `to_plain`.
+    Spaces are as Gymnasium prints them. `arguments` are those of the algorithm's constructor, in the form of `to_json`.
     """
 
     algorithm: str
@@ -70,16 +81,16 @@ class Description(Card):
     observed_encoder: ObservedEncoder | None
     num_timesteps: int
     exploration_rate: float | None
-    weights: Weights
+    weights: AgentWeights
 
 
 def describe(agent: BaseAlgorithm) -> dict[str, Any]:
     """Return what `Description` says of the agent; the environment's id and the weights are the caller's to add.
 
     Raises:
-        InputError: when the agent is of another algorithm, has an argument that only a pickle can hold or normalised
+        InputError: When the agent is of another algorithm, has an argument that only a pickle can hold or normalized
             observations, or when nobody else could find its encoder.
-        UnknownNameError: when its encoder is not registered.
+        UnknownNameError: When its encoder is not registered.
     """
     name = next((name for name, algorithm in ALGORITHMS.items() if type(agent) is algorithm), None)
     if name is None:
@@ -89,38 +100,34 @@ def describe(agent: BaseAlgorithm) -> dict[str, Any]:
         raise InputError(f"its policy is a {type(agent.policy).__name__}, a class that only a pickle can name")
     normalize = agent.get_vec_normalize_env()
     if normalize is not None and normalize.norm_obs:
-        raise InputError("its observations are normalised by VecNormalize, whose statistics are not a part of it")
+        raise InputError("its observations are normalized by VecNormalize, whose statistics are not a part of it")
     rate = getattr(agent, "exploration_rate", None)
+    observed = ObservedEncoder.of(agent.observation_space)
     return {
         "algorithm": name,
         "policy": policy,
         "observation_space": str(agent.observation_space),
         "action_space": str(agent.action_space),
         "arguments": _arguments(agent, policy),
-        "observed_encoder": observed_encoder(agent.observation_space),
+        "observed_encoder": None if observed is None else observed.model_dump(),
         "num_timesteps": agent.num_timesteps,
         "exploration_rate": None if rate is None else float(rate),
     }
 
 
 def policy_classes(algorithm: type[BaseAlgorithm]) -> dict[str, type[BasePolicy]]:
-    """Policies by the names that descriptions use: Stable-Baselines3's own, and those that take an encoder's name."""
+    """Return policies by the names that descriptions use: Stable-Baselines3's own, and those that take an encoder's name."""
     base = algorithm.policy_aliases["MlpPolicy"]
     return {**algorithm.policy_aliases, **{name: cls for name, cls in ENCODER_POLICIES.items() if issubclass(cls, base)}}
 
 
-def observed_encoder(space: Space[Any]) -> dict[str, str] | None:
-    """Name and digest of the encoder whose features are observed, if they are."""
-    return {"name": space.encoder, "sha256": space.sha256} if isinstance(space, FeatureSpace) else None
-
-
 def argument_names(algorithm: type[BaseAlgorithm]) -> set[str]:
-    """Arguments of the algorithm's constructor that make the agent what it is, rather than where and how it runs."""
+    """Return the names of the constructor's arguments that make the agent what it is, rather than where and how it runs."""
     return inspect.signature(algorithm.__init__).parameters.keys() - {"self", "policy", "env", "device"} - _OF_THE_RUN
 
 
 def encoder_arguments(policy: str, policy_kwargs: dict[str, Any]) -> dict[str, Any] | None:
-    """Where the agent's own encoder is named: in the policy's or the extractor's arguments, if it has one."""
+    """Return the arguments, of the policy or of the extractor, that name the agent's own encoder; None if it has none."""
     if policy in ENCODER_POLICIES:
         return policy_kwargs if policy_kwargs.get("encoder") is not None else None
     if policy_kwargs.get("features_extractor_class") is PretrainedExtractor:
@@ -133,12 +140,11 @@ def check_encoder_source(arguments: dict[str, Any]) -> None:
     """Check that an encoder is one that everybody finds: no path of this machine is given away or, from a stranger, read.
 
     Raises:
-        InputError: for weights that are a file.
-        UnknownNameError: for an encoder that is not registered.
+        InputError: When the weights are a file.
+        UnknownNameError: When the encoder is not registered.
     """
     encoder, weights = str(arguments["encoder"]), arguments.get("weights")
-    if encoder not in ENCODERS.names("*"):
-        raise UnknownNameError.of("encoder", encoder, ENCODERS.names("*"))
+    ENCODERS.get(encoder)
     if weights not in (None, "random") and not str(weights).startswith("hf://"):
         raise InputError(
             f"its encoder's weights are the file {weights}, which others do not have; upload it, and name hf://..."
@@ -148,19 +154,20 @@ def check_encoder_source(arguments: dict[str, Any]) -> None:
 def _arguments(agent: BaseAlgorithm, policy: str) -> dict[str, Any]:
     names = argument_names(type(agent)) - _MADE - _IN_THE_POLICY
     arguments = {name: getattr(agent, name) for name in sorted(names)}
-    if arguments.get("rollout_buffer_class") in _CHOSEN_BUFFERS:
+    if arguments.get("rollout_buffer_class") in _BUFFERS:
         arguments["rollout_buffer_class"] = None
     if isinstance(agent, A2C):
         arguments["use_rms_prop"] = False
     arguments["policy_kwargs"] = _policy_kwargs(agent, policy)
-    return {name: to_plain(value, name) for name, value in {**arguments, **_replay(agent)}.items()}
+    return {name: to_json(value, name) for name, value in {**arguments, **_replay(agent)}.items()}
 
 
 def _replay(agent: BaseAlgorithm) -> dict[str, Any]:
-    """Arguments of the replay buffer, but those that the algorithm gives it."""
+    """Return the arguments of the replay buffer, but those that the algorithm gives it."""
     if not isinstance(agent, OffPolicyAlgorithm):
         return {}
-    chosen = agent.replay_buffer_class in _CHOSEN_BUFFERS
+    # By the algorithm itself, from its other arguments.
+    chosen = agent.replay_buffer_class in (_BUFFERS_OF_RAINBOW if isinstance(agent, Rainbow) else _BUFFERS)
     kwargs = {
         key: value
         for key, value in agent.replay_buffer_kwargs.items()
@@ -170,17 +177,18 @@ def _replay(agent: BaseAlgorithm) -> dict[str, Any]:
 
 
 def _policy_kwargs(agent: BaseAlgorithm, policy: str) -> dict[str, Any]:
-    """The policy's arguments, with the digest of the encoder whether or not it was given."""
+    """Return the policy's arguments, with the encoder's digest and dtype whether or not they were given."""
     kwargs = dict(agent.policy_kwargs)
     extractor = next((module for module in agent.policy.modules() if isinstance(module, PretrainedExtractor)), None)
     if extractor is None:
         return kwargs
     encoder = extractor.encoder_on(agent.device)
     if isinstance(agent.policy, EncoderPolicy):
-        kwargs["sha256"] = encoder.sha256
+        kwargs |= {"sha256": encoder.sha256, "dtype": dtype_name(encoder.dtype)}
     else:
         given = kwargs.get("features_extractor_kwargs", {})
-        kwargs["features_extractor_kwargs"] = {"encoder": encoder.name, **given, "sha256": encoder.sha256}
+        made_by = {"sha256": encoder.sha256, "dtype": dtype_name(encoder.dtype)}
+        kwargs["features_extractor_kwargs"] = {"encoder": encoder.name, **given, **made_by}
     check_encoder_source(encoder_arguments(policy, kwargs) or {})
     return kwargs
 
@@ -214,22 +222,22 @@ path = load_from_hub("{repo_id}", "{name}.zip")
 """
 
 
-def render_card(
+def render_agent_card(
     repo_id: str, name: str, algorithm: str, env_id: str, score: tuple[float, float] | None, encoder: str | None, safe: bool
 ) -> str:
     """Write `README.md`, with the metadata that the hub and the zoo read.
 
     Args:
-        repo_id: of the repository.
-        name: of the agent's files.
-        algorithm: its class, e.g. `Rainbow`.
-        env_id: of its environment.
-        score: mean and standard deviation of an episode's return.
-        encoder: that it learned from, if any.
-        safe: whether the description is there.
+        repo_id: Id of the repository.
+        name: Name of the agent's files.
+        algorithm: Name of its class, e.g. `Rainbow`.
+        env_id: Id of its environment.
+        score: Mean and standard deviation of an episode's return; None where it was not evaluated.
+        encoder: Name of the encoder that it learned from, if any.
+        safe: Whether the repository has a description.
 
     Raises:
-        MissingExtraError: when huggingface_hub is not installed.
+        MissingExtraError: When huggingface_hub is not installed.
     """
     hub, cards = require("huggingface_hub", "hub"), require("huggingface_hub.repocard", "hub")
     metadata = {
@@ -268,7 +276,7 @@ def agent_name(algorithm: str, env_id: str) -> str:
     """Return `<algorithm>-<environment>`, with `/` as `-` and without the module of `module:environment`.
 
     Raises:
-        InputError: for what is no id of Gymnasium.
+        InputError: When it cannot be an id of Gymnasium.
     """
     if re.fullmatch(r"([\w.]+:)?[\w./-]+", env_id) is None:
         raise InputError(f"expected an environment's id such as PongNoFrameskip-v4 or ALE/Pong-v5, got {env_id!r}")
@@ -276,10 +284,10 @@ def agent_name(algorithm: str, env_id: str) -> str:
 
 
 def repository(repo_id: str, name: str | None = None) -> str:
-    """Complete an organisation to the id of a repository, and check it.
+    """Complete an organization to the id of a repository, and check it.
 
     Raises:
-        InputError: when it is no id of a repository.
+        InputError: When it is no id of a repository.
     """
     completed = repo_id if "/" in repo_id or name is None else f"{repo_id}/{name}"
     if re.fullmatch(r"[\w.-]+/[\w.-]+", completed) is None:

@@ -1,4 +1,4 @@
-"""Arguments of agents as JSON has them: no object is built from data but those named here."""
+"""Arguments of agents in JSON's types; no object is built from data but those named here."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from stable_baselines3.common.utils import ConstantSchedule, FloatSchedule, Line
 from torch import nn
 
 from pretrainrl.errors import CardError, InputError
-from pretrainrl.integrations.sb3 import NeckExtractor, PretrainedExtractor
-from pretrainrl.integrations.sb3.replay.compact_replay import CompactReplayBuffer
+from pretrainrl.integrations.sb3 import CompactReplayBuffer, NeckExtractor, PretrainedExtractor, PrioritizedReplayBuffer
 
 _KNOWN = (
-    *(PretrainedExtractor, NeckExtractor, CombinedExtractor, FlattenExtractor, NatureCNN, CompactReplayBuffer),
+    *(PretrainedExtractor, NeckExtractor, CombinedExtractor, FlattenExtractor, NatureCNN),
+    *(CompactReplayBuffer, PrioritizedReplayBuffer),
     *(nn.ELU, nn.GELU, nn.LeakyReLU, nn.ReLU, nn.SiLU, nn.Tanh),
     *(torch.optim.Adam, torch.optim.AdamW, torch.optim.RMSprop, torch.optim.SGD, RMSpropTFLike),
 )
@@ -25,15 +25,15 @@ _CLASSES: dict[str, type] = {cls.__name__: cls for cls in _KNOWN}
 _CLASS, _TUPLE, _LINEAR = "$class", "$tuple", "$linear"  # keys of the objects that stand for what JSON does not have
 
 
-def to_plain(value: Any, name: str) -> Any:
+def to_json(value: Any, name: str) -> Any:
     """Turn a value into JSON's types.
 
     Args:
-        value: number, text, list, tuple, dictionary, schedule that is constant or linear, or one of a few classes.
-        name: of the argument, for the error.
+        value: Number, text, list, tuple, dictionary, schedule that is constant or linear, or one of a few classes.
+        name: Name of the argument, for the error.
 
     Raises:
-        InputError: for anything else.
+        InputError: When it is anything else.
     """
     if isinstance(value, FloatSchedule):
         value = value.value_schedule
@@ -44,11 +44,11 @@ def to_plain(value: Any, name: str) -> Any:
     if value is None or isinstance(value, bool | int | str) or (isinstance(value, float) and math.isfinite(value)):
         return value
     if isinstance(value, list):
-        return [to_plain(item, name) for item in value]
+        return [to_json(item, name) for item in value]
     if isinstance(value, tuple):
-        return {_TUPLE: [to_plain(item, name) for item in value]}
+        return {_TUPLE: [to_json(item, name) for item in value]}
     if isinstance(value, dict) and all(isinstance(key, str) and not key.startswith("$") for key in value):
-        return {key: to_plain(item, f"{name}[{key!r}]") for key, item in value.items()}
+        return {key: to_json(item, f"{name}[{key!r}]") for key, item in value.items()}
     if isinstance(value, type) and _CLASSES.get(value.__name__) is value:
         return {_CLASS: value.__name__}
     if (line := _line(value)) is not None:
@@ -57,7 +57,7 @@ def to_plain(value: Any, name: str) -> Any:
 
 
 def _line(value: Any) -> list[float] | None:
-    """Start, end and end fraction of a schedule, if it is linear."""
+    """Return start, end and end fraction of a schedule; None if it is not linear."""
     if isinstance(value, LinearSchedule):
         return [value.start, value.end, value.end_fraction]
     if type(value).__qualname__ == "SimpleLinearSchedule" and type(value).__module__ == "rl_zoo3.utils":
@@ -65,25 +65,25 @@ def _line(value: Any) -> list[float] | None:
     return None
 
 
-def from_plain(plain: Any) -> Any:
-    """Turn what `to_plain` returns back.
+def from_json(value: Any) -> Any:
+    """Turn what `to_json` returns back.
 
     Raises:
-        CardError: for what it never returns.
+        CardError: When `to_json` never returns such a value.
     """
-    if isinstance(plain, list):
-        return [from_plain(item) for item in plain]
-    if not isinstance(plain, dict):
-        return plain
-    match plain:
+    if isinstance(value, list):
+        return [from_json(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    match value:
         case {"$class": str(name), **others} if not others and name in _CLASSES:
             return _CLASSES[name]
         case {"$tuple": list(items), **others} if not others:
-            return tuple(from_plain(item) for item in items)
+            return tuple(from_json(item) for item in items)
         case {"$linear": [float() | int() as start, float() | int() as end, float() | int() as fraction], **others} if (
             not others
         ):
             return LinearSchedule(start, end, fraction)
-    if any(key.startswith("$") for key in plain):
-        raise CardError(f"{plain!r} stands for nothing that is known here")
-    return {key: from_plain(item) for key, item in plain.items()}
+    if any(key.startswith("$") for key in value):
+        raise CardError(f"{value!r} stands for nothing that is known here")
+    return {key: from_json(item) for key, item in value.items()}

@@ -1,4 +1,4 @@
-"""From the hub to an agent, without unpickling anything."""
+"""Loading agents from the hub, without unpickling anything."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from pretrainrl.integrations.hub.description import (
     ALGORITHMS,
     DESCRIPTION,
     Description,
+    ObservedEncoder,
     argument_names,
     check_encoder_source,
     encoder_arguments,
-    observed_encoder,
     policy_classes,
     repository,
 )
-from pretrainrl.integrations.hub.json_codec import from_plain
+from pretrainrl.integrations.hub.json_codec import from_json
 from pretrainrl.integrations.hub.push import tensors_of
 from pretrainrl.optional import require
 from pretrainrl.weights import locate, read_tensors, state_dict_errors
@@ -44,19 +44,19 @@ def load_from_hub(
     where it was pushed. It can also go on learning, from an empty replay buffer and with a new optimizer.
 
     Args:
-        repo_id: `<organisation>/<name>`.
-        env: that it plays in, wrapped as the one in which it learned.
-        revision: commit, branch or tag; a commit is always the same agent.
-        device: `auto` takes an accelerator if there is one.
-        token: of the hub; by default that of `hf auth login` or `HF_TOKEN`.
-        **arguments: of the algorithm, instead of the agent's; a small `buffer_size` for one that only plays.
+        repo_id: Repository, `<organization>/<name>`.
+        env: Environment that it plays in, wrapped as the one in which it learned.
+        revision: Commit, branch or tag; a commit is always the same agent.
+        device: Device of the networks; `auto` takes an accelerator if there is one.
+        token: Token of the hub; by default that of `hf auth login` or `HF_TOKEN`.
+        **arguments: Arguments of the algorithm instead of the agent's, such as a small `buffer_size` for one that only plays.
 
     Raises:
-        InputError: for an agent that was pushed as a zip only, an environment that does not fit, and arguments that do not.
-        CardError: when the agent's description is damaged.
-        UnknownNameError: when its encoder is not registered here.
-        WeightsError: when its weights cannot be fetched, are damaged or do not fit, or its encoder is another one here.
-        MissingExtraError: when huggingface_hub is not installed.
+        InputError: When the agent was pushed as a zip only, or the environment or arguments do not fit.
+        CardError: When the agent's description is damaged.
+        UnknownNameError: When its encoder is not registered here.
+        WeightsError: When its weights cannot be fetched, are damaged or do not fit, or its encoder is another one here.
+        MissingExtraError: When huggingface_hub is not installed.
     """
     repo_id = repository(repo_id)
     where = f"{repo_id}/{DESCRIPTION}"
@@ -113,12 +113,12 @@ def _build(
         raise UnknownNameError.of(f"policy of {description.algorithm}", description.policy, policies)
     if others := description.arguments.keys() - argument_names(algorithm):
         raise CardError(f"{where} has arguments that are not {algorithm.__name__}'s: {', '.join(sorted(others))}")
-    arguments = from_plain(description.arguments)
+    arguments = from_json(description.arguments)
     _check_arguments(description, arguments, where)
-    games = _wrapped(algorithm, env)
-    _check_environment(description, games)
+    wrapped = _wrapped(algorithm, env)
+    _check_environment(description, wrapped)
     try:
-        return algorithm(policies[description.policy], games, **{**arguments, **given}, device=device)
+        return algorithm(policies[description.policy], wrapped, **{**arguments, **given}, device=device)
     except PretrainRLError:
         raise
     except (AssertionError, AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
@@ -139,7 +139,7 @@ def _check_arguments(description: Description, arguments: dict[str, Any], where:
 
 
 def _wrapped(algorithm: type[BaseAlgorithm], env: GymEnv | str) -> VecEnv:
-    """The environment as Stable-Baselines3 shows it to the agent."""
+    """Return the environment as Stable-Baselines3 shows it to the agent."""
     made = maybe_make_env(env, verbose=0)
     assert made is not None
     return algorithm._wrap_env(made, verbose=0)
@@ -149,14 +149,15 @@ def _check_environment(description: Description, env: VecEnv) -> None:
     """Check that the agent meets what it learned from.
 
     Raises:
-        InputError: when it does not, naming both.
+        InputError: When it does not; the message names both.
     """
-    here, there = observed_encoder(env.observation_space), description.observed_encoder
-    if there is not None and (here is None or here["sha256"] != there.sha256):
-        given = "no features" if here is None else f"{here['name']!r} with sha256 {here['sha256'][:12]}..."
+    here, there = ObservedEncoder.of(env.observation_space), description.observed_encoder
+    if there is not None and (here is None or here.model_copy(update={"name": there.name}) != there):
+        arguments = f"{there.name!r}, features={there.features!r}, dtype={there.dtype!r}"
+        given = "no features" if here is None else _phrase(here)
         raise InputError(
-            f"the agent observes features of encoder {there.name!r} with sha256 {there.sha256[:12]}..., but the environment "
-            f"gives {given}; wrap it in VecEncodeObservation(env, {there.name!r}, ...)"
+            f"the agent observes features of encoder {_phrase(there)}, but the environment gives {given}; "
+            f"wrap it in VecEncodeObservation(env, {arguments})"
         )
     for what, expected, given in (
         ("observes", description.observation_space, str(env.observation_space)),
@@ -164,6 +165,10 @@ def _check_environment(description: Description, env: VecEnv) -> None:
     ):
         if expected != given:
             raise InputError(f"the agent {what} {expected}, but the environment has {given}")
+
+
+def _phrase(observed: ObservedEncoder) -> str:
+    return f"{observed.name!r} with sha256 {observed.sha256[:12]}... ({observed.features} in {observed.dtype})"
 
 
 def _set_tensors(agent: BaseAlgorithm, tensors: dict[str, torch.Tensor], repo_id: str) -> None:

@@ -1,4 +1,4 @@
-"""From an agent to the hub: as Stable-Baselines3 saves it, and beside it what can be read without unpickling."""
+"""Pushing agents to the hub: as Stable-Baselines3 saves them, and in files that are read without unpickling."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pretrainrl.integrations.hub.description import (
     algorithm_name,
     describe,
     encoder_arguments,
-    render_card,
+    render_agent_card,
     repository,
 )
 from pretrainrl.optional import require
@@ -45,24 +45,24 @@ def push_to_hub(
     a page with the metadata that the hub's leaderboards read.
 
     Args:
-        agent: of A2C, DQN, PPO, QR-DQN or Rainbow.
-        repo_id: `<organisation>/<name>`, or the organisation alone for the name `<algo>-<env>`.
-        env_id: Gymnasium's id of the environment.
-        mean_reward: mean return of evaluated episodes, as `evaluate_policy` returns it.
-        std_reward: standard deviation of these returns.
-        zip_only: push an agent that cannot be described, as a zip that only those can load who trust it.
-        private: whether a repository that is made now is private; by default as the organisation has it.
-        commit_message: by default `<algo>-<env>`.
-        token: of the hub; by default that of `hf auth login` or `HF_TOKEN`.
+        agent: Agent of A2C, DQN, PPO, QR-DQN or Rainbow.
+        repo_id: Repository, `<organization>/<name>`, or the organization alone for the name `<algo>-<env>`.
+        env_id: Id of the environment, as Gymnasium has it.
+        mean_reward: Mean return of evaluated episodes, as `evaluate_policy` returns it.
+        std_reward: Standard deviation of these returns.
+        zip_only: Whether to push the zip alone, of an agent that cannot be described; only those who trust it can load it.
+        private: Whether a repository that is made now is private; by default as the organization has it.
+        commit_message: Message of the commit; by default `<algo>-<env>`.
+        token: Token of the hub; by default that of `hf auth login` or `HF_TOKEN`.
 
     Returns:
         The commit, which `load_from_hub` takes as `revision`.
 
     Raises:
-        InputError: for an agent that cannot be described without pickle, or names that will not do.
-        UnknownNameError: for an agent whose encoder is not registered.
-        WeightsError: when it does not arrive.
-        MissingExtraError: when huggingface_hub is not installed.
+        InputError: When the agent cannot be described without pickle, or a name is malformed.
+        UnknownNameError: When the agent's encoder is not registered.
+        WeightsError: When the agent does not arrive.
+        MissingExtraError: When huggingface_hub is not installed.
     """
     hub = require("huggingface_hub", "hub")
     if (mean_reward is None) != (std_reward is None):
@@ -74,7 +74,7 @@ def push_to_hub(
         encoder = None if zip_only else _write_description(agent, env_id, folder, name)
         agent.save(folder / f"{name}.zip", exclude=["tensorboard_log"])  # a path of this machine
         score = None if mean_reward is None or std_reward is None else (mean_reward, std_reward)
-        card = render_card(repo_id, name, type(agent).__name__, env_id, score, encoder, safe=not zip_only)
+        card = render_agent_card(repo_id, name, type(agent).__name__, env_id, score, encoder, safe=not zip_only)
         (folder / "README.md").write_text(card, encoding="utf-8")
         api = hub.HfApi(token=token)
         try:
@@ -92,7 +92,7 @@ def push_to_hub(
 
 
 def tensors_of(policy: BasePolicy) -> dict[str, Tensor]:
-    """Parameters and buffers by name, each once; a frozen encoder is not among them."""
+    """Return parameters and buffers by name, each once; a frozen encoder is not among them."""
     return {**dict(policy.named_parameters()), **dict(policy.named_buffers())}
 
 
@@ -100,7 +100,7 @@ def _write_description(agent: BaseAlgorithm, env_id: str, folder: Path, name: st
     """Write `agent.json` and the tensors; return the name of the encoder, if there is one.
 
     Raises:
-        InputError: when it takes a pickle.
+        InputError: When the agent cannot be described without pickle.
     """
     try:
         table = describe(agent)

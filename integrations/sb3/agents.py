@@ -12,7 +12,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from pretrainrl.agent_cards import AgentCard, AgentPreset, Schedule
 from pretrainrl.errors import InputError
-from pretrainrl.networks.schedules import WarmupCosine
+from pretrainrl.networks.optimization import WarmupCosine
 from pretrainrl.registry import import_target
 
 

@@ -1,30 +1,34 @@
-"""Play with what pre-training has learnt, without fine-tuning, as policies that Stable-Baselines3 can evaluate."""
+"""Policies that play with what pre-training has learned, without fine-tuning, and that Stable-Baselines3 can evaluate."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from gymnasium.spaces import Discrete, Space
+from gymnasium.spaces import Box, Dict, Discrete, Space
 from numpy.typing import NDArray
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from torch import Tensor
 
 from pretrainrl.errors import InputError, UnknownNameError
 from pretrainrl.games import Game, find_game
 from pretrainrl.objectives.cql import CQL
 from pretrainrl.objectives.dt import DT, STEPS
-from pretrainrl.pretraining.trained import TrainedObjective, load_objective
+
+if TYPE_CHECKING:
+    from pretrainrl.pretraining.trained import TrainedObjective
 
 State = tuple[NDArray[Any], ...]
+Observation = dict[str, NDArray[Any]]
 FRAMES, CHANNEL_LAST = (4, 84, 84), (84, 84, 4)
 
 
 @runtime_checkable
 class _Scores(Protocol):
     def action_scores(self, observations: Tensor, games: Tensor) -> Tensor:
-        """Score every action: (B, 4, 84, 84) uint8 and (B,) give (B, num_actions)."""
+        """Return the scores (B, num_actions) of all actions, of observations (B, 4, 84, 84) uint8 and games (B,)."""
 
 
 class ZeroShotPolicy:
@@ -34,13 +38,13 @@ class ZeroShotPolicy:
     have 18 outputs for actions; those that the game has not are never chosen.
 
     Args:
-        trained: from `load_objective`.
-        game: any spelling of one of its games.
-        action_space: of the environment: the game's minimal action set, or all 18.
+        trained: Objective, as `load_objective` returns it.
+        game: Name of one of its games, in any spelling.
+        action_space: Space of the environment's actions: the game's minimal action set, or all 18.
 
     Raises:
-        UnknownNameError: for a game that the run has not seen.
-        InputError: for an objective that has learnt no actions, or an action space that is not the game's.
+        UnknownNameError: When the run has not seen the game.
+        InputError: When the objective has learned no actions, or the action space is not the game's.
     """
 
     def __init__(self, trained: TrainedObjective, game: str, action_space: Space[Any]) -> None:
@@ -48,7 +52,7 @@ class ZeroShotPolicy:
         if found.slug not in trained.games:
             raise UnknownNameError.of(f"game of this {trained.name} run", found.slug, trained.games)
         if not isinstance(trained.objective, (_Scores, DT)):
-            raise InputError(f"{trained.name} has learnt no actions, so it cannot play; bc, cql_m, cql_d and dt can")
+            raise InputError(f"{trained.name} has learned no actions, so it cannot play; bc, cql_m, cql_d and dt can")
         self.game = found
         self._objective = trained.objective
         self._index = trained.games.index(found.slug)
@@ -67,18 +71,20 @@ class ZeroShotPolicy:
         """Load the policy of a finished run folder.
 
         Args:
-            run: folder that `pretrain` has filled.
-            game: any spelling of one of the games in its datasets.
-            action_space: of the environment.
-            target_return: `dt` only: see `DecisionTransformerPolicy`.
-            device: where it runs; `auto` takes an accelerator if there is one.
+            run: Run folder of a finished `pretrain`.
+            game: Name of one of the games in its datasets, in any spelling.
+            action_space: Space of the environment's actions.
+            target_return: Return to ask for, of `dt` only; see `DecisionTransformerPolicy`.
+            device: Device of the networks; `auto` takes an accelerator if there is one.
 
         Raises:
-            InputError: for a folder without a finished run, an objective that has learnt no actions, an action space that
+            InputError: When the folder has no finished run, the objective has learned no actions, the action space
                 is not the game's, or a `target_return` for an objective that has no use for it.
-            UnknownNameError: for a game that the run has not seen.
-            WeightsError: when the weights are damaged or do not fit.
+            UnknownNameError: When the run has not seen the game.
+            WeightsError: When the weights are damaged or do not fit.
         """
+        from pretrainrl.pretraining.trained import load_objective  # brings Lightning, which nothing else here needs
+
         trained = load_objective(run, device)
         if isinstance(trained.objective, DT):
             return DecisionTransformerPolicy(trained, game, action_space, target_return=target_return)
@@ -96,12 +102,12 @@ class ZeroShotPolicy:
         """Choose actions.
 
         Args:
-            observation: (n, 4, 84, 84) or (n, 84, 84, 4) uint8, or one without the n; or what `VecRewardObservation` makes
-                of it.
-            state: what the last call returned; None to begin.
-            episode_start: (n,) bool, where an episode begins.
-            deterministic: the best action instead of one drawn from the policy. Values are always played greedily, as
-                Stable-Baselines3's DQN does.
+            observation: Observations (n, 4, 84, 84) or (n, 84, 84, 4) uint8, or one without the n; or what
+                `VecRewardObservation` makes of it.
+            state: State that the last call returned; None to begin.
+            episode_start: Whether an episode begins, (n,) bool.
+            deterministic: Whether to take the best action instead of one drawn from the policy. Values are always played
+                greedily, as Stable-Baselines3's DQN does.
 
         Returns:
             (n,) actions, or a 0-d array for a single observation, and the state to give to the next call.
@@ -139,10 +145,10 @@ class History(NamedTuple):
     """What a decision transformer remembers of n episodes: their last steps, oldest first, up to 8.
 
     Attributes:
-        states: (n, 8, width) float32, state tokens.
-        actions: (n, 8) int64, outputs chosen.
-        returns: (n, 8) float32, the return that was still to come at each step.
-        lengths: (n,) int64, steps remembered.
+        states: State tokens, (n, 8, width) float32.
+        actions: Outputs chosen, (n, 8) int64.
+        returns: Returns that were still to come at each step, (n, 8) float32.
+        lengths: Numbers of steps remembered, (n,) int64.
     """
 
     states: NDArray[np.float32]
@@ -152,7 +158,7 @@ class History(NamedTuple):
 
     @classmethod
     def empty(cls, n: int, width: int) -> History:
-        """Nothing to remember yet."""
+        """Return a history of `n` episodes that have not begun."""
         memory = np.zeros((n, STEPS, width), np.float32), np.zeros((n, STEPS), np.int64), np.zeros((n, STEPS), np.float32)
         return cls(*memory, np.zeros(n, np.int64))
 
@@ -172,13 +178,13 @@ class DecisionTransformerPolicy(ZeroShotPolicy):
     It asks for `target_return` at an episode's start, and at each step for what is then left of it: the target less the
     signs of the rewards so far, as returns were counted in pre-training. It sees the last 8 steps: the states, the actions
     it chose in each, and the returns it asked for there. Observations come from an environment in `VecRewardObservation`.
-    The study's code stores each action beside the observation that follows it, which is not how the transformer was trained.
+    Atari-PB's code stores each action beside the observation that follows it, which is not how the transformer was trained.
 
     Args:
-        trained: from `load_objective`, of `dt`.
+        trained: Objective `dt`, as `load_objective` returns it.
         game: See `ZeroShotPolicy`.
         action_space: See `ZeroShotPolicy`.
-        target_return: in signs of rewards; by default the best of an episode of this game in the data.
+        target_return: Return to ask for, in signs of rewards; by default the best of an episode of this game in the data.
     """
 
     def __init__(
@@ -206,7 +212,7 @@ class DecisionTransformerPolicy(ZeroShotPolicy):
         return choices, history._replace(lengths=now + 1)
 
     def _scores(self, history: History, games: Tensor) -> Tensor:
-        """Scores at all steps, (n, T, num_actions) for the longest history's T; what is later than a step does not count."""
+        """Return the scores at all steps, (n, T, num_actions) for the longest history's T; later steps do not count in any."""
         assert isinstance(self._objective, DT)
         longest = int(history.lengths.max()) + 1
         states, actions, returns = (
@@ -216,7 +222,7 @@ class DecisionTransformerPolicy(ZeroShotPolicy):
 
 
 def _environment_actions(game: Game, space: Space[Any]) -> NDArray[np.int64]:
-    """For each of the game's actions, in the order of datasets, what the environment calls it."""
+    """Return the environment's number of each of the game's actions, which are in the order of datasets."""
     minimal = game.minimal_actions
     if isinstance(space, Discrete) and space.n in (len(minimal), 18):
         return np.arange(len(minimal)) if space.n == len(minimal) else np.array(minimal)
@@ -236,3 +242,35 @@ def _split(observation: NDArray[Any] | dict[str, NDArray[Any]]) -> tuple[NDArray
         frames = np.moveaxis(frames, -1, -3)
     single = frames.ndim == 3
     return np.ascontiguousarray(frames[None] if single else frames), rewards, single
+
+
+class VecRewardObservation(VecEnvWrapper):
+    """Observations become `{"frames": observation, "reward": the reward of the step that led to it}`.
+
+    Stable-Baselines3's `evaluate_policy` shows a policy observations alone. A decision transformer asks for the return that
+    is still to come, so it has to see what has come in. The reward, (n_envs, 1) float32, is 0 after `reset`; after an
+    episode's end it is still the one that the last episode ended with.
+
+    Args:
+        venv: Environment of any kind.
+    """
+
+    def __init__(self, venv: VecEnv) -> None:
+        reward = Box(-np.inf, np.inf, (1,), np.float32)
+        super().__init__(venv, observation_space=Dict({"frames": venv.observation_space, "reward": reward}))
+
+    def reset(self) -> Observation:
+        """Reset the environments."""
+        return _join(self.venv.reset(), np.zeros(self.num_envs, np.float32))
+
+    def step_wait(self) -> tuple[Observation, NDArray[np.float32], NDArray[np.bool_], list[dict[str, Any]]]:
+        """Collect the step's results; each `terminal_observation` is made of two as well."""
+        observations, rewards, dones, infos = self.venv.step_wait()
+        for i in np.flatnonzero(dones).tolist():
+            if "terminal_observation" in infos[i]:
+                infos[i]["terminal_observation"] = _join(infos[i]["terminal_observation"], rewards[i])
+        return _join(observations, rewards), rewards, dones, infos
+
+
+def _join(frames: Any, reward: NDArray[np.float32]) -> Observation:
+    return {"frames": frames, "reward": np.asarray(reward, np.float32)[..., None]}

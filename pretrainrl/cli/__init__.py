@@ -16,6 +16,7 @@ from pretrainrl.cli.probe import probe
 from pretrainrl.errors import PretrainRLError
 from pretrainrl.paths import disk_full_reason
 
+_PLAYING = {"benchmark", "collect", "datasets", "demo", "finetune", "import", "parity", "pretrain", "probe"}
 app = typer.Typer(
     name="pretrainrl",
     help="Pre-trained frozen encoders for vision-based reinforcement learning.",
@@ -23,6 +24,20 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+@app.callback()
+def prepare_process(context: typer.Context) -> None:
+    """Set what concerns the whole process, which a library call never does."""
+    from pretrainrl.malloc import keep_freed_memory
+
+    keep_freed_memory()
+    if context.invoked_subcommand in _PLAYING:
+        from pretrainrl.games import silence_emulator
+
+        silence_emulator()
+
+
 app.command("demo")(demo)
 app.command("encoders")(encoders.encoders)
 app.command("info")(encoders.info)

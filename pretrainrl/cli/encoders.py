@@ -16,8 +16,8 @@ console = Console()
 
 
 def encoders(
-    pattern: Annotated[str, typer.Argument(help="Shell-style pattern of names.")] = "*",
-    include_manual: Annotated[bool, typer.Option("--include-manual", help="Also those that need a file of yours.")] = False,
+    pattern: Annotated[str, typer.Argument(help="Shell-style pattern of names or aliases.")] = "*",
+    include_manual: Annotated[bool, typer.Option("--include-manual", help="Those, too, that need a file of yours.")] = False,
 ) -> None:
     """List the registered encoders."""
     from rich.table import Table
@@ -25,14 +25,14 @@ def encoders(
     from pretrainrl.cards import ENCODERS
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("short", "name", "backbone", "features", "weights", "trained"):
+    for column in ("name", "aliases", "backbone", "features", "weights", "trained"):
         table.add_column(column, no_wrap=True)
     for card in ENCODERS.items(pattern):
         if card.weights.manual and not include_manual:
             continue
-        short = card.objective if card.default else ""
+        alias = card.objective if card.default else ""
         trained = f"{card.training.minutes:.0f} min" if card.training else ""
-        table.add_row(short, card.name, card.backbone, f"{card.features_dim} {card.features}", _weights(card), trained)
+        table.add_row(card.name, alias, card.backbone, f"{card.features_dim} {card.features}", _weights(card), trained)
     if not table.row_count:
         from pretrainrl.errors import UnknownNameError
 
@@ -55,15 +55,14 @@ def info(name: Annotated[str, typer.Argument(help="Name, run folder or card file
     console.print(Syntax(find_card(name).to_toml(), "toml", background_color="default", word_wrap=True))
 
 
-def verify(pattern: Annotated[str, typer.Argument(help="Shell-style pattern of names.")] = "*") -> None:
+def verify(pattern: Annotated[str, typer.Argument(help="Shell-style pattern of names or aliases.")] = "*") -> None:
     """Check weights from source to features: sha256, size, tensors, golden values."""
     from pretrainrl.encoders.check import verify_encoder
     from pretrainrl.errors import PretrainRLError, UnknownNameError, WeightsError
 
-    cards = pretrainrl.list_encoders(pattern)
-    if not cards:
+    names = pretrainrl.list_encoders(pattern)
+    if not names:
         raise UnknownNameError.of("encoder", pattern, pretrainrl.list_encoders())
-    names = sorted({pretrainrl.encoder_card(name).name for name in cards})
     failures = 0
     for name in names:
         try:

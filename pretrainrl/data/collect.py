@@ -130,7 +130,6 @@ def single_env(game: Game, sticky_actions: float, noop_max: int = NOOP_MAX) -> E
     import gymnasium
     from gymnasium.wrappers import AtariPreprocessing
 
-    ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)  # no banner on the terminal
     gymnasium.register_envs(ale_py)
     env = gymnasium.make(game.env_id, frameskip=1, repeat_action_probability=sticky_actions, disable_env_checker=True)
     return AtariPreprocessing(env, noop_max=noop_max, frame_skip=FRAME_SKIP)

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
+from gymnasium.spaces import Box, Discrete
 
 from pretrainrl.data.episode import FRAME_SHAPE
 from pretrainrl.games import Game
@@ -19,9 +20,9 @@ MAX_EPISODE_STEPS = 27_000
 
 
 class Emulator:
-    """One game without any chance: what happens is a function of the no-ops, the actions and their delays.
+    """One game without randomness: what happens is a function of the no-ops, the actions and their delays.
 
-    Frames are 84x84 grey ones, the maximum of the last two raw frames of a step, area-resized: the preprocessing of ALE's
+    Frames are 84x84 gray ones, the maximum of the last two raw frames of a step, area-resized: the preprocessing of ALE's
     vector environment. Every game begins from the very same state, whatever was played before.
 
     Args:
@@ -34,7 +35,6 @@ class Emulator:
     def __init__(self, game: Game) -> None:
         import ale_py
 
-        ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)  # no banner on the terminal
         self._ale = ale = ale_py.ALEInterface()
         ale.setFloat("repeat_action_probability", 0.0)
         ale.setInt("random_seed", 0)
@@ -72,7 +72,7 @@ class Emulator:
         return self._frame
 
     def is_played(self, action: int) -> bool:
-        """Whether `action` is what the joystick does already, so that its delay makes no difference."""
+        """Return whether `action` is what the joystick does already, so that its delay makes no difference."""
         return self._codes[action] == self._played
 
     def step(self, action: int, delay: int, *, watched: bool = True) -> tuple[Frame, float, bool]:
@@ -180,11 +180,13 @@ class AtariGames:
 
     Args:
         game: Game to play.
-        n_envs: Number of games.
+        n_envs: Number of games, at least 1.
         frame_stack: Frames of an observation, the oldest first; zeros stand before a game's first frame.
-        **arguments: Arguments of `StickyGame`.
+        **arguments: Further arguments of `StickyGame`.
 
     Attributes:
+        single_observation_space: Space of one game's observation, `(frame_stack, 84, 84)` uint8.
+        single_action_space: Space of the game's minimal action set.
         noops: Number of no-ops with which each game under way began, (n_envs,).
         delays: Delay of the last action in each game, (n_envs,) uint8.
         watched: Games of which someone sees the frames, (n_envs,) bool, all at first. The others keep their last one,
@@ -194,7 +196,9 @@ class AtariGames:
 
     def __init__(self, game: Game, n_envs: int, *, frame_stack: int = 4, **arguments: Any) -> None:
         self.games = [StickyGame(game, **arguments) for _ in range(n_envs)]
-        self._stacks = np.zeros((n_envs, frame_stack, *FRAME_SHAPE), np.uint8)
+        self.single_observation_space = Box(0, 255, (frame_stack, *FRAME_SHAPE), np.uint8)
+        self.single_action_space = Discrete(self.games[0].emulator.num_actions)
+        self._stacks = np.zeros((n_envs, *self.single_observation_space.shape), np.uint8)
         self.watched = np.ones(n_envs, np.bool_)
         self.noops = np.zeros(n_envs, np.int64)
         self.delays = np.zeros(n_envs, np.uint8)
@@ -204,11 +208,6 @@ class AtariGames:
     def ram(self) -> npt.NDArray[np.uint8]:
         """Memory of the consoles, (n_envs, 128) uint8."""
         return np.stack([game.emulator.ram for game in self.games])
-
-    @property
-    def num_actions(self) -> int:
-        """Size of the game's minimal action set."""
-        return self.games[0].emulator.num_actions
 
     def reset(self, seed: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.uint8], dict[str, Any]]:
         """Begin all games; those with a seed of at least 0 are seeded.

@@ -1,4 +1,4 @@
-"""What a frozen encoder makes of every observation of a dataset, computed once and kept on disk."""
+"""Features of every observation of a dataset, computed once by a frozen encoder and kept on disk."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,14 +20,15 @@ from pretrainrl.data.caches import features_folder
 from pretrainrl.data.frame_cache import FrameCache, read_ahead
 from pretrainrl.data.sampler import WindowSampler
 from pretrainrl.data.windows import WindowSpec
+from pretrainrl.device import dtype_name
 from pretrainrl.encoders import Encoder
+from pretrainrl.encoders.observation_spaces import FeatureKind
 from pretrainrl.errors import DatasetError, InputError
 from pretrainrl.paths import writable_folder
 from pretrainrl.progress import progress_bar
 from pretrainrl.runs.folder import fingerprint_of
 from pretrainrl.runs.lock import lock_path, locked
 
-FeatureKind = Literal["flat", "pooled", "map"]
 FORMAT = 1
 FEATURES = "features"
 _BATCH = 256  # observations that are encoded together
@@ -39,29 +40,30 @@ def cached_features(
     """Return the features of every observation in which an action was taken, encoding them the first time.
 
     They lie in `features/` of `PRETRAINRL_HOME` under a key made of the dataset's content, the encoder's weights, the kind of
-    features and the type they are computed in. A run that was stopped is gone on with; while another process encodes, this
+    features and the type in which they are computed. A stopped run goes on where it was; while another process encodes, this
     one waits.
 
     Args:
-        cache: of the dataset's frames.
-        encoder: frozen; it encodes on its device and in its dtype.
-        kind: `flat` or `pooled` features, which must be what `encoder` was made for, or `map` for the feature map itself.
-        dataset: where the frames are from, for the record.
-        fingerprint: digest of the dataset's content.
-        progress: show a progress bar while encoding.
+        cache: Cache of the dataset's frames.
+        encoder: Frozen encoder, which encodes on its device and in its dtype.
+        kind: Kind of features: `flat` or `pooled`, which must be what `encoder` was made for, or `map` for the feature map.
+        dataset: Name of the dataset, for the record.
+        fingerprint: Digest of the dataset's content.
+        progress: Whether to show a progress bar while encoding.
 
     Returns:
         (N, *features) float16 for the N transitions of `cache`, in their order, mapped into memory and read-only. Values that
         are too large for float16 are its largest.
 
     Raises:
-        InputError: when the folder cannot be written to.
-        DatasetError: when the features on disk are damaged; the message names what to delete.
+        InputError: When the folder cannot be written to.
+        DatasetError: When the features on disk are damaged; the message names what to delete.
     """
     sampler = WindowSampler(cache, WindowSpec(steps=1, stack=encoder.observation_space.shape[0]), 1)
     shape = encoder.feature_map_shape if kind == "map" else (encoder.features_dim,)
     folder = features_folder() / fingerprint_of(FORMAT, fingerprint, encoder.sha256, kind, str(encoder.dtype), *shape)
-    facts = {"format": FORMAT, "datasets": [dataset], "codec": f"{encoder.name}, {kind}", "rows": len(sampler), "shape": shape}
+    codec = f"{encoder.name}, {kind} in {dtype_name(encoder.dtype)}"
+    facts = {"format": FORMAT, "datasets": [dataset], "codec": codec, "rows": len(sampler), "shape": shape}
     if not folder.exists():
         writable_folder(folder.parent)
         with locked(lock_path(folder)):

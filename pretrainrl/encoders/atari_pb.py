@@ -1,4 +1,4 @@
-"""Checkpoints of the Atari-PB study (https://arxiv.org/abs/2406.06037) and this package's ResNet-50: the same numbers.
+"""Checkpoints of Atari-PB (https://arxiv.org/abs/2406.06037) and this package's ResNet-50: the same numbers.
 
 A checkpoint is a pickled dict of state dicts: `backbone`, `neck`, `head`, and for some objectives `target_...` copies.
 Its names may carry prefixes that `torch.compile` and `DataParallel` left. Only tensors are ever unpickled.
@@ -29,7 +29,7 @@ def read_checkpoint(path: Path) -> Networks:
     """Return the state dicts of a checkpoint by the network's name, tensors by theirs without prefixes.
 
     Raises:
-        WeightsError: when the file is no such checkpoint, is cut short, or holds pickled objects, which are never loaded.
+        WeightsError: When the file is no such checkpoint, is cut short, or holds pickled objects, which are never loaded.
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
@@ -54,7 +54,7 @@ def resnet50_tensors(backbone: Mapping[str, Tensor], where: str) -> tuple[float,
     """Return the width multiplier of a checkpoint's `backbone` and its tensors under the names of `ResNet50`.
 
     Raises:
-        WeightsError: with every tensor that is missing, unexpected, misshapen or not finite.
+        WeightsError: When a tensor is missing, unexpected, misshapen or not finite; the message names every one.
     """
     tensors = dict(backbone)
     twin, first = tensors.pop(_TWIN, None), tensors.get("conv1.weight")

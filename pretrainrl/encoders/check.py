@@ -32,7 +32,7 @@ def check_encoder(encoder: Encoder) -> None:
     untouched by a call. Trainable encoders are checked for everything but being frozen.
 
     Raises:
-        EncoderContractError: with every clause that is broken.
+        EncoderContractError: When the contract is broken; the message lists every clause that is.
     """
     broken = [text for clause in CLAUSES if (text := _outcome(clause, encoder))]
     if broken:
@@ -155,7 +155,7 @@ def verify_encoder(name: str) -> EncoderCard:
     """Check one encoder from source to features: sha256 and size, tensors against the backbone, and the golden values.
 
     Raises:
-        PretrainRLError: of the kind that fits what is wrong.
+        PretrainRLError: When something is wrong; its class says of what kind.
     """
     encoder = make_encoder(name)
     golden = encoder.card.golden

@@ -9,14 +9,13 @@ import torch
 from gymnasium.spaces import Box
 from torch import Tensor, nn
 
+from pretrainrl.device import dtype_name, resolve_dtype
 from pretrainrl.encoders.frozen import freeze, thaw
 from pretrainrl.encoders.observation_spaces import check_observation, check_range
 from pretrainrl.errors import InputError
 
 if TYPE_CHECKING:
     from pretrainrl.cards import EncoderCard
-
-DTYPES = (torch.float32, torch.bfloat16)
 
 
 class Encoder(nn.Module):
@@ -26,16 +25,17 @@ class Encoder(nn.Module):
     `pretrainrl.make_encoder`, which loads and verifies the weights.
 
     Args:
-        backbone: maps (B, C, H, W) floats in [0, 1] to a feature map.
-        card: what it is.
-        sha256: digest that identifies the weights.
-        dtype: of computation and features. float32 is exact; bfloat16 is the fast path on hardware that has it, and moves
-            features by up to about 1 % of their largest value.
-        features: `flat` or `pooled`; the card's choice by default.
-        trainable: whether gradients flow and the weights may change.
+        backbone: Network that maps (B, C, H, W) floats in [0, 1] to a feature map.
+        card: Card that says what the encoder is.
+        sha256: Digest of the weights, 64 hex digits.
+        dtype: Type of computation and features, torch.float32 or torch.bfloat16. float32 is exact; bfloat16 is the fast path
+            on hardware that has it, and moves features by up to about 1 % of their largest value.
+        features: Kind of features, `flat` or `pooled`; the card's choice by default.
+        trainable: Whether gradients flow and the weights may change.
+        prepared: Whether the layers of a frozen encoder are prepared for the CPU, as `make_encoder` says.
 
     Raises:
-        InputError: for a dtype or kind of features that does not exist.
+        InputError: When the dtype or kind of features does not exist.
     """
 
     def __init__(
@@ -47,21 +47,20 @@ class Encoder(nn.Module):
         dtype: torch.dtype = torch.float32,
         features: Literal["flat", "pooled"] | None = None,
         trainable: bool = False,
+        prepared: bool = True,
     ) -> None:
         super().__init__()
-        if dtype not in DTYPES:
-            raise InputError(f"dtype must be one of {', '.join(map(str, DTYPES))}, got {dtype}")
         if features not in (None, "flat", "pooled"):
             raise InputError(f"features must be 'flat' or 'pooled', got {features!r}")
         self.card = card
         self.sha256 = sha256
         self.features = features or card.features
         self.trainable = trainable
-        self.backbone = backbone.to(dtype).to(memory_format=torch.channels_last)
+        self.backbone = backbone.to(resolve_dtype(dtype)).to(memory_format=torch.channels_last)
         if trainable:
             thaw(self.backbone)
         else:
-            freeze(self.backbone)
+            freeze(self.backbone, prepared=prepared)
         self._range_checked = False
         self.train(trainable)
 
@@ -77,7 +76,7 @@ class Encoder(nn.Module):
 
     @property
     def feature_map_shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of one feature map."""
+        """Shape (C, H, W) of one feature map."""
         return self.card.feature_map_shape
 
     @property
@@ -87,12 +86,12 @@ class Encoder(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Device of the weights."""
         return self._reference.device
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the weights and the features."""
+        """Type of the weights, the computation and the features."""
         return self._reference.dtype
 
     @property
@@ -105,7 +104,7 @@ class Encoder(nn.Module):
         uint8 frames and the same frames divided by 255 give the same result. Arrays are moved to the encoder's device.
 
         Raises:
-            InputError: for a wrong shape, dtype or range. On an accelerator the range is checked on the first call only,
+            InputError: When the shape, dtype or range is wrong. On an accelerator the range is checked on the first call only,
                 because the check waits for the device.
         """
         obs = torch.as_tensor(obs, device=self.device if isinstance(obs, np.ndarray) else None)
@@ -118,7 +117,7 @@ class Encoder(nn.Module):
         return self.map_floats(obs)
 
     def map_floats(self, frames: Tensor) -> Tensor:
-        """`feature_map` of floats (B, 4, 84, 84) without checks: augmented frames may leave [0, 1] a little."""
+        """Map floats (B, 4, 84, 84) as `feature_map` does, without checks: augmented frames may leave [0, 1] a little."""
         with torch.set_grad_enabled(self.trainable and torch.is_grad_enabled()):
             features: Tensor = self.backbone(frames.to(dtype=self.dtype, memory_format=torch.channels_last))
         return features
@@ -138,4 +137,4 @@ class Encoder(nn.Module):
     def extra_repr(self) -> str:
         """Describe the encoder in `repr`."""
         state = "trainable" if self.trainable else "frozen"
-        return f"{self.name!r}, {state}, features={self.features!r} ({self.features_dim}), dtype={self.dtype}"
+        return f"{self.name!r}, {state}, features={self.features!r} ({self.features_dim}), dtype={dtype_name(self.dtype)}"

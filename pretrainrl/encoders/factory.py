@@ -1,21 +1,22 @@
-"""From a name to a frozen, verified encoder."""
+"""Making encoders: from a name to a frozen, verified encoder, and the process's shared one of each name."""
 
 from __future__ import annotations
 
 import hashlib
+from collections import deque
+from collections.abc import Hashable
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal
+from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor, nn
 
 from pretrainrl.cards import BACKBONES, EncoderCard, Weights, find_card
-from pretrainrl.device import resolve_device
+from pretrainrl.device import resolve_device, resolve_dtype
 from pretrainrl.encoders.encoder import Encoder
 from pretrainrl.errors import CardError, InputError, WeightsError
-from pretrainrl.malloc import keep_freed_memory
 from pretrainrl.registry import import_target
 from pretrainrl.weights import ATARI_PB, ATARI_PB_URL, file_sha256, locate, read_tensors, state_dict_errors
 
@@ -26,13 +27,13 @@ def make_backbone(name: str, *, seed: int = 0, **options: Any) -> nn.Module:
     """Build an untrained backbone without touching the global random state.
 
     Args:
-        name: registered, or `package.module:Class`.
-        seed: of the weights.
-        options: keyword arguments of the class.
+        name: Registered name, or `package.module:Class`.
+        seed: Seed of the weights.
+        options: Keyword arguments of the class.
 
     Raises:
-        UnknownNameError: for a name that is not registered.
-        InputError: for options that the class refuses.
+        UnknownNameError: When the name is not registered.
+        InputError: When the class refuses the options.
     """
     target = import_target(name if ":" in name else BACKBONES.get(name).target)
     with torch.random.fork_rng(devices=[]):
@@ -49,28 +50,32 @@ def make_encoder(
     *,
     weights: str | Path | None = None,
     device: str | torch.device = "cpu",
-    dtype: torch.dtype = torch.float32,
+    dtype: str | torch.dtype = "float32",
     features: Features | None = None,
     trainable: bool = False,
+    prepared: bool = True,
 ) -> Encoder:
-    """Make an encoder by name: frozen, in eval mode, its weights verified. Leaves the random state as it was.
-
-    On a CPU it also lets the process keep memory that tensors free (`pretrainrl.malloc.keep_freed_memory`).
+    """Make an encoder by name: frozen, in eval mode, its weights verified. The process's random state is not changed.
 
     Args:
-        name: a registered name, a run folder of `pretrain`, or a card file.
-        weights: instead of the card's: a path, `hf://<org>/<repo>/<file>@<revision>`, `atari-pb:<path>` for a checkpoint
-            of the Atari-PB study, whose width multiplier is read from its tensors, or `random` for an untrained copy.
-        device: where it runs; `auto` takes an accelerator if there is one.
-        dtype: torch.float32, or torch.bfloat16 for speed (see `Encoder`).
-        features: `flat` or `pooled`; the card's choice by default.
-        trainable: let gradients flow and weights change, for end-to-end training.
+        name: Registered name or alias, a run folder of `pretrain`, or a card file.
+        weights: Weights instead of the card's: a path, `hf://<org>/<repo>/<file>@<revision>`, `atari-pb:<path>` for a
+            checkpoint of Atari-PB, whose width multiplier is read from its tensors, or `random` for an untrained copy.
+        device: Device of the encoder; `auto` takes an accelerator if there is one.
+        dtype: Type of computation and features: `float32`, `bfloat16` for speed (see `Encoder`), one of the two as a torch
+            dtype, or `auto` for bfloat16 where the device has it in hardware.
+        features: Kind of features, `flat` or `pooled`; the card's choice by default.
+        trainable: Whether gradients flow and weights change, for end-to-end training.
+        prepared: Whether a frozen encoder's convolutions and ReLUs are prepared for the CPU once, rather than at every call.
+            Features are the same without, and slower to compute; the layers are then PyTorch's own classes.
 
     Raises:
-        UnknownNameError: for a name that is not registered.
-        WeightsError: when weights cannot be found, are damaged, or do not fit.
-        InputError: for a dtype, kind of features or source that does not exist.
+        UnknownNameError: When the name is not registered.
+        WeightsError: When weights cannot be found, are damaged, or do not fit.
+        InputError: When the dtype, kind of features or source does not exist.
     """
+    device = resolve_device(device)
+    dtype = resolve_dtype(dtype, device)
     card = find_card(name)
     stored = _read_weights(card, str(weights) if weights is not None else None)
     if stored is not None and stored.width is not None:
@@ -82,22 +87,13 @@ def make_encoder(
     if stored is not None:
         load_tensors(backbone, stored.tensors, stored.where)
     sha256 = tensors_sha256(backbone.state_dict()) if stored is None else stored.sha256
-    encoder = Encoder(backbone, card, sha256, dtype=dtype, features=features, trainable=trainable).to(resolve_device(device))
-    if encoder.device.type == "cpu":
-        keep_freed_memory()
-    return encoder
+    encoder = Encoder(backbone, card, sha256, dtype=dtype, features=features, trainable=trainable, prepared=prepared)
+    return encoder.to(device)
 
 
-@cache
-def _cached(
-    name: str | Path,
-    of_card: Weights,  # so that a name whose card was replaced stands for the new weights
-    weights: str | Path | None,
-    device: torch.device,
-    dtype: torch.dtype,
-    features: Features | None,
-) -> Encoder:
-    return make_encoder(name, weights=weights, device=device, dtype=dtype, features=features)
+_KEPT = 8  # encoders that stay in memory although nothing holds them any more
+_shared: WeakValueDictionary[Hashable, Encoder] = WeakValueDictionary()
+_kept: deque[Encoder] = deque(maxlen=_KEPT)  # the one asked for last comes last
 
 
 def cached_encoder(
@@ -105,14 +101,34 @@ def cached_encoder(
     *,
     weights: str | Path | None = None,
     device: str | torch.device = "cpu",
-    dtype: torch.dtype = torch.float32,
+    dtype: str | torch.dtype = "float32",
     features: Features | None = None,
 ) -> Encoder:
-    """Return this process's one frozen encoder for these arguments (those of `make_encoder`).
+    """Return this process's one frozen encoder for these arguments, which are those of `make_encoder`.
 
-    However many networks and wrappers ask, the weights are in memory once. Do not change what is returned.
+    However many networks and wrappers hold it, the weights are in memory once. Of encoders that nothing holds, the last eight
+    asked for are kept; `clear_encoder_cache` lets them go. What is returned must not be changed.
     """
-    return _cached(name, find_card(name).weights, weights, resolve_device(device), dtype, features)
+    device = resolve_device(device)
+    dtype = resolve_dtype(dtype, device)
+    # The card's weights are a part of the key, so that a name whose card was replaced stands for the new weights.
+    key = (name, find_card(name).weights, weights, device, dtype, features)
+    encoder = _shared.get(key)
+    if encoder is None:
+        encoder = _shared[key] = make_encoder(name, weights=weights, device=device, dtype=dtype, features=features)
+    elif encoder in _kept:
+        _kept.remove(encoder)
+    _kept.append(encoder)
+    return encoder
+
+
+def clear_encoder_cache() -> None:
+    """Forget the encoders that this process shares, so that the memory of those that nothing holds is freed.
+
+    Agents and environments keep the encoders that they hold; the next one made reads its weights anew.
+    """
+    _shared.clear()
+    _kept.clear()
 
 
 @dataclass(frozen=True)
@@ -157,7 +173,7 @@ def load_tensors(backbone: nn.Module, tensors: dict[str, Tensor], where: str) ->
     """Copy `tensors` into `backbone`, casting to its dtypes.
 
     Raises:
-        WeightsError: with every tensor that is missing, unexpected, misshapen or not finite.
+        WeightsError: When a tensor is missing, unexpected, misshapen or not finite; the message names every one.
     """
     if wrong := state_dict_errors(backbone.state_dict(), tensors):
         raise WeightsError(f"{where} does not fit the backbone: {', '.join(wrong)}")
@@ -165,7 +181,7 @@ def load_tensors(backbone: nn.Module, tensors: dict[str, Tensor], where: str) ->
 
 
 def tensors_sha256(tensors: dict[str, Tensor]) -> str:
-    """Return the sha256 of the names and bytes of `tensors`, in order."""
+    """Return the sha256 of the names and bytes of `tensors`, in their order, as 64 hex digits."""
     digest = hashlib.sha256()
     for key, tensor in tensors.items():
         digest.update(key.encode())

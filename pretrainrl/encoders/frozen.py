@@ -1,4 +1,4 @@
-"""Layers whose weights never change, as a CPU computes them fastest. Their results are those of the layers they stand for."""
+"""Layers whose weights never change, computed as a CPU does it fastest, with the results of the layers that they replace."""
 
 from __future__ import annotations
 
@@ -10,29 +10,33 @@ import torch
 from torch import Tensor, nn
 
 
-def freeze(module: nn.Module) -> None:
-    """Stop gradients into `module`, in place, and let its convolutions and ReLUs make use of it.
+def freeze(module: nn.Module, *, prepared: bool = True) -> None:
+    """Stop gradients into `module`, in place.
 
-    Layers keep their parameters and names; without gradients, on a CPU, they are faster.
+    Args:
+        module: Module that is never trained from here on, or until `thaw`.
+        prepared: Whether its convolutions and ReLUs become prepared ones, which are faster on a CPU without gradients. They
+            keep their parameters and names.
     """
     module.requires_grad_(False)
-    for layer in module.modules():
-        if type(layer) in _KINDS:
-            layer.__class__ = _KINDS[type(layer)]
+    _exchange_layers(module, _PREPARED if prepared else _ORDINARY)
 
 
 def thaw(module: nn.Module) -> None:
     """Undo `freeze`."""
-    ordinary = {frozen: kind for kind, frozen in _KINDS.items()}
-    for layer in module.modules():
-        if type(layer) in ordinary:
-            layer.__class__ = ordinary[type(layer)]
-            vars(layer).pop("_packed", None)
     module.requires_grad_(True)
+    _exchange_layers(module, _ORDINARY)
+
+
+def _exchange_layers(module: nn.Module, kinds: dict[type[nn.Module], type[nn.Module]]) -> None:
+    for layer in module.modules():
+        if type(layer) in kinds:
+            layer.__class__ = kinds[type(layer)]
+            vars(layer).pop("_packed", None)
 
 
 class FrozenConv2d(nn.Conv2d):
-    """A convolution that lays its weights out for the CPU's kernel once; else that happens at every call.
+    """A convolution that lays its weights out for the CPU's kernel once; in `nn.Conv2d` that happens at every call.
 
     For a ResNet-50 and one observation that is a quarter of the time.
     """
@@ -83,7 +87,8 @@ class FrozenReLU(nn.ReLU):
         return (bits.clamp_min_(0) if self.inplace else bits.clamp_min(0)).view(torch.bfloat16)
 
 
-_KINDS: dict[type[nn.Module], type[nn.Module]] = {nn.Conv2d: FrozenConv2d, nn.ReLU: FrozenReLU}
+_PREPARED: dict[type[nn.Module], type[nn.Module]] = {nn.Conv2d: FrozenConv2d, nn.ReLU: FrozenReLU}
+_ORDINARY = {prepared: ordinary for ordinary, prepared in _PREPARED.items()}
 
 
 def _runs_eagerly() -> bool:
@@ -93,7 +98,7 @@ def _runs_eagerly() -> bool:
 
 @cache
 def _packs(dtype: torch.dtype) -> bool:
-    """Whether this PyTorch lays out weights of `dtype` here: oneDNN's kernels on x86, which its own compiler uses so too."""
+    """Whether PyTorch can lay out weights of `dtype` here: with oneDNN's kernels on x86, as its own compiler uses them."""
     known = all(hasattr(torch.ops.mkldnn, name) for name in ("_reorder_convolution_weight", "_convolution_pointwise"))
     has_mkldnn: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     if not known or not has_mkldnn or platform.machine().lower() not in ("x86_64", "amd64"):

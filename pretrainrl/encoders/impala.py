@@ -25,8 +25,8 @@ class Impala(nn.Module):
     Input (B, C, 84, 84) float in [0, 1]; output (B, 32 * width, 11, 11), after a ReLU.
 
     Args:
-        in_channels: stacked frames.
-        width: factor on the channels of every stage.
+        in_channels: Number of stacked frames.
+        width: Factor on the channels of every stage.
 
     Paper: IMPALA: Scalable Distributed Deep-RL with Importance Weighted Actor-Learner Architectures,
     https://arxiv.org/abs/1802.01561

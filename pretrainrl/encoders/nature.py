@@ -11,7 +11,7 @@ class Nature(nn.Module):
     Input (B, C, 84, 84) float in [0, 1]; output (B, 64, 7, 7), after a ReLU.
 
     Args:
-        in_channels: stacked frames.
+        in_channels: Number of stacked frames.
 
     Paper: Human-level control through deep reinforcement learning, https://www.nature.com/articles/nature14236
     """

@@ -1,4 +1,4 @@
-"""What the wrappers share: NumPy frames in, NumPy features out."""
+"""What wrappers and features extractors share: from NumPy frames to NumPy features, by the process's one encoder of a name."""
 
 from __future__ import annotations
 
@@ -12,36 +12,35 @@ from gymnasium.spaces import Space
 from numpy.typing import DTypeLike, NDArray
 from torch import Tensor
 
-from pretrainrl.device import resolve_device, resolve_dtype
+from pretrainrl.device import dtype_name, resolve_device, resolve_dtype
 from pretrainrl.encoders import Encoder, cached_encoder
-from pretrainrl.encoders.observation_spaces import FeatureSpace, check_observation, is_channel_last
+from pretrainrl.encoders.observation_spaces import FeatureKind, FeatureSource, FeatureSpace, check_observation, is_channel_last
 from pretrainrl.errors import InputError, WeightsError
-
-Features = Literal["flat", "pooled", "map"]
 
 
 class ObservationEncoder:
-    """Encodes batches of observations with this process's one encoder of that name.
+    """Encodes batches of observations with this process's one encoder of a name.
 
-    What holds an `ObservationEncoder` can be copied and pickled, without the weights.
+    Copies and pickles of it do not contain the weights.
 
     Args:
-        encoder: name, run folder or card file, as `make_encoder` takes it.
-        frame_space: space of one observation: uint8 stacks, channel-first or channel-last.
-        weights: instead of the card's, as `make_encoder` takes them.
-        features: `flat`, `pooled`, or `map` for the feature map itself; the card's choice by default.
-        device: where the encoder runs; `auto` takes an accelerator if there is one.
-        dtype: of computation; `auto` is bfloat16 where the device has it in hardware, else float32.
-        output_dtype: of the features returned. float16 saturates at its largest finite value.
+        encoder: Name, run folder or card file, as `make_encoder` takes it.
+        frame_space: Space of one observation: uint8 stacks, channel-first or channel-last.
+        weights: Weights instead of the card's, as `make_encoder` takes them.
+        features: Kind of features: `flat`, `pooled`, or `map` for the feature map itself; the card's choice by default.
+        device: Device of the encoder; `auto` takes an accelerator if there is one.
+        dtype: Type in which the encoder computes: `float32`, `bfloat16`, or `auto` for bfloat16 where the device has it in
+            hardware.
+        output_dtype: Type of the features returned, float32 or float16, which saturates at its largest finite value.
 
     Attributes:
-        space: of one observation's features, of `output_dtype`.
-        arguments: those of the constructor but the space, as JSON has them.
+        space: Space of one observation's features, of `output_dtype`.
+        arguments: Arguments of the constructor but the space, as JSON has them; instead of `auto`, the `dtype` that it chose.
 
     Raises:
-        InputError: for observations or arguments that do not fit.
-        UnknownNameError: for an encoder that is not registered.
-        WeightsError: when its weights cannot be found, are damaged, or do not fit.
+        InputError: When observations or arguments do not fit.
+        UnknownNameError: When the encoder is not registered.
+        WeightsError: When its weights cannot be found, are damaged, or do not fit.
     """
 
     def __init__(
@@ -50,30 +49,34 @@ class ObservationEncoder:
         frame_space: Space[Any],
         *,
         weights: str | Path | None = None,
-        features: Features | None = None,
+        features: FeatureKind | None = None,
         device: str | torch.device = "auto",
-        dtype: str | torch.dtype = "auto",
+        dtype: str | torch.dtype = "float32",
         output_dtype: DTypeLike = np.float32,
     ) -> None:
         if np.dtype(output_dtype) not in (np.float16, np.float32):
             raise InputError(f"features are returned as float16 or float32, not {np.dtype(output_dtype)}")
+        self._device = resolve_device(device)
+        compute_dtype = dtype_name(resolve_dtype(dtype, self._device))
         self.arguments: dict[str, Any] = {
             "encoder": str(encoder),
             "weights": None if weights is None else str(weights),
             "features": features,
             "device": str(device),
-            "dtype": str(dtype),
+            "dtype": compute_dtype,
             "output_dtype": np.dtype(output_dtype).name,
         }
-        self._device = resolve_device(device)
-        self._shared = SharedEncoder(encoder, weights=weights, features=None if features == "map" else features, dtype=dtype)
-        self._channel_last = is_channel_last(frame_space, self.encoder.observation_space.shape)
-        shape = self.encoder.feature_map_shape if features == "map" else (self.encoder.features_dim,)
-        self.space = FeatureSpace(shape, output_dtype, self.encoder.name, self.encoder.sha256)
+        kind = None if features == "map" else features
+        self._shared = SharedEncoder(encoder, weights=weights, features=kind, dtype=compute_dtype)
+        made = self.encoder
+        self._channel_last = is_channel_last(frame_space, made.observation_space.shape)
+        shape = made.feature_map_shape if features == "map" else (made.features_dim,)
+        source = FeatureSource(made.name, made.sha256, features or made.features, compute_dtype)
+        self.space = FeatureSpace(shape, output_dtype, source)
 
     @property
     def encoder(self) -> Encoder:
-        """The frozen encoder, shared by all that ask for the same one."""
+        """The frozen encoder, which all that ask for the same one share."""
         return self._shared.on(self._device)
 
     def __call__(self, frames: NDArray[np.uint8]) -> NDArray[np.floating[Any]]:
@@ -112,13 +115,31 @@ class ObservationEncoder:
     def with_finals(
         self, frames: NDArray[np.uint8], finals: Sequence[NDArray[np.uint8]]
     ) -> tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]]]:
-        """Encode a step's observations (N, ...) and the final ones of episodes that ended in it, in one forward pass.
+        """Encode a step's observations and the final ones of episodes that ended in it, in one forward pass.
+
+        Args:
+            frames: Observations (N, ...) uint8.
+            finals: Final observations (...) uint8.
 
         Returns:
-            Features (N, *space.shape) and (len(finals), *space.shape).
+            Features (N, *space.shape) of the first, and (len(finals), *space.shape) of the others.
         """
         features = self(np.concatenate([frames, np.stack(finals)]) if finals else frames)
         return features[: len(frames)], features[len(frames) :]
+
+
+def definite_dtype(dtype: str | torch.dtype) -> torch.dtype:
+    """Turn the type in which an agent's encoder computes into a torch dtype.
+
+    Raises:
+        InputError: When the type is `auto`, which may be another one where the agent is loaded, or does not exist.
+    """
+    if dtype == "auto":
+        raise InputError(
+            "the dtype of an agent's encoder is 'float32' or 'bfloat16' wherever the agent is loaded, and not 'auto'; "
+            "policy_kwargs(encoder, dtype='auto') and VecEncodeObservation choose one of the two"
+        )
+    return resolve_dtype(dtype)
 
 
 class SharedEncoder:
@@ -128,14 +149,15 @@ class SharedEncoder:
     name and the weights' digest.
 
     Args:
-        name: name, run folder or card file, as `make_encoder` takes it.
-        weights: instead of the card's, as `make_encoder` takes them.
-        features: `flat` or `pooled`; the card's choice by default.
-        dtype: of computation; `auto` is bfloat16 where the device has it in hardware, else float32.
-        sha256: digest that the weights must have; by default those found first.
+        name: Name, run folder or card file, as `make_encoder` takes it.
+        weights: Weights instead of the card's, as `make_encoder` takes them.
+        features: Kind of features, `flat` or `pooled`; the card's choice by default.
+        dtype: Type in which the encoder computes on every device, `float32` or `bfloat16`; what learns from its features goes
+            on in this type wherever it is loaded, so `auto` has been resolved before.
+        sha256: Digest that the weights must have; by default that of the weights found first.
 
     Raises:
-        InputError: for arguments that do not fit.
+        InputError: When arguments do not fit.
     """
 
     def __init__(
@@ -153,7 +175,7 @@ class SharedEncoder:
             )
         self.name = str(name)
         self._source: dict[str, Any] = {"name": name, "weights": weights, "features": features}
-        self._dtype = dtype
+        self.dtype = definite_dtype(dtype)
         self._sha256 = sha256
         self._on: dict[torch.device, Encoder] = {}
 
@@ -161,12 +183,12 @@ class SharedEncoder:
         """Return the encoder on `device`.
 
         Raises:
-            UnknownNameError: when it is not registered.
-            WeightsError: when its weights cannot be found, are damaged, do not fit, or are others than they were.
+            UnknownNameError: When it is not registered.
+            WeightsError: When its weights cannot be found, are damaged, do not fit, or are others than they were.
         """
         device = resolve_device(device)
         if device not in self._on:
-            encoder = cached_encoder(**self._source, device=device, dtype=resolve_dtype(self._dtype, device))
+            encoder = cached_encoder(**self._source, device=device, dtype=self.dtype)
             if self._sha256 not in (None, encoder.sha256):
                 raise WeightsError(
                     f"encoder {encoder.name!r} has sha256 {encoder.sha256[:12]}... here, but what was saved with it was made "
@@ -177,5 +199,5 @@ class SharedEncoder:
         return self._on[device]
 
     def __getstate__(self) -> dict[str, Any]:
-        """What copies and pickles hold."""
+        """Return what copies and pickles hold: all but the encoder itself."""
         return {**self.__dict__, "_on": {}}

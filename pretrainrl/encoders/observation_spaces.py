@@ -1,8 +1,9 @@
-"""The check every observation passes before it reaches a network."""
+"""Spaces of frames and of features, and the checks that observations pass before they reach a network."""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -17,11 +18,11 @@ def check_observation(obs: Tensor, shape: tuple[int, ...]) -> None:
     """Check a batch of observations.
 
     Args:
-        obs: expected (B, *shape), uint8, or floating in [0, 1].
-        shape: of one observation.
+        obs: Observations, which should be (B, *shape), uint8, or floats in [0, 1].
+        shape: Shape of one observation.
 
     Raises:
-        InputError: saying what was expected, what came, and what to do about the common mistakes.
+        InputError: When the shape or dtype is wrong; the message says what to do about the common mistakes.
     """
     if tuple(obs.shape[1:]) != shape or obs.ndim != len(shape) + 1:
         raise InputError(f"observations must be (batch, {', '.join(map(str, shape))}), got {_hint(tuple(obs.shape), shape)}")
@@ -33,7 +34,7 @@ def check_range(obs: Tensor) -> None:
     """Check that floats lie in [0, 1]. On an accelerator this waits for the values.
 
     Raises:
-        InputError: with the range found.
+        InputError: When some value does not; the message gives the range found.
     """
     low, high = (value.item() for value in obs.aminmax())
     if not (low >= 0 and high <= 1):  # written so that NaN fails
@@ -43,7 +44,7 @@ def check_range(obs: Tensor) -> None:
 
 
 def _hint(got: tuple[int, ...], shape: tuple[int, ...]) -> str:
-    """The shape that came, with the likely reason."""
+    """Return the shape that came, with the likely reason."""
     channel_last = shape[1:] + shape[:1]
     if got == shape:
         return f"{got}: add a batch axis with obs[None]"
@@ -54,46 +55,68 @@ def _hint(got: tuple[int, ...], shape: tuple[int, ...]) -> str:
     return f"{got}"
 
 
-class FeatureSpace(Box):
-    """Unbounded Box that knows whose features it holds, and equals no Box of other features.
+FeatureKind = Literal["flat", "pooled", "map"]
 
-    Agents learn from one encoder's features and know nothing of the frames; given another's of the same shape they would play
+
+@dataclass(frozen=True)
+class FeatureSource:
+    """What features were made by. Two sources are equal when they give the same features, whatever the encoder's name.
+
+    Attributes:
+        encoder: Name of the encoder.
+        sha256: Digest of its weights, 64 hex digits.
+        kind: Kind of features: `flat`, `pooled` or `map`.
+        dtype: Type in which the encoder computes, `float32` or `bfloat16`.
+    """
+
+    encoder: str = field(compare=False)
+    sha256: str
+    kind: FeatureKind
+    dtype: str
+
+    def __str__(self) -> str:
+        return f"{self.encoder}, sha256 {self.sha256[:8]}, {self.kind} in {self.dtype}"
+
+
+class FeatureSpace(Box):
+    """Unbounded Box that knows by what its features were made, and equals no Box of other features.
+
+    Agents learn from one encoder's features and never see the frames; on another's features of the same shape they would play
     at random. Stable-Baselines3 compares spaces when an agent is loaded or gets a new environment, and then says which differ.
 
     Args:
-        shape: of one observation's features.
-        dtype: float16 or float32.
-        encoder: its name.
-        sha256: of its weights.
+        shape: Shape of one observation's features.
+        dtype: Type of the arrays, float16 or float32, whatever the encoder computes in.
+        source: Encoder, kind of features and type of computation.
     """
 
     dtype: np.dtype[np.floating[Any]]
 
-    def __init__(self, shape: tuple[int, ...], dtype: DTypeLike, encoder: str, sha256: str) -> None:
+    def __init__(self, shape: tuple[int, ...], dtype: DTypeLike, source: FeatureSource) -> None:
         floats: Any = np.dtype(dtype)
         super().__init__(-np.inf, np.inf, shape, floats)
-        self.encoder, self.sha256 = encoder, sha256
+        self.source = source
 
     def __eq__(self, other: Any) -> bool:
-        """Whether the other one holds features of the same weights, in the same shape and dtype."""
-        return isinstance(other, FeatureSpace) and self.sha256 == other.sha256 and super().__eq__(other)
+        """Return whether `other` holds features of the same source, in the same shape and type."""
+        return isinstance(other, FeatureSpace) and self.source == other.source and super().__eq__(other)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.shape}, {self.dtype}, {self.encoder}, sha256 {self.sha256[:8]})"
+        return f"{type(self).__name__}({self.shape}, {self.dtype}, {self.source})"
 
 
 def is_channel_last(space: Space[Any], shape: tuple[int, ...]) -> bool:
     """Check that `space` holds the frames an encoder reads, and tell where its channels are.
 
     Args:
-        space: of one observation.
-        shape: (frames, height, width) that the encoder reads.
+        space: Space of one observation.
+        shape: Shape (frames, height, width) that the encoder reads.
 
     Returns:
         False for observations of `shape`, True for (height, width, frames).
 
     Raises:
-        InputError: saying what was expected, what came, and what to do about the common mistakes.
+        InputError: When the space is another one; the message says what to do about the common mistakes.
     """
     channel_last = shape[1:] + shape[:1]
     expected = f"expected observations Box(0, 255, {shape}, uint8)"
@@ -109,7 +132,7 @@ def is_channel_last(space: Space[Any], shape: tuple[int, ...]) -> bool:
 
 
 def _frame_hint(got: tuple[int, ...], shape: tuple[int, ...]) -> str:
-    """The likely reason."""
+    """Return the likely reason for a wrong shape."""
     frames, *size = shape
     if len(got) == 4 and got[-1] == 3:
         return ": an RGB stack; use grayscale frames"

@@ -1,4 +1,4 @@
-"""The ResNet-50 of the pre-training study: no max-pool, and GroupNorm without weights."""
+"""The ResNet-50 of Atari-PB: no max-pool, and GroupNorm without weights."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class ResNet50(nn.Module):
     Input (B, C, 84, 84) float in [0, 1]; output (B, 2048 * width, 6, 6), after a ReLU.
 
     Args:
-        in_channels: stacked frames.
-        width: factor on the channels of every stage but the first convolution, which keeps 64; 1/16 is the smallest.
+        in_channels: Number of stacked frames.
+        width: Factor on the channels of every stage but the first convolution, which keeps 64; 1/16 is the smallest.
 
     Paper: Investigating Pre-Training Objectives for Generalization in Vision-Based Reinforcement Learning,
     https://arxiv.org/abs/2406.06037

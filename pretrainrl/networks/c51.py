@@ -12,7 +12,7 @@ def make_support(atoms: int = 51, low: float = -10.0, high: float = 10.0) -> Ten
     """Return the atoms, equally spaced from `low` to `high`: (atoms,) float32.
 
     Raises:
-        InputError: when there are fewer than two atoms, or `low` is not below `high`.
+        InputError: When there are fewer than two atoms, or `low` is not below `high`.
     """
     if atoms < 2 or low >= high:
         raise InputError(f"a support needs two atoms or more and low < high, got {atoms=}, {low=}, {high=}")
@@ -20,21 +20,21 @@ def make_support(atoms: int = 51, low: float = -10.0, high: float = 10.0) -> Ten
 
 
 def expected_value(logits: Tensor, support: Tensor) -> Tensor:
-    """Mean of each distribution: (..., atoms) logits and the (atoms,) support give (...)."""
+    """Return the mean (...) of each distribution, of logits (..., atoms) on the support (atoms,)."""
     return logits.softmax(dim=-1) @ support
 
 
 def project(probabilities: Tensor, returns: Tensor, discounts: Tensor, support: Tensor) -> Tensor:
-    """Distribution of `returns + discounts * Z` for Z on the support, brought back onto the support's atoms.
+    """Return the distribution of `returns + discounts * Z` for Z on the support, brought back onto the support's atoms.
 
-    Every moved atom is clipped to the support's range and shares its mass between its two neighbours, the nearer getting
+    Every moved atom is clipped to the support's range and shares its mass between its two neighbors, the nearer getting
     more. All rows go in one scatter.
 
     Args:
-        probabilities: (B, atoms) float, of Z.
-        returns: (B,) float.
-        discounts: (B,) float; 0 where nothing follows.
-        support: (atoms,) float, equally spaced.
+        probabilities: Probabilities of Z, (B, atoms) float.
+        returns: Returns, (B,) float.
+        discounts: Discounts, (B,) float; 0 where nothing follows.
+        support: Atoms, (atoms,) float, equally spaced.
 
     Returns:
         (B, atoms) float; rows sum to what those of `probabilities` do.
@@ -42,7 +42,7 @@ def project(probabilities: Tensor, returns: Tensor, discounts: Tensor, support: 
     low, high, last = support[0], support[-1], len(support) - 1
     moved = (returns.unsqueeze(1) + discounts.unsqueeze(1) * support).clamp(low, high)
     position = (moved - low) * (last / (high - low))
-    below = position.floor().clamp(max=last - 1)  # so that a right neighbour exists
+    below = position.floor().clamp(max=last - 1)  # so that a right neighbor exists
     share = position - below
     index = torch.cat([below, below + 1], dim=1).long()
     mass = torch.cat([probabilities * (1 - share), probabilities * share], dim=1)
@@ -50,7 +50,7 @@ def project(probabilities: Tensor, returns: Tensor, discounts: Tensor, support: 
 
 
 def distribution_loss(logits: Tensor, target: Tensor) -> Tensor:
-    """Cross-entropy of each target distribution: (B, atoms) logits and probabilities give (B,).
+    """Return the cross-entropy (B,) of each target distribution, of logits and probabilities (B, atoms).
 
     From log-softmax: the logarithm of a softmax is -inf where it underflows.
     """

@@ -19,11 +19,11 @@ class GameLinear(nn.Module):
         out_features: Width of the output.
         num_games: Number of games.
 
-    Each game's matrix starts Xavier-normal with ReLU gain, and its bias at 0. The Atari-PB study draws both from N(0, 1),
+    Each game's matrix starts Xavier-normal with ReLU gain, and its bias at 0. Atari-PB draws both from N(0, 1),
     but for the reconstruction's head; outputs so large drive small backbones towards features without variance.
 
     Raises:
-        InputError: when a size is not positive.
+        InputError: When a size is not positive.
     """
 
     def __init__(self, in_features: int, out_features: int, num_games: int) -> None:
@@ -41,8 +41,8 @@ class GameLinear(nn.Module):
         """Apply each sample's game's layer.
 
         Args:
-            x: (B, in_features) or (B, T, in_features).
-            games: (B,) int64, in [0, num_games).
+            x: Input (B, in_features) or (B, T, in_features).
+            games: Game of each sample, (B,) int64 in [0, num_games).
 
         Returns:
             (B, out_features) or (B, T, out_features); float32 under autocast, since the bias is added in float32.
@@ -82,10 +82,10 @@ class ActionTransition(nn.Module):
         h_0 = latent,   h_i = tanh(W e(g, a_i-1) + b + U h_i-1 + c),   e an embedding of the game's action
 
     Args:
-        width: D of the latents.
-        num_actions: Actions of each game.
+        width: Width D of the latents.
+        num_actions: Number of actions of each game.
         num_games: Number of games.
-        embedding_width: Of e.
+        embedding_width: Width of the embedding e.
     """
 
     def __init__(self, width: int, num_actions: int, num_games: int, embedding_width: int = 18) -> None:
@@ -98,9 +98,9 @@ class ActionTransition(nn.Module):
         """Roll the latents forward.
 
         Args:
-            latent: (B, D) float.
-            actions: (B, K) int64, in [0, num_actions).
-            games: (B,) int64, in [0, num_games).
+            latent: Latents (B, D) float.
+            actions: Actions (B, K) int64, in [0, num_actions).
+            games: Game of each sample, (B,) int64 in [0, num_games).
 
         Returns:
             (B, K, D) float32 in [-1, 1], the latents after each action.

@@ -1,24 +1,60 @@
-"""Losses that several objectives share.
+"""Losses that several objectives share, and the gathering of batches that are spread over processes.
 
-All are of the whole batch: where it is spread over processes, samples are gathered first, so that every process returns
+All losses are of the whole batch: where it is spread over processes, samples are gathered first, so that every process returns
 the loss of a single one with the concatenated batch, and DistributedDataParallel's averaged gradients are that one's too.
 """
 
 from __future__ import annotations
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import FunctionCtx
 
-from pretrainrl.networks.distributed import gather
+
+class _Gather(torch.autograd.Function):
+    """All-gather along the first dimension; backward adds up what every process sends to this one's part."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, part: Tensor) -> Tensor:
+        part = part.contiguous()
+        parts = [torch.empty_like(part) for _ in range(dist.get_world_size())]
+        dist.all_gather(parts, part)
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, *gradients: Tensor) -> Tensor:
+        total = gradients[0].contiguous().clone()
+        dist.all_reduce(total)
+        return total.chunk(dist.get_world_size())[dist.get_rank()]
+
+
+def gather(part: Tensor) -> Tensor:
+    """Concatenate every process's `part` in the order of ranks; in a single process, `part` itself.
+
+    A loss of the gathered batch has the same value in every process. Its gradient comes back from each of them, so that
+    a part receives world_size times its share, which DistributedDataParallel's average over processes undoes: gradients
+    of parameters are those of one process with the whole batch.
+
+    Args:
+        part: Tensor (B, ...) float, of the same shape in every process.
+
+    Returns:
+        (world_size * B, ...).
+    """
+    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+        return part
+    whole: Tensor = _Gather.apply(part)
+    return whole
 
 
 def masked_mean(values: Tensor, ignore: Tensor | None = None) -> Tensor:
-    """Mean over the samples that are not ignored.
+    """Return the mean over the samples that are not ignored.
 
     Args:
-        values: (B,) float.
-        ignore: (B,) bool, True for samples that do not count.
+        values: Values (B,) float.
+        ignore: Mask (B,) bool, True for samples that do not count; None for none.
 
     Returns:
         0-d, and 0 when every sample is ignored.
@@ -29,17 +65,17 @@ def masked_mean(values: Tensor, ignore: Tensor | None = None) -> Tensor:
 
 
 def _kept_mean(values: Tensor, keep: Tensor) -> Tensor:
-    """Mean of gathered values that are kept: 1 in `keep`, where 0 leaves one out."""
+    """Return the mean of gathered values where `keep` is 1, leaving out those where it is 0."""
     return (values * keep).sum() / keep.sum().clamp(min=1)
 
 
 def masked_cross_entropy(logits: Tensor, labels: Tensor, ignore: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Mean cross-entropy and accuracy over the samples that are not ignored.
+    """Return mean cross-entropy and accuracy over the samples that are not ignored.
 
     Args:
-        logits: (B, K) float.
-        labels: (B,) int64 in [0, K).
-        ignore: (B,) bool, True for samples that do not count.
+        logits: Logits (B, K) float.
+        labels: Labels (B,) int64 in [0, K).
+        ignore: Mask (B,) bool, True for samples that do not count; None for none.
 
     Returns:
         The loss and the detached accuracy in [0, 1], both 0-d float32, and both 0 when every sample is ignored.
@@ -59,18 +95,18 @@ def info_nce(
     hide_ignored: bool = False,
     own_negatives: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """InfoNCE (van den Oord et al., 2018, https://arxiv.org/abs/1807.03748): tell each query's key from all others.
+    """Return the loss of telling each query's key from all others, InfoNCE (https://arxiv.org/abs/1807.03748).
 
     Logits are the products of every query with every key over the temperature, the label of row i is column i.
 
     Args:
-        queries: (B, D) float.
-        keys: (B, D) float, row i the positive of query i.
-        temperature: Divides the logits.
-        normalize: Scale queries and keys to unit length first, so that logits are cosines over the temperature.
-        ignore: (B,) bool, True for queries that do not count; their keys still serve as negatives.
-        hide_ignored: Ignored queries' keys do not serve as negatives either.
-        own_negatives: (B, D) float, row i one more negative, for query i alone.
+        queries: Queries (B, D) float.
+        keys: Keys (B, D) float, row i the positive of query i.
+        temperature: Divisor of the logits.
+        normalize: Whether queries and keys are scaled to unit length first, so that logits are cosines over the temperature.
+        ignore: Mask (B,) bool, True for queries that do not count; their keys still serve as negatives.
+        hide_ignored: Whether the keys of ignored queries do not serve as negatives either.
+        own_negatives: Further negatives (B, D) float, row i for query i alone.
 
     Returns:
         The loss and the detached share of queries whose own key scores highest, both 0-d float32.

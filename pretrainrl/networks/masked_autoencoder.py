@@ -21,7 +21,7 @@ class TokenEncoder(nn.Module):
     """Feature map to encoded tokens: per-place MLP, positions, mask, CLS token, transformer.
 
     Args:
-        feature_map_shape: (C, H, W) of the backbone's map.
+        feature_map_shape: Shape (C, H, W) of the backbone's map.
         num_games: Number of games.
         widths: Of the per-place MLP; the last is the transformer's.
         depth: Number of transformer blocks.
@@ -53,8 +53,8 @@ class TokenEncoder(nn.Module):
         """Encode the visible tokens, by default all.
 
         Args:
-            feature_map: (B, C, H, W) float.
-            games: (B,) int64.
+            feature_map: Feature maps (B, C, H, W) float.
+            games: Game of each sample, (B,) int64.
             mask: Keeps K of the N = grid * grid tokens.
 
         Returns:
@@ -109,10 +109,10 @@ class PixelDecoder(nn.Module):
         """Reconstruct images.
 
         Args:
-            tokens: (B, 1 + K, width) encoded visible tokens, the CLS token first.
+            tokens: Encoded visible tokens (B, 1 + K, width), the CLS token first.
             mask: The mask that kept them.
-            games: (B,) int64.
-            context: (B, 1 + N, width) encoded tokens of the other image, none of them hidden; only with `cross`.
+            games: Game of each sample, (B,) int64.
+            context: Encoded tokens (B, 1 + N, width) of the other image, none of them hidden; only with `cross`.
 
         Returns:
             (B, channels, 84, 84) float32, unbounded.
@@ -129,8 +129,8 @@ class TokenMask(NamedTuple):
     """Which of N tokens stay visible, and how to put them back among the others.
 
     Attributes:
-        visible: (B, K) int64, the visible tokens' places in the image.
-        restore: (B, N) int64, for each place its position in the order [visible tokens, hidden tokens].
+        visible: Places of the visible tokens in the image, (B, K) int64.
+        restore: Position of each place in the order [visible tokens, hidden tokens], (B, N) int64.
     """
 
     visible: Tensor
@@ -148,15 +148,15 @@ class TokenMask(NamedTuple):
         return torch.cat([tokens, rest], dim=1).gather(1, order)
 
     def hidden(self) -> Tensor:
-        """(B, N) bool, True where a token is hidden."""
+        """Return (B, N) bool, True where a token is hidden."""
         return self.restore >= self.visible.shape[1]
 
 
 def mask_from_scores(scores: Tensor, keep: int) -> TokenMask:
-    """Mask that keeps the `keep` tokens of lowest score; uniform random scores give a uniform random mask.
+    """Return the mask that keeps the `keep` tokens of lowest score; uniform random scores give a uniform random mask.
 
     Args:
-        scores: (B, N) float, or a permutation of 0..N-1 per row to replay: it then equals the mask's `restore`.
+        scores: Scores (B, N) float, or a permutation of 0..N-1 per row to replay: it then equals the mask's `restore`.
         keep: Number of visible tokens.
     """
     order = scores.argsort(dim=1)
@@ -172,7 +172,7 @@ def patchify(images: Tensor, grid: int) -> Tensor:
 
 
 def unpatchify(patches: Tensor, channels: int) -> Tensor:
-    """Inverse of `patchify`: (B, N, channels * patch * patch) -> (B, channels, S, S)."""
+    """Undo `patchify`: (B, N, channels * patch * patch) -> (B, channels, S, S)."""
     batch, tokens, size = patches.shape
     grid, patch = round(tokens**0.5), round((size // channels) ** 0.5)
     images = patches.view(batch, grid, grid, channels, patch, patch).permute(0, 3, 1, 4, 2, 5)
@@ -180,6 +180,6 @@ def unpatchify(patches: Tensor, channels: int) -> Tensor:
 
 
 def show_visible(images: Tensor, mask: TokenMask, grey: float = 0.5) -> Tensor:
-    """Paint the hidden patches of `images` (B, C, S, S) grey."""
+    """Paint the hidden patches of `images` (B, C, S, S) gray."""
     patches = patchify(images, round(mask.restore.shape[1] ** 0.5))
     return unpatchify(patches.masked_fill(mask.hidden().unsqueeze(-1), grey), images.shape[1])

@@ -29,7 +29,7 @@ class SpatialEmbedding(nn.Embedding):
 
 
 def relu_mlp(in_features: int, widths: Sequence[int]) -> nn.Sequential:
-    """Linear layers of the given widths, each followed by a ReLU."""
+    """Make linear layers of the given widths, each followed by a ReLU."""
     if not widths or min(widths) < 1:
         raise InputError(f"a neck needs positive widths, got {tuple(widths)}")
     layers: list[nn.Module] = []
@@ -43,7 +43,7 @@ class SpatialMLP(nn.Module):
     """Neck of the latent objectives: game-wise spatial embedding, average pool, LayerNorm, MLP with a ReLU at its end.
 
     Args:
-        feature_map_shape: (C, H, W) of the backbone's map.
+        feature_map_shape: Shape (C, H, W) of the backbone's map.
         num_games: Number of games.
         widths: Of the linear layers; the last is the latent's.
     """
@@ -70,12 +70,12 @@ class SpatialTokens(nn.Module):
     learned 3x3 convolution of stride 2, to 6x6 there.
 
     Args:
-        feature_map_shape: (C, H, W) of the backbone's map.
+        feature_map_shape: Shape (C, H, W) of the backbone's map.
         num_games: Number of games.
         widths: Of the linear layers; the last is the tokens'.
 
     Raises:
-        InputError: when the map is not square, or neither its side nor half of it divides 84.
+        InputError: When the map is not square, or neither its side nor half of it divides 84.
     """
 
     def __init__(self, feature_map_shape: tuple[int, int, int], num_games: int, widths: Sequence[int] = (1024, 512)) -> None:
@@ -161,7 +161,7 @@ class SpatialNeck(SpatialMLP):
 
 
 def reads_map(neck: Neck | None) -> bool:
-    """Whether a neck needs the places of a feature map, (C, H, W), rather than a vector."""
+    """Return whether a neck needs the places of a feature map, (C, H, W), rather than a vector."""
     return neck in _ON_MAPS
 
 
@@ -210,7 +210,7 @@ def make_neck(
 def resolve_normalization(
     neck: Neck | None, normalization: Normalization | None, *, trainable: bool = False
 ) -> Literal["standardize", "layer"] | None:
-    """Say what normalizes the features that a neck reads.
+    """Choose what normalizes the features that a neck reads.
 
     Args:
         neck: Name of the neck, as `make_neck` takes it.

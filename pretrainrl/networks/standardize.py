@@ -14,6 +14,7 @@ MIN_OBSERVATIONS = 32  # fewer say next to nothing about a standard deviation
 LIMIT = 5.0
 _SHARE = 0.01  # of the mean standard deviation, added to each one
 _ROWS = 1024  # observations that are in memory as float64 at a time
+_MEASURED = "the statistics of this neck were measured already, and stay what they are; make a new agent"
 
 
 class Standardize(nn.Module):
@@ -72,8 +73,8 @@ class Standardize(nn.Module):
                 not all finite. Nothing is changed then.
         """
         if self.is_fitted:
-            raise InputError("the statistics of this neck were measured already, and stay what they are; make a new agent")
-        moments = _Moments(tuple(self.mean.shape))
+            raise InputError(_MEASURED)
+        moments = Moments(tuple(self.mean.shape))
         for batch in (features,) if isinstance(features, Tensor) else features:
             for rows in batch.split(_ROWS):
                 moments.add(rows)
@@ -81,12 +82,34 @@ class Standardize(nn.Module):
             raise InputError(
                 f"the statistics of features need at least {MIN_OBSERVATIONS} observations, got {moments.count}; give it more"
             )
-        std = (moments.squares / moments.count).sqrt()
+        self.set_statistics(moments.mean, moments.std)
+
+    @torch.no_grad()
+    def set_statistics(self, mean: Tensor, std: Tensor) -> None:
+        """Take over statistics that were measured elsewhere.
+
+        Args:
+            mean: Mean of each feature, `shape` or flattened.
+            std: Standard deviation of each feature, of the same shape, at least 0.
+
+        Raises:
+            InputError: When the statistics were measured already, or those given are of other features or not finite. Nothing
+                is changed then.
+        """
+        if self.is_fitted:
+            raise InputError(_MEASURED)
+        if mean.numel() != self.mean.numel() or std.shape != mean.shape:
+            raise InputError(
+                f"expected statistics of {self.mean.numel()} features, {tuple(self.mean.shape)}, got means "
+                f"{tuple(mean.shape)} and standard deviations {tuple(std.shape)}"
+            )
+        if not (torch.isfinite(mean).all() and torch.isfinite(std).all() and (std >= 0).all()):
+            raise InputError("some statistics are not finite, or some standard deviations negative")
         divisor = std + _SHARE * std.mean()
         # Where nothing varies at all there is nothing to divide by, and differences from the mean are what they are.
-        varies = divisor > torch.finfo(torch.float32).tiny
-        self.mean.copy_(moments.mean)
-        self.scale.copy_(torch.where(varies, divisor, 1).reciprocal())
+        scale = torch.where(divisor > torch.finfo(torch.float32).tiny, divisor, 1).reciprocal()
+        self.mean.copy_(mean.reshape(self.mean.shape))
+        self.scale.copy_(scale.reshape(self.mean.shape))
         self.fitted.fill_(True)
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *arguments: Any) -> None:
@@ -105,15 +128,28 @@ class Standardize(nn.Module):
         return f"{tuple(self.mean.shape)}"
 
 
-class _Moments:
-    """Mean and sum of squared deviations of each feature, float64 on the CPU, of batches that come one by one."""
+class Moments:
+    """Mean and standard deviation of each feature, float64 on the CPU, of batches that come one by one.
+
+    Args:
+        shape: Shape of one observation's features.
+
+    Attributes:
+        count: Number of observations so far.
+        mean: Mean of each feature, float64 of `shape`.
+    """
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         self.count = 0
         self.mean = torch.zeros(shape, dtype=torch.float64)
-        self.squares = torch.zeros(shape, dtype=torch.float64)
+        self._squares = torch.zeros(shape, dtype=torch.float64)
         self._origin: Tensor | None = None
         self._shift = torch.zeros(shape, dtype=torch.float64)
+
+    @property
+    def std(self) -> Tensor:
+        """Standard deviation of each feature, float64 of `shape`; there must have been an observation."""
+        return (self._squares / self.count).sqrt()
 
     def add(self, features: Tensor) -> None:
         """Add features (B, *shape), B at least 1.
@@ -135,7 +171,7 @@ class _Moments:
         new, total = len(values), self.count + len(values)
         mean = values.mean(0)
         step = mean - self._shift
-        self.squares += (values - mean).square_().sum(0) + step.square() * (self.count * new / total)
+        self._squares += (values - mean).square_().sum(0) + step.square() * (self.count * new / total)
         self._shift += step * (new / total)
         self.mean = self._origin + self._shift
         self.count = total

@@ -9,7 +9,7 @@ from pretrainrl.errors import InputError
 
 
 def sincos_positions(positions: Tensor, width: int) -> Tensor:
-    """Sines, then cosines, of each position at `width` / 2 frequencies from 1 to 1/10000: (N,) -> (N, width) float32."""
+    """Return sines, then cosines, of positions (N,) at `width` / 2 frequencies from 1 to 1/10000: (N, width) float32."""
     half = width // 2
     frequencies = 10000.0 ** (-torch.arange(half, dtype=torch.float64) / half)
     angles = positions.to(torch.float64)[:, None] * frequencies
@@ -17,10 +17,10 @@ def sincos_positions(positions: Tensor, width: int) -> Tensor:
 
 
 def sincos_positions_2d(height: int, width: int, dim: int) -> Tensor:
-    """Positions of a grid in raster order, (height * width, dim): the first half codes the column, the second the row.
+    """Return positions of a grid in raster order, (height * width, dim): one half codes the column, the other the row.
 
     Raises:
-        InputError: when `dim` is not a multiple of 4.
+        InputError: When `dim` is not a multiple of 4.
     """
     if dim % 4:
         raise InputError(f"2-D sin-cos positions need a width that is a multiple of 4, got {dim}")
@@ -29,10 +29,10 @@ def sincos_positions_2d(height: int, width: int, dim: int) -> Tensor:
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, heads: int, *, causal: bool = False) -> Tensor:
-    """Scaled dot-product attention of (B, T, D) queries over (B, S, D) keys and values, heads contiguous in D.
+    """Return the scaled dot-product attention of queries (B, T, D) over keys and values (B, S, D), heads contiguous in D.
 
-    Written out, because sequences here have a few dozen tokens: PyTorch's fused kernel for CPUs took 3 to 6 times as long
-    for a forward and backward pass at 37 tokens.
+    It is written out, because sequences here have a few dozen tokens: PyTorch's fused kernel for CPUs took 3 to 6 times as
+    long for a forward and backward pass at 37 tokens.
     """
     query, key, value = (part.reshape(*part.shape[:2], heads, -1).transpose(1, 2) for part in (query, key, value))
     scores = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
@@ -44,7 +44,7 @@ def _attend(query: Tensor, key: Tensor, value: Tensor, heads: int, *, causal: bo
 
 
 class SelfAttention(nn.Module):
-    """Multi-head self-attention on normalised tokens, (B, T, D) -> (B, T, D)."""
+    """Multi-head self-attention on normalized tokens, (B, T, D) -> (B, T, D)."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class SelfAttention(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Multi-head attention from normalised tokens to a context that is used as it is."""
+    """Multi-head attention from normalized tokens to a context that is used as it is."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -112,10 +112,10 @@ class Transformer(nn.Module):
         width: Width of the tokens.
         heads: Number of attention heads; divides `width`.
         mlp_width: Hidden width of the feed-forward layers.
-        cross: Begin each block with cross-attention to a context.
+        cross: Whether each block begins with cross-attention to a context.
 
     Raises:
-        InputError: when `heads` does not divide `width`.
+        InputError: When `heads` does not divide `width`.
     """
 
     def __init__(self, depth: int, width: int, heads: int, mlp_width: int, *, cross: bool = False) -> None:
@@ -131,11 +131,11 @@ class Transformer(nn.Module):
                     nn.init.zeros_(module.bias)
 
     def forward(self, tokens: Tensor, context: Tensor | None = None, *, causal: bool = False) -> Tensor:
-        """Transform `tokens` (B, T, D) and normalise; `context` (B, S, D) feeds the cross-attention of `cross` blocks.
+        """Transform `tokens` (B, T, D) and normalize; `context` (B, S, D) feeds the cross-attention of `cross` blocks.
 
         With `causal`, self-attention reaches earlier tokens and oneself only.
         """
         for block in self.blocks:
             tokens = block(tokens, context, causal=causal)
-        normalised: Tensor = self.norm(tokens)
-        return normalised
+        normalized: Tensor = self.norm(tokens)
+        return normalized

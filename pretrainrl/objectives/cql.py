@@ -12,8 +12,8 @@ from pretrainrl.data.windows import Batch, Returns, WindowSpec
 from pretrainrl.errors import InputError
 from pretrainrl.networks.c51 import distribution_loss, expected_value, make_support, project
 from pretrainrl.networks.heads import GameLinear
-from pretrainrl.networks.momentum import momentum_copy, update_momentum
 from pretrainrl.networks.necks import SpatialMLP
+from pretrainrl.networks.optimization import momentum_copy, update_momentum
 from pretrainrl.objectives.objective import Objective, feature_std
 
 STEPS, DISCOUNT = 3, 0.99

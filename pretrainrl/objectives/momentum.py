@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from pretrainrl.data.windows import Batch, WindowSpec
 from pretrainrl.errors import InputError
 from pretrainrl.networks.heads import ActionTransition, GameLinear
-from pretrainrl.networks.momentum import linear_momentum, momentum_copy, update_momentum
 from pretrainrl.networks.necks import SpatialMLP
+from pretrainrl.networks.optimization import linear_momentum, momentum_copy, update_momentum
 from pretrainrl.objectives.objective import Objective
 
 

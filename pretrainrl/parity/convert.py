@@ -67,7 +67,7 @@ def _card(objective: str, width: float, weights: Weights) -> EncoderCard:
         backbone_options={} if width == 1 else {"width": width},
         features="pooled",
         feature_map_shape=(round(2048 * width), 6, 6),
-        licence="NOASSERTION",
+        license="NOASSERTION",
         weights=weights,
     )
 

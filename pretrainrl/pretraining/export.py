@@ -59,7 +59,7 @@ def export_card(
         backbone_options=config.backbone_options,
         features=default_features(shape),
         feature_map_shape=shape,
-        licence="MIT",
+        license="MIT",
         observation=ObservationSpec(),
         weights=Weights(sources=(weights.name,), sha256=sha256, bytes=weights.stat().st_size),
         training=Training(

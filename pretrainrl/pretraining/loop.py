@@ -21,8 +21,7 @@ from pretrainrl.data.windows import Batch
 from pretrainrl.device import resolve_device
 from pretrainrl.encoders import make_backbone
 from pretrainrl.errors import InputError
-from pretrainrl.malloc import keep_freed_memory
-from pretrainrl.networks.schedules import cosine_with_warmup
+from pretrainrl.networks.optimization import cosine_with_warmup
 from pretrainrl.objectives import Objective, make_objective
 from pretrainrl.pretraining.config import PretrainConfig
 from pretrainrl.pretraining.export import code_commit, export_card
@@ -69,7 +68,6 @@ def run(
     folder = PretrainFolder(out, config, resume=resume)
     if folder.finished:
         return out
-    keep_freed_memory()
     commit = code_commit()  # of what runs now: a clone may have moved on by the end
     fabric = _launch(config, device)
     cache = open_cache()

@@ -9,6 +9,7 @@ from statistics import fmean
 import torch
 from torch import Tensor
 
+from pretrainrl.device import dtype_name
 from pretrainrl.encoders import Encoder
 from pretrainrl.errors import InputError
 from pretrainrl.probing.probes import (
@@ -75,6 +76,7 @@ class Probe:
     Attributes:
         encoder: Name of the encoder.
         sha256: Digest of the encoder's weights.
+        dtype: Dtype in which it computed the features, `float32` or `bfloat16`.
         seed: Seed of the split.
         metrics: Metrics by the names that a card's `metrics` may hold. Means over games: `ram_balanced_accuracy` (itself
             a mean over a game's bytes) and `ram_chance`, `action_accuracy` and `action_chance`,
@@ -87,6 +89,7 @@ class Probe:
 
     encoder: str
     sha256: str
+    dtype: str
     seed: int
     metrics: dict[str, float]
     games: tuple[GameProbe, ...]
@@ -127,7 +130,7 @@ def probe(
         "feature_spread": spread,
         **_knn(encoded, splits),
     }
-    return Probe(encoder.name, encoder.sha256, seed, metrics, games, _warnings(spread), views)
+    return Probe(encoder.name, encoder.sha256, dtype_name(encoder.dtype), seed, metrics, games, _warnings(spread), views)
 
 
 def _probe_game(samples: Samples, encoded: Encoded, split: Split) -> GameProbe:

@@ -16,6 +16,8 @@ from types import ModuleType
 from typing import Any
 
 from pretrainrl.errors import PretrainRLError
+from pretrainrl.games import silence_emulator
+from pretrainrl.malloc import keep_freed_memory
 from pretrainrl.progress import progress_bar
 from pretrainrl.runs.interrupt import InterruptedRunError, stop_requests
 
@@ -192,6 +194,8 @@ def _prepare(messages: Any, stop_all: Any, threads: int) -> None:
     _messages, _stop = messages, stop_all
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # before any library that reads it is imported
+    keep_freed_memory()
+    silence_emulator()
 
 
 def _call(work: Work, name: str) -> str:

@@ -23,7 +23,7 @@ from pretrainrl.integrations.minari import AtariDataset, open_dataset
 from pretrainrl.integrations.sb3 import AtariVecEnv, BehaviorCloning, Rainbow, VecEncodeObservation, neck_policy_kwargs
 from pretrainrl.integrations.sb3.behavior_cloning.demonstrations import Demonstrations, open_demonstrations
 from pretrainrl.malloc import keep_freed_memory
-from pretrainrl.networks.schedules import WarmupCosine
+from pretrainrl.networks.optimization import WarmupCosine
 from pretrainrl.paths import atomic_path
 
 Result = dict[str, Any]

@@ -50,6 +50,7 @@ def test_numbers_page_and_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     shutil.copytree(registry_folder() / "encoders", registry / "encoders")
     card = record(out, registry)
     measured = {item["encoder"]: item["metrics"] for item in json.loads(first)["probes"]}
+    assert [item["dtype"] for item in json.loads(first)["probes"]] == ["float32", "float32"]
     assert card.metrics["rankme"] == pytest.approx(measured[card.name]["rankme"], rel=1e-3)
     assert card.metrics["random_rankme"] == pytest.approx(measured["random.impala"]["rankme"], rel=1e-3)
     assert card.metrics["loss"] == pretrainrl.encoder_card("siammae").metrics["loss"]

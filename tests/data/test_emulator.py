@@ -25,7 +25,7 @@ def test_frames_are_those_of_the_vector_environment(game: str) -> None:
     rng = np.random.default_rng(0)
     for _ in range(150):
         assert np.array_equal(mine, theirs)
-        actions = rng.integers(games.num_actions, size=2)
+        actions = rng.integers(int(games.single_action_space.n), size=2)
         games.send(actions)
         mine, rewards, terminated, truncated, info = games.recv()
         theirs, *expected, their_info = vector.step(actions)

@@ -2,11 +2,12 @@
 
 import copy
 import pickle
+import weakref
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import pretrainrl
 from pretrainrl.encoders import Encoder, cached_encoder
@@ -14,7 +15,7 @@ from pretrainrl.encoders.check import EncoderContractError, verify_encoder
 from pretrainrl.errors import InputError
 from pretrainrl.weights import locate, read_tensors
 
-NAMES = pretrainrl.list_encoders("*.*")
+NAMES = pretrainrl.list_encoders()
 
 
 def golden_frames() -> Tensor:
@@ -84,7 +85,28 @@ def test_bad_observations_are_explained(observation: Tensor, message: str):
 
 def test_one_encoder_a_process():
     assert cached_encoder("random.nature") is cached_encoder("random.nature", device="cpu")
+    assert cached_encoder("random.nature") is cached_encoder("random.nature", dtype=torch.float32)
     assert cached_encoder("random.nature") is not cached_encoder("random.nature", features="pooled")
+
+
+def test_the_cache_is_bounded_and_can_be_cleared() -> None:
+    dropped = weakref.ref(cached_encoder("random.nature", features="pooled", dtype="bfloat16"))
+    held = cached_encoder("random.nature", features="pooled")
+    for name in NAMES[:8]:
+        cached_encoder(name)
+    assert dropped() is None, "nothing holds it, and eight others were asked for since"
+    assert cached_encoder("random.nature", features="pooled") is held
+    pretrainrl.clear_encoder_cache()
+    assert cached_encoder("random.nature", features="pooled") is not held
+
+
+def test_prepared_layers_can_be_left_out() -> None:
+    plain, prepared = (pretrainrl.make_encoder("random.nature", prepared=prepared) for prepared in (False, True))
+    assert {type(layer) for layer in plain.backbone.layers} == {nn.Conv2d, nn.ReLU}
+    assert not {type(layer) for layer in prepared.backbone.layers} & {nn.Conv2d, nn.ReLU}
+    assert not any(parameter.requires_grad for parameter in plain.parameters())
+    frames = torch.randint(0, 256, (2, 4, 84, 84), dtype=torch.uint8)
+    torch.testing.assert_close(plain(frames), prepared(frames))
 
 
 def test_trainable_encoders_learn_and_change_mode():

@@ -24,7 +24,7 @@ from pretrainrl.finetuning.segments import FinetuneSegments
 from pretrainrl.integrations.minari import collect_dataset
 from pretrainrl.integrations.sb3 import BehaviorCloning, Rainbow
 from pretrainrl.integrations.sb3.replay import observation_store
-from pretrainrl.networks.schedules import WarmupCosine
+from pretrainrl.networks.optimization import WarmupCosine
 from pretrainrl.networks.standardize import Standardize
 
 DATASET = "pretrainrl/atari/pong-random-v0"

@@ -4,7 +4,7 @@ import pytest
 import torch
 from processes import LOSSES, WORLD, in_processes, loss_values, loss_values_of_a_share
 
-from pretrainrl.networks.distributed import gather
+from pretrainrl.networks.losses import gather
 
 # Ignored samples are spread unevenly: the processes count 1 and 3 of their 4.
 IGNORE = torch.tensor([True, False, True, False, True, True, False, False])

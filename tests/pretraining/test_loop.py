@@ -18,7 +18,7 @@ from pretrainrl.data.sampler import WindowSampler
 from pretrainrl.data.windows import Batch
 from pretrainrl.encoders.check import verify_encoder
 from pretrainrl.errors import CardError, InputError, UnknownNameError
-from pretrainrl.networks.schedules import cosine_with_warmup
+from pretrainrl.networks.optimization import cosine_with_warmup
 from pretrainrl.objectives import Objective
 from pretrainrl.pretraining import PretrainConfig, run
 from pretrainrl.pretraining.run_folder import PretrainFolder

@@ -34,7 +34,7 @@ def pixels() -> VecEnv:
 
 
 def maps(encoder: str = "random.nature", **arguments: Any) -> VecEnv:
-    return VecEncodeObservation(pixels(), encoder, features="map", device="cpu", dtype="float32", **arguments)
+    return VecEncodeObservation(pixels(), encoder, features="map", device="cpu", **arguments)
 
 
 def cartpole() -> VecEnv:

@@ -1,4 +1,4 @@
-"""Behaviour cloning: act as recorded agents did."""
+"""Behavior cloning: act as recorded agents did."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from stable_baselines3.common.utils import configure_logger
 from torch import Tensor, nn
 
 from pretrainrl.agent_cards import AGENTS
+from pretrainrl.device import choose_precision, warn_if_emulated
 from pretrainrl.errors import InputError
 from pretrainrl.integrations.sb3.agents import arguments_of
 from pretrainrl.integrations.sb3.behavior_cloning.demonstrations import Demonstrations, open_demonstrations
-from pretrainrl.integrations.sb3.behavior_cloning.policies import BehaviorCloningPolicy, CnnPolicy, MlpPolicy, initialise
+from pretrainrl.integrations.sb3.behavior_cloning.policies import BehaviorCloningPolicy, CnnPolicy, MlpPolicy, initialize
 from pretrainrl.integrations.sb3.encoding.necks import ExtractorWithNeck
 from pretrainrl.integrations.sb3.encoding.standardization import fit_standardization
-from pretrainrl.integrations.sb3.precision import choose_precision, warn_if_emulated
 from pretrainrl.integrations.sb3.rainbow import Rainbow
 from pretrainrl.progress import progress_bar as show_progress
 
@@ -33,40 +33,41 @@ SelfBehaviorCloning = TypeVar("SelfBehaviorCloning", bound="BehaviorCloning")
 
 
 class BehaviorCloning(BaseAlgorithm):
-    """Behaviour cloning (Pomerleau, 1991, https://doi.org/10.1162/neco.1991.3.1.88) from a Minari dataset.
+    """Behavior cloning (Pomerleau, 1991, https://doi.org/10.1162/neco.1991.3.1.88) from a Minari dataset.
 
     A classifier of the actions taken, trained by cross-entropy with AdamW. Its policies are Rainbow's but for the last
     layer, so it can begin a `Rainbow` run. Where a frozen encoder comes first, in the policy or as `VecEncodeObservation`,
     a dataset passes through it once: its features are kept on disk and shared by all runs.
 
-    A timestep is a transition learnt from. Callbacks are called after each update; an epoch is what a rollout is elsewhere.
+    A timestep is a transition learned from. Callbacks are called after each update; an epoch is what a rollout is elsewhere.
 
     Args:
-        policy: `MlpPolicy` or `CnnPolicy`, by name or class.
-        env: the environment, whose game must be the dataset's; it is never stepped. None where both spaces are given.
-        learning_rate: a number, or a function of what remains of training, from 1 to 0.
-        batch_size: transitions of an update; no more than there are.
-        n_epochs: passes over the dataset in `learn`.
-        max_grad_norm: gradients are scaled down to this norm; None leaves them.
-        observation_space: of stacked frames, (4, 84, 84) uint8, without `env`.
-        action_space: without `env`.
-        weight_decay: AdamW's; `optimizer_kwargs` in `policy_kwargs` replace it.
-        augment: shift frames and vary their intensity in every update. Each frame then passes the encoder in every epoch.
-        precision: what updates are computed in. `32-true`: float32. `bf16-mixed`: networks in bfloat16; weights, optimizer and
-            losses stay in float32, as do frozen encoders, validation and the choice of actions. `auto`: `bf16-mixed` where
-            the device has bfloat16 in hardware and convolutions are trained, else `32-true`. The attribute `precision` says
-            which it is; it is saved with the agent, which goes on in it wherever it is loaded.
-        validation_fraction: share of episodes set apart, on which loss and accuracy are logged after each epoch.
-        tensorboard_log: folder of TensorBoard's logs.
-        policy_kwargs: further arguments of the policy, such as `policy_kwargs` and `neck_policy_kwargs` make.
-        verbose: 0 nothing, 1 what is done, 2 more.
-        seed: of all random numbers.
-        device: `auto` takes an accelerator if there is one.
+        policy: Policy, `MlpPolicy` or `CnnPolicy`, by name or class.
+        env: Environment, whose game must be the dataset's; it is never stepped. None where both spaces are given.
+        learning_rate: Number, or a function of what remains of training, from 1 to 0.
+        batch_size: Number of transitions in an update, at most as many as there are.
+        n_epochs: Number of passes over the dataset in `learn`.
+        max_grad_norm: Norm to which gradients are scaled down; None leaves them.
+        observation_space: Space of stacked frames, (4, 84, 84) uint8; needed without `env`.
+        action_space: Space of actions; needed without `env`.
+        weight_decay: Weight decay of AdamW; `optimizer_kwargs` in `policy_kwargs` replace it.
+        augment: Whether to shift frames and vary their intensity in every update. Each frame then passes the encoder in
+            every epoch.
+        precision: Type that updates are computed in. `32-true`: float32. `bf16-mixed`: networks in bfloat16; weights,
+            optimizer and losses stay in float32, as do frozen encoders, validation and the choice of actions. `auto`:
+            `bf16-mixed` where the device has bfloat16 in hardware and convolutions are trained, else `32-true`. The
+            attribute `precision` says which it is; it is saved with the agent, which goes on in it wherever it is loaded.
+        validation_fraction: Share of episodes set apart, in [0, 1), on which loss and accuracy are logged after each epoch.
+        tensorboard_log: Folder of TensorBoard's logs; None for none.
+        policy_kwargs: Further arguments of the policy, such as `policy_kwargs` and `neck_policy_kwargs` make.
+        verbose: Level of messages: 0 none, 1 what is done, 2 more.
+        seed: Seed of all random numbers; None for a new one each time.
+        device: Device of the networks; `auto` takes an accelerator if there is one.
 
     Raises:
-        InputError: for spaces or arguments that do not fit.
-        UnknownNameError: for another `precision`.
-        ValueError: on loading for features of another encoder than those learnt from.
+        InputError: When spaces or arguments do not fit.
+        UnknownNameError: When `precision` is none of these.
+        ValueError: When it is loaded for features of another encoder than those that it learned from.
     """
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {"MlpPolicy": MlpPolicy, "CnnPolicy": CnnPolicy}
@@ -129,7 +130,7 @@ class BehaviorCloning(BaseAlgorithm):
 
     def _set_spaces(self, observation_space: spaces.Space[Any] | None, action_space: spaces.Space[Any] | None) -> None:
         if observation_space is None or action_space is None:
-            raise InputError("behaviour cloning needs an env, or observation_space and action_space")
+            raise InputError("behavior cloning needs an env, or observation_space and action_space")
         self.observation_space, self.action_space = observation_space, action_space  # type: ignore[assignment]  # checked below
         self.n_envs = 1
 
@@ -146,7 +147,7 @@ class BehaviorCloning(BaseAlgorithm):
 
     def _check_arguments(self) -> None:
         if not isinstance(self.action_space, spaces.Discrete) or self.action_space.start != 0:
-            raise InputError(f"behaviour cloning needs Discrete actions that count from 0, got {self.action_space}")
+            raise InputError(f"behavior cloning needs Discrete actions that count from 0, got {self.action_space}")
         if self.batch_size < 1 or self.n_epochs < 1:
             raise InputError(f"batch_size and n_epochs must be positive, got {self.batch_size} and {self.n_epochs}")
         if not 0 <= self.validation_fraction < 1:
@@ -156,7 +157,7 @@ class BehaviorCloning(BaseAlgorithm):
         """Set the environment, of any number of copies.
 
         Raises:
-            ValueError: when its spaces are others, such as features of another encoder.
+            ValueError: When its spaces are others, such as features of another encoder.
         """
         wrapped = self._wrap_env(env, self.verbose)
         self.n_envs = wrapped.num_envs
@@ -174,23 +175,23 @@ class BehaviorCloning(BaseAlgorithm):
         """Learn for `n_epochs` from a dataset.
 
         Args:
-            dataset: Minari id, or an open dataset, of which some episodes may have been chosen.
-            callback: called after every update.
-            log_interval: epochs between two logs.
-            tb_log_name: of the run.
-            reset_num_timesteps: begin counting anew. Weights and optimizer go on either way.
-            progress_bar: show progress.
+            dataset: Dataset, by its Minari id or open, of which some episodes may have been chosen.
+            callback: Callback that is called after every update.
+            log_interval: Number of epochs between two logs.
+            tb_log_name: Name of the run in TensorBoard's logs.
+            reset_num_timesteps: Whether to count timesteps from 0. Weights and optimizer go on either way.
+            progress_bar: Whether to show progress.
 
         Raises:
-            InputError: when the dataset's observations, actions or game are not those of the policy or the environment.
-            DatasetError: when the dataset is missing or damaged.
+            InputError: When the dataset's observations, actions or game are not those of the policy or the environment.
+            DatasetError: When the dataset is missing or damaged.
         """
         if isinstance(dataset, str):
             from pretrainrl.integrations.minari import open_dataset
 
             dataset = open_dataset(dataset)
-        shown = open_demonstrations(self, dataset, pixels=self.augment, progress=progress_bar)
-        train, validation = shown.split(self.validation_fraction, self._order_seed)
+        demonstrations = open_demonstrations(self, dataset, pixels=self.augment, progress=progress_bar)
+        train, validation = demonstrations.split(self.validation_fraction, self._order_seed)
         warn_if_emulated(self.precision, self.device)
         hooks = self._begin(train, callback, tb_log_name, reset_num_timesteps)
         hooks.on_training_start(locals(), globals())
@@ -229,11 +230,11 @@ class BehaviorCloning(BaseAlgorithm):
         extractor = self.policy.q_net.features_extractor
         if not isinstance(extractor, ExtractorWithNeck) or not extractor.lacks_statistics:
             return
-        shown = (obs for obs, _ in train.in_order(self.batch_size))
+        observations = (obs for obs, _ in train.in_order(self.batch_size))
         if train.encoded:
-            extractor.fit_standardize(shown)
+            extractor.fit_standardize(observations)
         else:
-            fit_standardization(self, shown)
+            fit_standardization(self, observations)
 
     def _train_epoch(self, train: Demonstrations, callback: BaseCallback) -> bool:
         """Pass over the data once; return False where a callback asks to stop."""
@@ -268,8 +269,7 @@ class BehaviorCloning(BaseAlgorithm):
         return torch.stack([loss.detach(), (logits.argmax(dim=1) == actions).float().mean()])
 
     def _logits(self, obs: Tensor, encoded: bool, *, augment: bool, precision: str = "32-true") -> Tensor:
-        shown = obs.float() if encoded else obs
-        return self.policy.logits(shown, augment=augment, encoded=encoded, precision=precision)
+        return self.policy.logits(obs.float() if encoded else obs, augment=augment, encoded=encoded, precision=precision)
 
     def _validate(self, validation: Demonstrations) -> None:
         self.policy.set_training_mode(False)
@@ -294,16 +294,16 @@ class BehaviorCloning(BaseAlgorithm):
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
         self.logger.dump(step=self.num_timesteps)
 
-    def initialise(self, agent: Rainbow) -> None:
-        """Let `agent` begin with what was learnt here: its features extractor and hidden layers, in both its networks.
+    def initialize(self, agent: Rainbow) -> None:
+        """Let `agent` begin with what was learned here: its features extractor and hidden layers, in both its networks.
 
         The last layer stays as it is: it says what returns to expect, which the clone does not know. The agent may have its
         encoder in the environment and the clone in the policy, or the other way round.
 
         Raises:
-            InputError: when the features extractors, hidden layers or encoders are not the same; nothing is changed then.
+            InputError: When the features extractors, hidden layers or encoders are not the same; nothing is changed then.
         """
-        initialise(agent, self)
+        initialize(agent, self)
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         return ["policy", "policy.optimizer"], []

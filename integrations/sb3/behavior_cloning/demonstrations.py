@@ -1,4 +1,4 @@
-"""What a policy is shown: a dataset's observations, or what a frozen encoder makes of them, and the actions taken."""
+"""Demonstrations for a policy: a dataset's observations, or their features by a frozen encoder, and the actions taken."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from gymnasium.spaces import Box
 from torch import Tensor
 
 from pretrainrl.data.episode import FRAME_SHAPE
-from pretrainrl.data.feature_cache import FeatureKind, cached_features
+from pretrainrl.data.feature_cache import cached_features
 from pretrainrl.data.frame_cache import read_ahead
 from pretrainrl.data.sampler import WindowSampler
 from pretrainrl.data.windows import WindowSpec
 from pretrainrl.encoders import Encoder
+from pretrainrl.encoders.observation_spaces import FeatureKind, FeatureSpace
 from pretrainrl.errors import DatasetError, InputError
 from pretrainrl.integrations.sb3.encoding.extractor import PretrainedExtractor
-from pretrainrl.integrations.sb3.encoding.vec_encode import FeatureViews, one_view
+from pretrainrl.integrations.sb3.encoding.vec_encode import FeatureViews
 from pretrainrl.integrations.sb3.envs.atari_vec_env import AtariVecEnv
 from pretrainrl.integrations.sb3.replay.fill_replay_buffer import check_actions, encoding_wrapper
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from pretrainrl.integrations.sb3.behavior_cloning.behavior_cloning import BehaviorCloning
     from pretrainrl.integrations.sb3.rainbow import Rainbow
 
-Shown = tuple[Tensor, Tensor]  # observations or features (B, ...), actions (B,) int64
+Batch = tuple[Tensor, Tensor]  # observations or features (B, ...), actions (B,) int64
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,17 +37,17 @@ class Demonstrations:
     """Transitions of some of a dataset's episodes.
 
     Attributes:
-        episodes: the numbers of each one's transitions in the dataset, (T,) int64.
-        read: gives what the policy is shown of the transitions with those numbers.
-        encoded: whether it is shown features.
+        episodes: Numbers of each episode's transitions in the dataset, (T,) int64.
+        read: Function that returns observations or features, and actions, of the transitions with given numbers.
+        encoded: Whether `read` returns features rather than observations.
     """
 
     episodes: tuple[Tensor, ...]
-    read: Callable[[Tensor], Shown]
+    read: Callable[[Tensor], Batch]
     encoded: bool
 
     def __len__(self) -> int:
-        """Transitions."""
+        """Return the number of transitions."""
         return sum(map(len, self.episodes))
 
     def split(self, fraction: float, seed: int) -> tuple[Demonstrations, Demonstrations | None]:
@@ -56,7 +57,7 @@ class Demonstrations:
             The larger part and the one set apart.
 
         Raises:
-            InputError: when there is no episode for each part.
+            InputError: When there is no episode for each part.
         """
         if fraction == 0:
             return self, None
@@ -67,13 +68,13 @@ class Demonstrations:
         parts = [tuple(self.episodes[index] for index in sorted(part)) for part in (order[count:], order[:count])]
         return replace(self, episodes=parts[0]), replace(self, episodes=parts[1])
 
-    def shuffled(self, batch_size: int, seed: int, epoch: int) -> Iterator[Shown]:
+    def shuffled(self, batch_size: int, seed: int, epoch: int) -> Iterator[Batch]:
         """Yield an epoch's batches, whose order depends on (seed, epoch) alone; the last, partial one is left out."""
         order = np.random.default_rng((seed, epoch)).permutation(len(self))
         numbers = torch.cat(self.episodes)[torch.from_numpy(order)]
         return read_ahead(self.read, [batch for batch in torch.split(numbers, batch_size) if len(batch) == batch_size])
 
-    def in_order(self, batch_size: int) -> Iterator[Shown]:
+    def in_order(self, batch_size: int) -> Iterator[Batch]:
         """Yield all transitions, in batches."""
         return read_ahead(self.read, torch.split(torch.cat(self.episodes), batch_size))
 
@@ -82,14 +83,14 @@ def open_demonstrations(model: BehaviorCloning, dataset: AtariDataset, *, pixels
     """Open a dataset as `model` sees it.
 
     Args:
-        model: its observations are frames or what `VecEncodeObservation` makes of them.
-        dataset: all of its episodes or some.
-        pixels: frames even where a frozen encoder is all that looks at them, because they will be augmented.
-        progress: show progress bars where something has to be computed first.
+        model: Agent whose observations are frames or what `VecEncodeObservation` makes of them.
+        dataset: Dataset, with all of its episodes or some.
+        pixels: Whether to show frames, even where a frozen encoder is all that looks at them, because they will be augmented.
+        progress: Whether to show progress bars where something has to be computed first.
 
     Raises:
-        InputError: when the observations, the actions or the game are not the dataset's.
-        DatasetError: when the dataset is damaged.
+        InputError: When the observations, the actions or the game are not the dataset's.
+        DatasetError: When the dataset is damaged.
     """
     from pretrainrl.integrations.minari import cache_datasets
 
@@ -104,7 +105,7 @@ def open_demonstrations(model: BehaviorCloning, dataset: AtariDataset, *, pixels
     source = None if pixels else frozen_encoder(model)
     if source is None:
 
-        def read_frames(numbers: Tensor) -> Shown:
+        def read_frames(numbers: Tensor) -> Batch:
             batch = sampler.read(numbers)
             return batch.observation(), batch.actions[:, 0]
 
@@ -117,15 +118,13 @@ def open_demonstrations(model: BehaviorCloning, dataset: AtariDataset, *, pixels
 
 
 def frozen_encoder(model: BehaviorCloning | Rainbow) -> tuple[Encoder, FeatureKind] | None:
-    """The frozen encoder that all observations pass first, and what comes out of it; None if there is none.
+    """Return the frozen encoder that all observations pass first, and the kind of its features; None if there is none.
 
     It may be in the environment, where a `VecEncodeObservation` is the outermost to change observations, or in the policy.
     """
-    wrapper = encoding_wrapper(model.get_env())
-    if wrapper is not None and wrapper.observation_space == model.observation_space:
-        return wrapper.encoder, "map" if len(
-            one_view(wrapper.observation_space).shape or ()
-        ) == 3 else wrapper.encoder.features
+    wrapper, space = encoding_wrapper(model.get_env()), model.observation_space
+    if wrapper is not None and isinstance(space, FeatureSpace) and wrapper.observation_space == space:
+        return wrapper.encoder, space.source.kind
     extractor = model.policy.q_net.features_extractor
     if isinstance(extractor, PretrainedExtractor) and extractor.frozen:
         encoder = extractor.encoder_on(model.device)
@@ -135,10 +134,10 @@ def frozen_encoder(model: BehaviorCloning | Rainbow) -> tuple[Encoder, FeatureKi
 
 def _check_game(model: BehaviorCloning, dataset: AtariDataset) -> None:
     env = model.get_env()
-    games = None if env is None else env.unwrapped
-    if isinstance(games, AtariVecEnv) and games.game.slug != dataset.game:
-        raise InputError(f"the environment is {games.game.slug}, but {dataset.id} is of {dataset.game}")
-    check_actions(model, dataset, games)
+    atari = None if env is None else env.unwrapped
+    if isinstance(atari, AtariVecEnv) and atari.game.slug != dataset.game:
+        raise InputError(f"the environment is {atari.game.slug}, but {dataset.id} is of {dataset.game}")
+    check_actions(model, dataset)
 
 
 def _check_observations(model: BehaviorCloning, pixels: bool) -> int:

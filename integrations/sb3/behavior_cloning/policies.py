@@ -11,9 +11,11 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import Tensor, nn
 from torch.distributions import Categorical
 
+from pretrainrl.device import dtype_name, mixed_precision
+from pretrainrl.encoders import Encoder
+from pretrainrl.encoders.observation_spaces import FeatureKind, FeatureSource
 from pretrainrl.errors import InputError
 from pretrainrl.integrations.sb3.behavior_cloning.demonstrations import frozen_encoder
-from pretrainrl.integrations.sb3.precision import mixed_precision
 from pretrainrl.integrations.sb3.rainbow import Rainbow
 from pretrainrl.integrations.sb3.rainbow.heads import ActionHead
 from pretrainrl.integrations.sb3.rainbow.policies import RainbowPolicy
@@ -28,13 +30,13 @@ class BehaviorCloningPolicy(RainbowPolicy):
     """Rainbow's policy without a target network, whose outputs `q_net.q_values` are logits of the actions.
 
     Args:
-        observation_space: of the environment.
-        action_space: of the environment.
-        lr_schedule: learning rate by what remains of training, from 1 to 0.
-        **kwargs: those of `RainbowPolicy` from `net_arch` to `optimizer_kwargs`.
+        observation_space: Space of the environment's observations.
+        action_space: Space of the environment's actions.
+        lr_schedule: Learning rate as a function of what remains of training, from 1 to 0.
+        **kwargs: Further arguments of `RainbowPolicy`, from `net_arch` to `optimizer_kwargs`.
 
     Raises:
-        InputError: for arguments that do not fit.
+        InputError: When arguments do not fit.
     """
 
     def __init__(
@@ -51,18 +53,18 @@ class BehaviorCloningPolicy(RainbowPolicy):
         self.optimizer = self.optimizer_class(self.q_net.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)  # type: ignore[call-arg]
 
     def logits(self, obs: PyTorchObs, *, augment: bool = False, encoded: bool = False, precision: str = "32-true") -> Tensor:
-        """Logits of every action, (B, n_actions) float32.
+        """Return the logits of every action, (B, n_actions) float32.
 
         Args:
-            obs: (B, ...), as the environment gives them, or `encoded`.
-            augment: images are shifted and vary in intensity, each sample in its own way.
-            encoded: they are what the frozen encoder made of observations.
-            precision: `32-true`, or `bf16-mixed`: all but a frozen encoder computes in bfloat16.
+            obs: Observations (B, ...), as the environment gives them, or `encoded`.
+            augment: Whether images are shifted and vary in intensity, each sample in its own way.
+            encoded: Whether they are what the frozen encoder made of observations.
+            precision: Precision: `32-true`, or `bf16-mixed`, with which all but a frozen encoder computes in bfloat16.
         """
         net = self.q_net
-        shown = obs if encoded else net.encode(obs, augment=augment)
+        features = obs if encoded else net.encode(obs, augment=augment)
         with mixed_precision(precision, self.device):
-            outputs = net.evaluate(shown)
+            outputs = net.forward_encoded(features)
         return net.values.mean(outputs.float())
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = True) -> Tensor:
@@ -88,12 +90,12 @@ class CnnPolicy(BehaviorCloningPolicy):
     default_features_extractor: ClassVar[type[BaseFeaturesExtractor]] = NatureCNN
 
 
-def initialise(agent: Rainbow, clone: BehaviorCloning) -> None:
-    """See `BehaviorCloning.initialise`."""
+def initialize(agent: Rainbow, clone: BehaviorCloning) -> None:
+    """See `BehaviorCloning.initialize`."""
     ours, theirs = frozen_encoder(clone), frozen_encoder(agent)
-    if ours and theirs and (ours[0].sha256, ours[1]) != (theirs[0].sha256, theirs[1]):
+    if ours and theirs and _features(*ours) != _features(*theirs):
         raise InputError(
-            f"the clone reads {ours[0].name} ({ours[1]}), the agent {theirs[0].name} ({theirs[1]}): give both the same encoder"
+            f"the clone reads {_features(*ours)}, the agent {_features(*theirs)}: give both the same encoder and dtype"
         )
     source = clone.policy.q_net
     for net in (agent.q_net, agent.q_net_target):
@@ -104,8 +106,12 @@ def initialise(agent: Rainbow, clone: BehaviorCloning) -> None:
             _copy(old, new)
 
 
+def _features(encoder: Encoder, kind: FeatureKind) -> FeatureSource:
+    return FeatureSource(encoder.name, encoder.sha256, kind, dtype_name(encoder.dtype))
+
+
 def _hidden_layers(source: ActionHead, target: ActionHead) -> list[tuple[nn.Module, nn.Module]]:
-    """Hidden layers of the one stream, each with its counterpart in every stream of the other head."""
+    """Return the hidden layers of the one stream, each with its counterpart in every stream of the other head."""
     streams = [stream for stream in (target.advantage, target.value) if stream is not None]
     hidden = [_linear(source.advantage)[:-1], *(_linear(stream)[:-1] for stream in streams)]
     if any(len(layers) != len(hidden[0]) for layers in hidden):

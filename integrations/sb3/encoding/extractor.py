@@ -10,6 +10,7 @@ import torch
 from gymnasium.spaces import Space
 from torch import Tensor
 
+from pretrainrl.device import dtype_name, resolve_dtype
 from pretrainrl.encoders import Encoder, make_encoder
 from pretrainrl.encoders.observation_encoder import SharedEncoder
 from pretrainrl.encoders.observation_spaces import is_channel_last
@@ -23,7 +24,7 @@ class PretrainedExtractor(ExtractorWithNeck):
 
     Best made by `policy_kwargs`. A frozen encoder is not a part of this module: it is looked up by name in the process's
     cache when it is needed. So there is one in memory for all of an agent's networks, no optimizer, target update or
-    initialisation reaches it, and saved agents hold its name and digest rather than its weights.
+    initialization reaches it, and saved agents hold its name and digest rather than its weights.
 
     Args:
         observation_space: Space of stacked frames, (4, 84, 84) uint8; Stable-Baselines3 transposes channel-last ones itself.
@@ -38,12 +39,11 @@ class PretrainedExtractor(ExtractorWithNeck):
         features_dim: Width of the neck's output; without a neck, it is the encoder's.
         trainable: Whether the encoder is trained too, from its weights on. Every network then has its own copy, and it is
             saved.
-        dtype: Type in which the frozen encoder computes: `float32`, `bfloat16`, or `auto` for bfloat16 where the device has
-            it in hardware.
+        dtype: Type in which the frozen encoder computes wherever the agent is loaded, `float32` or `bfloat16`.
 
     Raises:
-        InputError: For observations or arguments that do not fit.
-        UnknownNameError: For an encoder that is not registered, or another neck or normalization.
+        InputError: When observations or arguments do not fit.
+        UnknownNameError: When the encoder is not registered, or the neck or normalization does not exist.
         WeightsError: When its weights cannot be found, are damaged, do not fit, or are others than `sha256` says.
     """
 
@@ -81,7 +81,7 @@ class PretrainedExtractor(ExtractorWithNeck):
             self.neck = make_neck(neck, shape, features_dim, normalization=normalization, embeddings=embeddings)
 
     def encoder_on(self, device: torch.device | str) -> Encoder:
-        """The encoder that reads observations on `device`: the shared frozen one there, or this network's own."""
+        """Return the encoder that reads observations on `device`: the shared frozen one there, or this network's own."""
         return self._shared.on(device) if self.encoder is None else self.encoder
 
     @property
@@ -93,13 +93,13 @@ class PretrainedExtractor(ExtractorWithNeck):
         """Map frames (B, 4, 84, 84), scaled to [0, 1] by the policy, to (B, features_dim) float32.
 
         Raises:
-            InputError: for frames that are not scaled, as with `normalize_images=False`.
+            InputError: When the frames are not scaled, as with `normalize_images=False`.
         """
         self._check_scale(observations)
-        return self.read(self.encode(observations))
+        return self.apply_neck(self.encode(observations))
 
     def encode(self, observations: Tensor) -> Tensor:
-        """What the neck reads of scaled, perhaps augmented frames (B, 4, 84, 84): their map or features, float32.
+        """Map scaled, perhaps augmented frames (B, 4, 84, 84) to what the neck reads: their map or features, float32.
 
         Where the encoder is frozen, that is the same for all of an agent's networks.
         """
@@ -135,9 +135,10 @@ def policy_kwargs(
 ) -> dict[str, Any]:
     """Build the `policy_kwargs` that put an encoder into the `CnnPolicy` of any Stable-Baselines3 algorithm.
 
-    They hold names, numbers and the weights' sha256, so a saved agent is small and refuses to be loaded where the encoder
-    is another. The dictionary may be extended, e.g. with `share_features_extractor=True` for SAC. Where the encoder is found
-    elsewhere, load an agent with `custom_objects={"policy_kwargs": policy_kwargs(...)}`.
+    They hold names, numbers and the weights' sha256, so a saved agent is small, refuses to be loaded where the encoder is
+    another, and computes everywhere in the type in which it learned. The dictionary may be extended, e.g. with
+    `share_features_extractor=True` for SAC. Where the encoder is found elsewhere, load an agent with
+    `custom_objects={"policy_kwargs": policy_kwargs(...)}`.
 
     Args:
         encoder: Name, run folder or card file, as `make_encoder` takes it.
@@ -154,14 +155,16 @@ def policy_kwargs(
         features: Kind of features, `flat` or `pooled`; the card's choice by default.
         weights: Weights instead of the card's, as `make_encoder` takes them.
         trainable: Whether the encoder is trained too.
-        dtype: Type in which the frozen encoder computes: `float32`, `bfloat16` or `auto`.
+        dtype: Type in which the frozen encoder computes wherever the agent is loaded: `float32`, `bfloat16`, or `auto` for
+            bfloat16 where this machine's accelerator, or else its CPU, has it in hardware.
 
     Raises:
-        InputError: For arguments that do not fit.
-        UnknownNameError: For an encoder that is not registered, or another neck or normalization.
+        InputError: When arguments do not fit.
+        UnknownNameError: When the encoder is not registered, or the neck or normalization does not exist.
         WeightsError: When its weights cannot be found, are damaged, or do not fit.
     """
-    shared = SharedEncoder(encoder, weights=weights, features=features, dtype=dtype)
+    chosen = dtype_name(resolve_dtype(dtype))
+    shared = SharedEncoder(encoder, weights=weights, features=features, dtype=chosen)
     return {
         "features_extractor_class": PretrainedExtractor,
         "features_extractor_kwargs": {
@@ -174,7 +177,7 @@ def policy_kwargs(
             "embeddings": embeddings,
             "features_dim": features_dim,
             "trainable": trainable,
-            "dtype": str(dtype).removeprefix("torch."),
+            "dtype": chosen,
         },
         "net_arch": net_arch if isinstance(net_arch, dict) else list(net_arch),
     }

@@ -21,9 +21,9 @@ SelfExtractor = TypeVar("SelfExtractor", bound="ExtractorWithNeck")
 
 
 class ExtractorWithNeck(BaseFeaturesExtractor):
-    """What the extractors of this package share: `encode`, which no training changes, and `read`, which is trained.
+    """Base of this package's extractors: `encode`, which no training changes if the encoder is frozen, then `apply_neck`.
 
-    Where the neck standardizes features, its statistics belong to `read`.
+    Where the neck standardizes features, its statistics belong to the neck.
     """
 
     neck: nn.Module
@@ -43,7 +43,7 @@ class ExtractorWithNeck(BaseFeaturesExtractor):
         """Measure the statistics from batches (B, ...) of what `encode` returns, which may be maps that the neck flattens.
 
         Raises:
-            InputError: For fewer than 32 observations, or features that are not finite.
+            InputError: When there are fewer than 32 observations, or features are not finite.
         """
         standardize = self.standardize
         assert standardize is not None
@@ -51,10 +51,10 @@ class ExtractorWithNeck(BaseFeaturesExtractor):
         standardize.fit(batch.reshape(len(batch), *shape) for batch in encoded)
 
     def encode(self, observations: Tensor) -> Tensor:
-        """Map preprocessed observations (B, ...), of views the plain one, to what the neck reads, float32."""
+        """Map preprocessed observations (B, ...), where there are views the plain one, to what the neck reads, float32."""
         raise NotImplementedError
 
-    def read(self, encoded: Tensor) -> Tensor:
+    def apply_neck(self, encoded: Tensor) -> Tensor:
         """Map what `encode` returns to (B, features_dim) float32."""
         features: Tensor = self.neck(encoded)
         return features
@@ -91,8 +91,8 @@ class NeckExtractor(ExtractorWithNeck):
         embeddings: Number of weighted sums of each channel, of `spatial` only.
 
     Raises:
-        InputError: For observations that are neither, or arguments that do not fit.
-        UnknownNameError: For another neck or normalization.
+        InputError: When observations are neither, or arguments do not fit.
+        UnknownNameError: When the neck or normalization does not exist.
     """
 
     def __init__(
@@ -118,7 +118,7 @@ class NeckExtractor(ExtractorWithNeck):
 
     def forward(self, observations: Tensor) -> Tensor:
         """Map features (B, C, H, W) or (B, D), or views of them, to (B, features_dim) float32."""
-        return self.read(self.encode(plain_view(observations, self._observation_space)))
+        return self.apply_neck(self.encode(plain_view(observations, self._observation_space)))
 
     def encode(self, observations: Tensor) -> Tensor:
         """Return features (B, C, H, W) or (B, D) as float32: they were encoded in the environment."""

@@ -13,6 +13,7 @@ from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.dqn.policies import DQNPolicy
 from torch import Tensor
 
+from pretrainrl.encoders.observation_encoder import definite_dtype
 from pretrainrl.errors import InputError, WeightsError
 from pretrainrl.integrations.sb3 import neck_policy_kwargs, policy_kwargs
 from pretrainrl.integrations.sb3.rainbow.policies import RainbowPolicy
@@ -20,7 +21,7 @@ from pretrainrl.networks.necks import Neck, Normalization
 
 
 class EncoderPolicy(BasePolicy):
-    """What follows an encoder is a policy of Stable-Baselines3; the arguments of `policy_kwargs` are its own.
+    """A policy of Stable-Baselines3 behind an encoder, which takes the arguments of `policy_kwargs` as its own.
 
     The digest of the encoder's weights is part of its state, so loading a saved agent is refused where they are others.
 
@@ -38,13 +39,13 @@ class EncoderPolicy(BasePolicy):
         features: Kind of features, `flat` or `pooled`; the card's choice by default.
         weights: Weights instead of the card's.
         trainable: Whether the encoder is trained too.
-        dtype: Type in which the frozen encoder computes.
+        dtype: Type in which the frozen encoder computes wherever the agent is loaded, `float32` or `bfloat16`.
         sha256: Digest that the weights must have; by default those found first.
         **arguments: Further arguments of the policy.
 
     Raises:
-        InputError: For arguments or observations that do not fit.
-        UnknownNameError: For an encoder that is not registered, or another neck or normalization.
+        InputError: When arguments or observations do not fit.
+        UnknownNameError: When the encoder is not registered, or the neck or normalization does not exist.
         WeightsError: When its weights cannot be found, are damaged, do not fit, or are others than `sha256` says.
     """
 
@@ -69,6 +70,7 @@ class EncoderPolicy(BasePolicy):
     ) -> None:
         if taken := arguments.keys() & {"features_extractor_class", "features_extractor_kwargs"}:
             raise InputError(f"{type(self).__name__} makes its extractor from encoder=, neck=, ...; leave out {sorted(taken)}")
+        definite_dtype(dtype)
         of_neck: dict[str, Any] = {
             "neck": neck,
             "normalization": normalization,
@@ -93,14 +95,14 @@ class EncoderPolicy(BasePolicy):
         self.encoder_arguments = {**own, "sha256": extractor.get("sha256")}
 
     def get_extra_state(self) -> Tensor:
-        """The digest of the encoder's weights, (32,) uint8, or (0,) without an encoder."""
+        """Return the digest of the encoder's weights, (32,) uint8, or (0,) without an encoder."""
         return torch.tensor(list(bytes.fromhex(self.encoder_arguments["sha256"] or "")), dtype=torch.uint8)
 
     def set_extra_state(self, state: Tensor) -> None:
-        """Compare with the digest of what is loaded.
+        """Compare the digest of the encoder's weights with that of what is loaded.
 
         Raises:
-            WeightsError: when that was made with other weights of the encoder.
+            WeightsError: When that was made with other weights of the encoder.
         """
         here, saved = (bytes(each.tolist()).hex() for each in (self.get_extra_state(), state.cpu()))
         if here != saved:

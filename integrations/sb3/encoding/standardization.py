@@ -17,7 +17,11 @@ from stable_baselines3.common.policies import BaseModel
 from stable_baselines3.common.preprocessing import preprocess_obs
 from torch import Tensor
 
+from pretrainrl.encoders import Encoder
+from pretrainrl.encoders.observation_spaces import FeatureKind, FeatureSpace
 from pretrainrl.errors import InputError
+from pretrainrl.integrations.sb3.encoding.card_statistics import MOST_OBSERVATIONS, read_statistics
+from pretrainrl.integrations.sb3.encoding.extractor import PretrainedExtractor
 from pretrainrl.integrations.sb3.encoding.necks import ExtractorWithNeck
 from pretrainrl.integrations.sb3.encoding.vec_encode import one_view, plain_view
 from pretrainrl.integrations.sb3.replay.compact_replay import CompactReplayBuffer
@@ -29,25 +33,27 @@ if TYPE_CHECKING:
 Batch = NDArray[Any] | Tensor | dict[str, Any]
 Read = Callable[[NDArray[np.int64]], Any]
 
-MOST_OBSERVATIONS = 10_000  # more change the statistics little, and a large encoder takes seconds for each thousand
 _BATCH = 256
 
 
-def fit_standardization(model: BaseAlgorithm | BaseModel, observations: Batch | Iterable[Batch] | str | AtariDataset) -> None:
-    """Measure the statistics by which an agent's necks standardize features, in all of its networks.
+def fit_standardization(model: BaseAlgorithm | BaseModel, source: Batch | Iterable[Batch] | str | AtariDataset) -> None:
+    """Give an agent's necks the statistics by which they standardize features, in all of its networks.
 
     Without this call they are measured when training begins: by off-policy algorithms from the replay buffer, by on-policy
     ones from the first rollout, by `BehaviorCloning` from its demonstrations. From then on they are fixed.
 
     Args:
         model: Agent, or its policy.
-        observations: Observations (N, ...) as the policy gets them from its environment, N at least 32; or an iterable of such
-            batches; or, for an agent, a dataset of the game, open or by its Minari id, of which up to 10,000 are read.
+        source: Observations (N, ...) as the policy gets them from its environment, N at least 32, or an iterable of such
+            batches. Or, for an agent, a dataset of the game, open or by its Minari id, of which up to 10,000 observations are
+            read. Or, for an agent, `"card"`: the statistics that the card of its encoder holds.
 
     Raises:
-        InputError: When no neck of the agent standardizes, or its statistics were measured already; or for observations that
-            are too few, not those of the policy, or have features that are not finite.
+        InputError: When no neck of the agent standardizes, or its statistics were measured already; when observations are too
+            few, not those of the policy, or have features that are not finite; or when the card holds no statistics, or those
+            of other weights or features.
         DatasetError: When the dataset is missing or damaged.
+        WeightsError: When the file of the card's statistics is missing or damaged.
     """
     policy = model.policy if isinstance(model, BaseAlgorithm) else model
     extractors = [each for each in _extractors(policy) if each.standardize is not None]
@@ -55,11 +61,13 @@ def fit_standardization(model: BaseAlgorithm | BaseModel, observations: Batch | 
         raise InputError(f"no neck of this {type(model).__name__} standardizes features; see normalization='standardize'")
     if not any(each.lacks_statistics for each in extractors):
         raise InputError("the statistics of this agent's necks were measured already and stay what they are; make a new agent")
-    if isinstance(observations, str) or hasattr(observations, "minari"):
+    if isinstance(source, str) or hasattr(source, "minari"):
         if not isinstance(model, BaseAlgorithm):
-            raise InputError("a dataset is shown to an agent, not to a policy, which does not know its environment")
-        observations = _of_dataset(model, observations)
-    _fit(policy, _batches(observations))
+            raise InputError("a dataset or a card is for an agent, not for a policy, which does not know its environment")
+        if source == "card":
+            return _take_from_card(model)
+        source = _of_dataset(model, source)
+    return _fit(policy, _batches(source))
 
 
 def fit_from_experience(algorithm: BaseAlgorithm) -> None:
@@ -119,11 +127,38 @@ def _extractors(policy: torch.nn.Module | None) -> list[ExtractorWithNeck]:
 
 def _fit(policy: BaseModel, batches: Iterable[Batch]) -> None:
     """Measure the statistics of one extractor from observations, and give them to all that read the same features."""
-    lacking = [each for each in _extractors(policy) if each.lacks_statistics]
-    first = lacking[0]
+    first = next(each for each in _extractors(policy) if each.lacks_statistics)
     with torch.no_grad():
         first.fit_standardize(first.encode(_preprocessed(policy, first, batch)) for batch in batches)
-    for other in lacking[1:]:
+    _share(policy, first)
+
+
+def _take_from_card(model: BaseAlgorithm) -> None:
+    """Give all extractors of the agent the statistics that the card of its encoder holds."""
+    first = next(each for each in _extractors(model.policy) if each.lacks_statistics)
+    encoder, kind = _encoder_of(model, first)
+    standardize = first.standardize
+    assert standardize is not None
+    standardize.set_statistics(*read_statistics(encoder, kind))
+    _share(model.policy, first)
+
+
+def _encoder_of(model: BaseAlgorithm, extractor: ExtractorWithNeck) -> tuple[Encoder, FeatureKind]:
+    """Return the encoder, in the agent or in its environment, and the kind of features that the neck reads."""
+    if isinstance(extractor, PretrainedExtractor):
+        encoder = extractor.encoder_on(model.device)
+        return encoder, "map" if extractor.reads_map else encoder.features
+    from pretrainrl.integrations.sb3.replay.fill_replay_buffer import encoding_wrapper
+
+    wrapper, space = encoding_wrapper(model.get_env()), extractor._observation_space
+    if wrapper is None or not isinstance(space, FeatureSpace) or one_view(wrapper.observation_space) != space:
+        raise InputError("neither the agent nor a VecEncodeObservation of its environment has an encoder with a card")
+    return wrapper.encoder, space.source.kind
+
+
+def _share(policy: BaseModel, first: ExtractorWithNeck) -> None:
+    """Give the statistics of one extractor to all that read the same features and lack them."""
+    for other in [each for each in _extractors(policy) if each.lacks_statistics]:
         same = first._observation_space == other._observation_space and type(first) is type(other)
         measured, empty = first.standardize, other.standardize
         assert measured is not None and empty is not None
@@ -203,5 +238,5 @@ def _of_dataset(model: BaseAlgorithm, dataset: Any) -> Iterator[NDArray[Any]]:
     from pretrainrl.integrations.minari import open_dataset
     from pretrainrl.integrations.sb3.replay.fill_replay_buffer import DatasetObservations
 
-    shown = DatasetObservations(model, open_dataset(dataset) if isinstance(dataset, str) else dataset)
-    return (shown.read(index) for index in evenly_spaced(len(shown)))
+    recorded = DatasetObservations(model, open_dataset(dataset) if isinstance(dataset, str) else dataset)
+    return (recorded.read(index) for index in evenly_spaced(len(recorded)))

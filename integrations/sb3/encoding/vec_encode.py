@@ -14,8 +14,8 @@ from torch import Tensor
 
 from pretrainrl.data.augment import augment
 from pretrainrl.encoders import Encoder
-from pretrainrl.encoders.observation_encoder import Features, ObservationEncoder
-from pretrainrl.encoders.observation_spaces import FeatureSpace
+from pretrainrl.encoders.observation_encoder import ObservationEncoder
+from pretrainrl.encoders.observation_spaces import FeatureKind, FeatureSpace
 from pretrainrl.errors import InputError
 
 FeatureArray = NDArray[np.floating[Any]]
@@ -30,19 +30,21 @@ class VecEncodeObservation(VecEnvWrapper):
     when they are made.
 
     Args:
-        venv: with uint8 stacks of frames, (4, 84, 84) as `AtariVecEnv` gives or (84, 84, 4) as `VecFrameStack` does.
-        encoder: name, run folder or card file, as `make_encoder` takes it.
-        features: `flat`, `pooled`, or `map` for the feature map itself; the card's choice by default.
-        views: k randomly shifted and brightened copies of each observation, encoded with it in one batch. Observations are
-            then `FeatureViews` (1 + k, *features), the plain one first, from which `Rainbow(augment=True)` learns.
-        weights: instead of the card's, as `make_encoder` takes them.
-        device: where the encoder runs; `auto` takes an accelerator if there is one.
-        dtype: of computation; `auto` is bfloat16 where the device has it in hardware, else float32.
+        venv: Environment with uint8 stacks of frames, (4, 84, 84) as `AtariVecEnv` gives or (84, 84, 4) as `VecFrameStack`.
+        encoder: Name, run folder or card file, as `make_encoder` takes it.
+        features: Kind of features: `flat`, `pooled`, or `map` for the feature map itself; the card's choice by default.
+        views: Number k, at least 1, of randomly shifted and brightened copies of each observation, encoded with it in one
+            batch; None for none. Observations are then `FeatureViews` (1 + k, *features), the plain one first, from which
+            `Rainbow(augment=True)` learns.
+        weights: Weights instead of the card's, as `make_encoder` takes them.
+        device: Device of the encoder; `auto` takes an accelerator if there is one.
+        dtype: Type in which the encoder computes: `float32`, `bfloat16`, or `auto` for bfloat16 where the device has it in
+            hardware. The observation space says which it is, and an agent is not loaded for features of the other.
 
     Raises:
-        InputError: for observations or arguments that do not fit, or an environment that is wrapped already.
-        UnknownNameError: for an encoder that is not registered.
-        WeightsError: when its weights cannot be found, are damaged, or do not fit.
+        InputError: When observations or arguments do not fit, or the environment is wrapped already.
+        UnknownNameError: When the encoder is not registered.
+        WeightsError: When its weights cannot be found, are damaged, or do not fit.
     """
 
     def __init__(
@@ -50,11 +52,11 @@ class VecEncodeObservation(VecEnvWrapper):
         venv: VecEnv,
         encoder: str | Path,
         *,
-        features: Features | None = None,
+        features: FeatureKind | None = None,
         views: int | None = None,
         weights: str | Path | None = None,
         device: str | torch.device = "auto",
-        dtype: str | torch.dtype = "auto",
+        dtype: str | torch.dtype = "float32",
     ) -> None:
         if is_vecenv_wrapped(venv, VecEncodeObservation):
             raise InputError("the environment is wrapped in VecEncodeObservation already")
@@ -101,7 +103,7 @@ class VecEncodeObservation(VecEnvWrapper):
         return features, rewards, dones, infos
 
     def __getstate__(self) -> dict[str, Any]:
-        """What pickle stores: all but what `VecEnvWrapper` keeps of its class, which cannot be pickled."""
+        """Return what pickle stores: all but what `VecEnvWrapper` keeps of its class, which cannot be pickled."""
         return {key: value for key, value in self.__dict__.items() if key != "class_attributes"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -112,7 +114,7 @@ class VecEncodeObservation(VecEnvWrapper):
 
 
 def _frames(observations: Any) -> NDArray[np.uint8]:
-    """Observations of a Box space are an array, which SB3's types cannot say."""
+    """Return the observations, which are an array; SB3's types cannot say so."""
     frames: NDArray[np.uint8] = observations
     return frames
 
@@ -124,23 +126,21 @@ class FeatureViews(FeatureSpace):
     """
 
     def __init__(self, view: FeatureSpace, augmented: int) -> None:
-        super().__init__((1 + augmented, *view.shape), view.dtype, view.encoder, view.sha256)
+        super().__init__((1 + augmented, *view.shape), view.dtype, view.source)
 
 
 def one_view(space: Space[Any]) -> Space[Any]:
-    """Space of what an agent reads at a time: of one view, or the space itself where there are none."""
-    if not isinstance(space, FeatureViews):
-        return space
-    return FeatureSpace(space.shape[1:], space.dtype, space.encoder, space.sha256)
+    """Return the space of what an agent reads at a time: of one view, or the space itself where there are no views."""
+    return FeatureSpace(space.shape[1:], space.dtype, space.source) if isinstance(space, FeatureViews) else space
 
 
 def plain_view(observations: Any, space: Space[Any]) -> Any:
-    """The plain view (B, *features) of views (B, 1 + k, *features); observations of other spaces as they are."""
+    """Return the plain view (B, *features) of views (B, 1 + k, *features), and observations of other spaces as they are."""
     return observations[:, 0] if isinstance(space, FeatureViews) else observations
 
 
 def random_view(views: Tensor) -> Tensor:
-    """One of the augmented views (B, *features) of views (B, 1 + k, *features), drawn for each sample."""
+    """Return one of the augmented views (B, 1 + k, *features) of each sample, drawn at random: (B, *features)."""
     chosen = torch.randint(1, views.shape[1], (len(views),), device=views.device)
     return views[torch.arange(len(views), device=views.device), chosen]
 
@@ -151,13 +151,13 @@ class ViewEncoder(ObservationEncoder):
     Shifts and intensities come from torch's global generator of the encoder's device.
 
     Args:
-        encoder: name, run folder or card file, as `make_encoder` takes it.
-        frame_space: space of one observation: uint8 stacks, channel-first or channel-last.
-        views: augmented copies of each observation.
-        **arguments: those of `ObservationEncoder`.
+        encoder: Name, run folder or card file, as `make_encoder` takes it.
+        frame_space: Space of one observation: uint8 stacks, channel-first or channel-last.
+        views: Number of augmented copies of each observation, at least 1.
+        **arguments: Further arguments of `ObservationEncoder`.
 
     Raises:
-        InputError: for fewer views than one, and as `ObservationEncoder` does.
+        InputError: When there are fewer views than one, or `ObservationEncoder` refuses its arguments.
     """
 
     space: FeatureViews

@@ -29,7 +29,7 @@ class AtariVecEnv(VecEnv):
     """Many copies of one Atari game, stepped by ALE's own threads, with SB3's Atari conventions.
 
     Observations are `(n_envs, frame_stack, 84, 84)` uint8, channel-first, oldest frame first, zero frames before an
-    episode's start: grey, maximum of the last two skipped frames, area-resized. This is the preprocessing the encoders
+    episode's start: gray, maximum of the last two skipped frames, area-resized. This is the preprocessing the encoders
     were pre-trained on, and no `VecFrameStack` or `VecTransposeImage` is needed. `info["episode"]` has the raw score
     `r`, the length `l` in agent steps and the time `t` of each whole game, so no `Monitor` is needed either:
     `evaluate_policy` and `EvalCallback` report unclipped scores of whole games.
@@ -37,11 +37,11 @@ class AtariVecEnv(VecEnv):
     The defaults are those of data collection and training. To evaluate under the benchmark's protocol, pass
     `action_repeat_probability=0.0, terminal_on_life_loss=False`. Differences from SB3's `AtariWrapper`: sticky actions
     default to 0.25 rather than 0, 0 to `noop_max - 1` no-ops are played rather than 1 to `noop_max`, and FIRE is not
-    pressed for the agent. A greedy agent that never learnt to press FIRE can therefore idle until the time limit.
+    pressed for the agent. A greedy agent that never learned to press FIRE can therefore idle until the time limit.
 
     Args:
-        game: Any spelling of the game: `pong`, `MsPacman`, `ALE/MsPacman-v5`, `MsPacmanNoFrameskip-v4`.
-        n_envs: Number of copies.
+        game: Name of the game, in any spelling: `pong`, `MsPacman`, `ALE/MsPacman-v5`, `MsPacmanNoFrameskip-v4`.
+        n_envs: Number of copies, at least 1.
         seed: Seed of copy 0; copy i gets `seed + i`. By default one is drawn from NumPy's global generator, as
             `make_atari_env` does.
         noop_max: Bound of the number of no-ops at a game's start.
@@ -53,13 +53,13 @@ class AtariVecEnv(VecEnv):
         action_repeat_probability: Probability, at each frame, that the previous action is played instead (sticky
             actions).
         use_fire_reset: Whether FIRE is pressed once at a game's start, where the game has such an action.
-        full_action_space: All 18 actions instead of the game's minimal set.
+        full_action_space: Whether all 18 actions are offered instead of the game's minimal set.
         max_episode_steps: Agent steps after which a game is truncated.
-        num_threads: ALE's threads; 0 leaves the choice to ALE.
+        num_threads: Number of ALE's threads; 0 leaves the choice to ALE.
 
     Raises:
-        UnknownNameError: the game is unknown.
-        InputError: a number is out of its range.
+        UnknownNameError: When the game is unknown.
+        InputError: When a number is out of its range.
     """
 
     render_mode = "rgb_array"
@@ -89,8 +89,7 @@ class AtariVecEnv(VecEnv):
         self.terminal_on_life_loss = terminal_on_life_loss
         self.clip_reward = clip_reward
         # The raw score and the moment a life is lost are needed here, so ALE must not clip, nor end episodes itself.
-        self._games: Any = AtariVectorEnv(
-            self.game.rom,
+        self._games: Any = self._make_games(
             n_envs,
             num_threads=num_threads,
             max_num_frames_per_episode=max_episode_steps * frame_skip,
@@ -121,6 +120,10 @@ class AtariVecEnv(VecEnv):
         self._start_time = time.time()
         self.seed(seed)
 
+    def _make_games(self, n_envs: int, **arguments: Any) -> Any:
+        """Make the games from the arguments of ALE's vector environment."""
+        return AtariVectorEnv(self.game.rom, n_envs, **arguments)
+
     def reset(self) -> NDArray[np.uint8]:
         """Start a new game in every copy, with the seeds of the last `seed()` if there are any.
 
@@ -143,10 +146,10 @@ class AtariVecEnv(VecEnv):
         """Hand the actions to ALE's threads.
 
         Args:
-            actions: `(n_envs,)` integers, indices into the action set.
+            actions: Actions, `(n_envs,)` integers, indices into the action set.
 
         Raises:
-            InputError: there are too few or too many, or one is out of range.
+            InputError: When there are too few or too many, or one is out of range.
         """
         actions = np.asarray(actions)
         if actions.shape != (self.num_envs,) or not np.issubdtype(actions.dtype, np.integer):
@@ -196,24 +199,24 @@ class AtariVecEnv(VecEnv):
         self._games.close()
 
     def get_action_meanings(self) -> list[str]:
-        """Names of the actions, e.g. `["NOOP", "FIRE", "RIGHT", ...]`."""
+        """Return the names of the actions, e.g. `["NOOP", "FIRE", "RIGHT", ...]`."""
         return [action.name for action in self._games.ale.get_action_set()]
 
     def get_images(self) -> Sequence[NDArray[np.uint8] | None]:
-        """Newest frame of every copy, `(84, 84, 3)` uint8, grey: ALE's vector environment renders nothing else."""
+        """Return the newest frame of every copy, `(84, 84, 3)` uint8, gray: ALE's vector environment renders nothing else."""
         return [np.repeat(frames[-1][:, :, None], 3, axis=2) for frames in self._observations]
 
-    # The copies are no Python objects: they share their attributes and have no methods of their own.
+    # The copies are not Python objects: they share their attributes and have no methods of their own.
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
-        """Value of the attribute of this object, once per copy asked for."""
+        """Return the value of this object's attribute, once per copy asked for."""
         return [getattr(self, attr_name) for _ in self._get_indices(indices)]
 
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
         """Set an attribute for all copies.
 
         Raises:
-            NotImplementedError: fewer copies than all were asked for.
+            NotImplementedError: When fewer copies than all were asked for.
         """
         if set(self._get_indices(indices)) != set(range(self.num_envs)):
             raise NotImplementedError("the games share their attributes; set them for all of them (indices=None)")
@@ -222,28 +225,28 @@ class AtariVecEnv(VecEnv):
     def env_method(
         self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **method_kwargs: Any
     ) -> list[Any]:
-        """Result of `get_action_meanings`, once per copy asked for.
+        """Return the result of `get_action_meanings`, once per copy asked for.
 
         Raises:
-            NotImplementedError: any other method was asked for.
+            NotImplementedError: When any other method was asked for.
         """
         if method_name != "get_action_meanings":
             raise NotImplementedError(f"the games have no method {method_name!r} of their own, only get_action_meanings")
         return [self.get_action_meanings(*method_args, **method_kwargs) for _ in self._get_indices(indices)]
 
     def env_is_wrapped(self, wrapper_class: type[gymnasium.Wrapper], indices: VecEnvIndices = None) -> list[bool]:
-        """True for `Monitor`, whose work is done here: SB3 then trusts `info["episode"]` more than `done`."""
+        """Return True for `Monitor`, whose work is done here: SB3 then trusts `info["episode"]` more than `done`."""
         return [wrapper_class is Monitor for _ in self._get_indices(indices)]
 
 
 class RecordedAtariVecEnv(AtariVecEnv):
     """An `AtariVecEnv` whose games are played by `AtariGames`, so that no-ops and sticky actions can be recorded.
 
-    It gives the same frames for the same play, in one thread, and draws its chance from NumPy's generators.
+    It gives the same frames for the same play, in one thread, and draws random numbers from NumPy's generators.
 
     Args:
-        game: Any spelling of the game.
-        n_envs: Number of copies.
+        game: Name of the game, in any spelling.
+        n_envs: Number of copies, at least 1.
         seed: Seed of copy 0; copy i gets `seed + i`. By default one is drawn from NumPy's global generator.
         terminal_on_life_loss: Whether a lost life is `done`.
         clip_reward: Whether rewards are replaced by their sign.
@@ -273,11 +276,13 @@ class RecordedAtariVecEnv(AtariVecEnv):
             clip_reward=clip_reward,
             action_repeat_probability=action_repeat_probability,
         )
-        self._games.close()
-        self._games = self.games = AtariGames(self.game, n_envs, sticky_actions=action_repeat_probability)
+
+    def _make_games(self, n_envs: int, **arguments: Any) -> AtariGames:
+        self.games = AtariGames(self.game, n_envs, sticky_actions=arguments["repeat_action_probability"])
+        return self.games
 
     def get_action_meanings(self) -> list[str]:
-        """Names of the actions."""
+        """Return the names of the actions."""
         return self.game.action_meanings
 
 

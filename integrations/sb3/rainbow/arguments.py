@@ -19,8 +19,8 @@ def check_arguments(agent: Rainbow) -> None:
     """Check what would fail late, obscurely, or not at all.
 
     Raises:
-        InputError: for spaces or arguments that do not fit.
-        UnknownNameError: for another `distributional`; the policy checks `acting_net`.
+        InputError: When spaces or arguments do not fit.
+        UnknownNameError: When `distributional` is none of these; the policy checks `acting_net`.
     """
     _check_spaces(agent.observation_space, agent.action_space)
     if agent.augment and not can_augment(agent.observation_space):
@@ -34,7 +34,7 @@ def check_arguments(agent: Rainbow) -> None:
         raise InputError(f"tau must be in (0, 1], got {agent.tau}")
     given = agent.replay_buffer_class
     if agent.prioritized and given is not None and not hasattr(given, "update_priorities"):
-        raise InputError(f"{given.__name__} has no update_priorities: set prioritized=False, or give a prioritised buffer")
+        raise InputError(f"{given.__name__} has no update_priorities: set prioritized=False, or give a prioritized buffer")
 
 
 def _check_spaces(observations: spaces.Space[Any], actions: spaces.Space[Any]) -> None:

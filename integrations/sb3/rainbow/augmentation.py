@@ -1,4 +1,4 @@
-"""What `augment=True` does to observations, which say by their space what they are."""
+"""Augmentation of observations by `augment=True`, as their spaces say what they are."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ Space = spaces.Space[Any]
 
 
 def can_augment(space: Space) -> bool:
-    """Whether there is something among the observations that `augment=True` changes."""
+    """Return whether there is something among the observations that `augment=True` changes."""
     entries = space.values() if isinstance(space, spaces.Dict) else [space]
     return isinstance(space, FeatureViews) or any(is_image_space(each) or is_feature_map(each) for each in entries)
 
 
 def is_feature_map(space: Space) -> bool:
-    """Whether observations are feature maps (C, H, W): floats without bounds, which scaled images have."""
+    """Return whether observations are feature maps (C, H, W): floats without bounds, which scaled images have."""
     if not isinstance(space, spaces.Box) or len(space.shape) != 3 or not np.issubdtype(space.dtype, np.floating):
         return False
     return not (space.bounded_below.any() or space.bounded_above.any())

@@ -1,4 +1,4 @@
-"""From features to `size` outputs for each action: plain or dueling, with or without noise in the weights."""
+"""Heads from features to `size` outputs for each action, and their reading as returns: scalars, atoms or quantiles."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from pretrainrl.networks import c51
 
 
 class NoisyLinear(nn.Linear):
-    """Linear layer whose weights have factorised Gaussian noise of learned size (https://arxiv.org/abs/1706.10295).
+    """Linear layer whose weights have factorized Gaussian noise of learned size (https://arxiv.org/abs/1706.10295).
 
     Without noise, as at first and after `eval()`, it computes with the means `weight` and `bias`. The noise of a weight is
     the product of one number of its input and one of its output, so it is put on those; noisy weights are never made,
     and every row of a batch may have a noise of its own.
 
     Args:
-        in_features: width of the input.
-        out_features: width of the output.
-        sigma: initial size of the noise, before division by the square root of `in_features`.
+        in_features: Width of the input.
+        out_features: Width of the output.
+        sigma: Initial size of the noise, before division by the square root of `in_features`.
     """
 
     def __init__(self, in_features: int, out_features: int, sigma: float = 0.5) -> None:
@@ -88,7 +88,7 @@ class _NoisyProduct(torch.autograd.Function):
 
 
 def _linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """What `F.linear` returns.
+    """Return what `F.linear` returns.
 
     With few rows, MKL is two to three times as fast at the transposed product in float32, as measured with 32 rows and a
     3136x512 layer on an Intel processor with AVX-512.
@@ -99,7 +99,7 @@ def _linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 def _in_float32(x: Tensor) -> bool:
-    """Whether products with `x` are computed in float32."""
+    """Return whether products with `x` are computed in float32."""
     return x.dtype == torch.float32 and not torch.is_autocast_enabled(x.device.type)
 
 
@@ -124,13 +124,13 @@ class ActionHead(nn.Module):
     and adds to the first what the second has above its mean over actions; with distributions, output by output.
 
     Args:
-        features_dim: width of the input.
-        n_actions: number of actions.
-        size: outputs for each action.
-        net_arch: widths of hidden layers, of each stream.
-        activation_fn: after hidden layers.
-        dueling: two streams rather than one.
-        noisy: `NoisyLinear` layers rather than linear ones.
+        features_dim: Width of the input.
+        n_actions: Number of actions.
+        size: Number of outputs for each action.
+        net_arch: Widths of hidden layers, of each stream.
+        activation_fn: Activation after hidden layers.
+        dueling: Whether there are two streams rather than one.
+        noisy: Whether layers are `NoisyLinear` ones rather than linear ones.
     """
 
     def __init__(
@@ -162,7 +162,7 @@ class ActionHead(nn.Module):
 def _stream(
     width: int, outputs: int, net_arch: Sequence[int], activation_fn: type[nn.Module], linear: type[nn.Linear]
 ) -> nn.Sequential:
-    """Hidden layers with activations, and a last layer without."""
+    """Make hidden layers with activations, and a last layer without."""
     layers: list[nn.Module] = []
     for hidden in net_arch:
         layers += [linear(width, hidden), activation_fn()]
@@ -174,23 +174,23 @@ Distributional = Literal["c51", "quantile"]
 
 
 class ReturnHead(nn.Module, ABC):
-    """One way to read `size` outputs for each action."""
+    """Reading of `size` outputs for each action as returns."""
 
     size: int
 
     @abstractmethod
     def mean(self, outputs: Tensor) -> Tensor:
-        """Expected returns: (..., size) give (...)."""
+        """Return the expected returns (...) of outputs (..., size)."""
 
     @abstractmethod
     def losses(self, outputs: Tensor, following: Tensor, rewards: Tensor, discounts: Tensor) -> tuple[Tensor, Tensor]:
         """Compare returns with what they ought to be, `rewards + discounts * following`.
 
         Args:
-            outputs: (B, size) float, of the actions taken.
-            following: (B, size) float without gradient, of the best actions after them.
-            rewards: (B,) float, sums of n discounted rewards.
-            discounts: (B,) float; 0 where nothing follows.
+            outputs: Outputs (B, size) float, of the actions taken.
+            following: Outputs (B, size) float without gradient, of the best actions after them.
+            rewards: Sums of n discounted rewards, (B,) float.
+            discounts: Discounts, (B,) float; 0 where nothing follows.
 
         Returns:
             The samples' losses (B,), and their priorities in replay (B,), which have no gradient and are not negative.
@@ -203,7 +203,7 @@ class ScalarHead(ReturnHead):
     size = 1
 
     def mean(self, outputs: Tensor) -> Tensor:
-        """Expected returns: (..., 1) give (...)."""
+        """Return the expected returns (...) of outputs (..., 1)."""
         return outputs.squeeze(-1)
 
     def losses(self, outputs: Tensor, following: Tensor, rewards: Tensor, discounts: Tensor) -> tuple[Tensor, Tensor]:
@@ -212,7 +212,7 @@ class ScalarHead(ReturnHead):
         return F.smooth_l1_loss(predicted, target, reduction="none"), (target - predicted.detach()).abs()
 
 
-class CategoricalValues(ReturnHead):
+class CategoricalHead(ReturnHead):
     """Logits of probabilities of fixed atoms (C51): cross-entropy, which is the priority too, as in Rainbow."""
 
     support: Tensor
@@ -223,7 +223,7 @@ class CategoricalValues(ReturnHead):
         self.register_buffer("support", c51.make_support(n_atoms, v_min, v_max))
 
     def mean(self, outputs: Tensor) -> Tensor:
-        """Expected returns: (..., n_atoms) logits give (...)."""
+        """Return the expected returns (...) of logits (..., n_atoms)."""
         return c51.expected_value(outputs, self.support)
 
     def losses(self, outputs: Tensor, following: Tensor, rewards: Tensor, discounts: Tensor) -> tuple[Tensor, Tensor]:
@@ -233,7 +233,7 @@ class CategoricalValues(ReturnHead):
         return losses, losses.detach()
 
 
-class QuantileValues(ReturnHead):
+class QuantileHead(ReturnHead):
     """Quantiles at the middles of equal shares of probability (QR-DQN): quantile Huber loss, which is the priority too."""
 
     midpoints: Tensor
@@ -246,7 +246,7 @@ class QuantileValues(ReturnHead):
         self.register_buffer("midpoints", (torch.arange(n_quantiles) + 0.5) / n_quantiles)
 
     def mean(self, outputs: Tensor) -> Tensor:
-        """Expected returns: (..., n_quantiles) give (...)."""
+        """Return the expected returns (...) of quantiles (..., n_quantiles)."""
         return outputs.mean(dim=-1)
 
     def losses(self, outputs: Tensor, following: Tensor, rewards: Tensor, discounts: Tensor) -> tuple[Tensor, Tensor]:
@@ -259,19 +259,19 @@ class QuantileValues(ReturnHead):
         return losses, losses.detach()
 
 
-def make_values(
+def make_return_head(
     distributional: Distributional | None, *, n_atoms: int, n_quantiles: int, v_min: float, v_max: float
 ) -> ReturnHead:
-    """Make the reading of that name; None is that of DQN.
+    """Make the head that reads outputs as returns; None reads them as DQN does.
 
     Raises:
-        InputError: for impossible atoms or quantiles.
-        UnknownNameError: for another name.
+        InputError: When the atoms or quantiles are impossible.
+        UnknownNameError: When the name is none of these.
     """
     if distributional is None:
         return ScalarHead()
     if distributional == "c51":
-        return CategoricalValues(n_atoms, v_min, v_max)
+        return CategoricalHead(n_atoms, v_min, v_max)
     if distributional == "quantile":
-        return QuantileValues(n_quantiles)
+        return QuantileHead(n_quantiles)
     raise UnknownNameError.of("distributional", str(distributional), ("c51", "quantile", "None"))

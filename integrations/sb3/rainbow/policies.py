@@ -16,27 +16,27 @@ from pretrainrl.errors import InputError, UnknownNameError
 from pretrainrl.integrations.sb3.encoding.extractor import PretrainedExtractor
 from pretrainrl.integrations.sb3.encoding.vec_encode import one_view, plain_view
 from pretrainrl.integrations.sb3.rainbow.augmentation import augment_preprocessed, augment_stored, map_entries
-from pretrainrl.integrations.sb3.rainbow.heads import ActionHead, Distributional, NoisyLinear, draw_noise, make_values
+from pretrainrl.integrations.sb3.rainbow.heads import ActionHead, Distributional, NoisyLinear, draw_noise, make_return_head
 
 
 class RainbowNetwork(BasePolicy):
     """Features extractor, head, and the reading of the head's outputs as returns.
 
     Args:
-        observation_space: of the environment.
-        action_space: of the environment.
-        features_extractor: maps preprocessed observations to features.
-        features_dim: their width.
-        net_arch: widths of the head's hidden layers.
-        activation_fn: after hidden layers.
-        normalize_images: divide images by 255.
-        distributional: how returns are represented: `c51`, `quantile`, or None for their mean.
-        n_atoms: atoms of `c51`.
-        n_quantiles: quantiles of `quantile`.
-        v_min: least atom.
-        v_max: greatest atom.
-        dueling: separate streams for value and advantages.
-        noisy: learned noise in the head's weights.
+        observation_space: Space of the environment's observations.
+        action_space: Space of the environment's actions.
+        features_extractor: Module that maps preprocessed observations to features.
+        features_dim: Width of the features.
+        net_arch: Widths of the head's hidden layers.
+        activation_fn: Activation after hidden layers.
+        normalize_images: Whether images are divided by 255.
+        distributional: Representation of returns: `c51`, `quantile`, or None for their mean.
+        n_atoms: Number of atoms of `c51`, at least 2.
+        n_quantiles: Number of quantiles of `quantile`, at least 1.
+        v_min: Least atom of `c51`.
+        v_max: Greatest atom of `c51`.
+        dueling: Whether there are separate streams for values and advantages.
+        noisy: Whether there is learned noise in the head's weights.
     """
 
     action_space: spaces.Discrete
@@ -62,7 +62,7 @@ class RainbowNetwork(BasePolicy):
         super().__init__(
             observation_space, action_space, features_extractor=features_extractor, normalize_images=normalize_images
         )
-        self.values = make_values(distributional, n_atoms=n_atoms, n_quantiles=n_quantiles, v_min=v_min, v_max=v_max)
+        self.values = make_return_head(distributional, n_atoms=n_atoms, n_quantiles=n_quantiles, v_min=v_min, v_max=v_max)
         self.head = ActionHead(
             features_dim, int(action_space.n), self.values.size, net_arch, activation_fn, dueling=dueling, noisy=noisy
         )
@@ -83,13 +83,13 @@ class RainbowNetwork(BasePolicy):
     def encode(self, obs: PyTorchObs, *, augment: bool = False) -> PyTorchObs:
         """Preprocess observations, and encode them where the extractor begins with a frozen encoder.
 
-        What is returned does not depend on what is trained, so `evaluate` of the online and of the target network can
+        What is returned does not depend on what is trained, so `forward_encoded` of the online and of the target network can
         share it.
 
         Args:
-            obs: (B, ...), as they are stored.
-            augment: images are shifted and vary in intensity, feature maps are shifted, an augmented view is drawn; each
-                sample in its own way. Without, of views the plain one is read.
+            obs: Observations (B, ...), as they are stored.
+            augment: Whether images are shifted and vary in intensity, feature maps are shifted, an augmented view is drawn;
+                each sample in its own way. Without, of views the plain one is read.
         """
         space = self.observation_space
         chosen = augment_stored(obs, space) if augment else plain_view(obs, space)
@@ -102,12 +102,12 @@ class RainbowNetwork(BasePolicy):
             return extractor.encode(encoded)
         return encoded
 
-    def evaluate(self, encoded: PyTorchObs) -> Tensor:
+    def forward_encoded(self, encoded: PyTorchObs) -> Tensor:
         """Map what `encode` returns to the outputs of every action, (B, n_actions, size)."""
         extractor = self.features_extractor
         if isinstance(extractor, PretrainedExtractor):
             assert isinstance(encoded, Tensor)
-            features = extractor.read(encoded if extractor.frozen else extractor.encode(encoded))
+            features = extractor.apply_neck(encoded if extractor.frozen else extractor.encode(encoded))
         else:
             features = extractor(encoded)
         outputs: Tensor = self.head(features)
@@ -118,7 +118,7 @@ class RainbowNetwork(BasePolicy):
         draw_noise(self._noisy_layers, rows)
 
     def clear_noise(self) -> None:
-        """Go on without noise."""
+        """Remove the noise from the weights."""
         for layer in self._noisy_layers:
             layer.noise = None
 
@@ -139,23 +139,23 @@ class RainbowPolicy(BasePolicy):
     What `Rainbow` takes by the same name it gives to its policy, and need not be given in `policy_kwargs`.
 
     Args:
-        observation_space: of the environment.
-        action_space: of the environment.
-        lr_schedule: learning rate by what remains of training, from 1 to 0.
-        net_arch: widths of the head's hidden layers, of both streams if dueling; by default none after `NatureCNN`, else
+        observation_space: Space of the environment's observations.
+        action_space: Space of the environment's actions.
+        lr_schedule: Learning rate as a function of what remains of training, from 1 to 0.
+        net_arch: Widths of the head's hidden layers, of both streams if dueling; by default none after `NatureCNN`, else
             `[64, 64]`. They are noisy too, which the layers of the features extractor are not.
-        activation_fn: after hidden layers.
-        features_extractor_class: by default the policy's own, of Stable-Baselines3.
-        features_extractor_kwargs: its arguments.
-        normalize_images: divide images by 255.
-        optimizer_class: Adam by default.
-        optimizer_kwargs: its arguments but the learning rate; by default, for Adam, Rainbow's `eps=1.5e-4`, and `fused=True`.
-        acting_net: which network chooses actions: `online` or `target`.
-        **net_kwargs: those of `RainbowNetwork` from `distributional` on.
+        activation_fn: Activation after hidden layers.
+        features_extractor_class: Class of the features extractor; by default the policy's own, of Stable-Baselines3.
+        features_extractor_kwargs: Arguments of the features extractor.
+        normalize_images: Whether images are divided by 255.
+        optimizer_class: Class of the optimizer.
+        optimizer_kwargs: Arguments of the optimizer but the learning rate; for Adam, by default `eps=1.5e-4` and `fused=True`.
+        acting_net: Network that chooses actions: `online` or `target`.
+        **net_kwargs: Further arguments of `RainbowNetwork`, from `distributional` on.
 
     Raises:
-        InputError: for arguments that do not fit.
-        UnknownNameError: for another `distributional` or `acting_net`.
+        InputError: When arguments do not fit.
+        UnknownNameError: When `distributional` or `acting_net` is none of these.
     """
 
     action_space: spaces.Discrete
@@ -286,7 +286,7 @@ def _batch_size(obs: PyTorchObs) -> int:
 
 
 def _preprocess(obs: PyTorchObs, space: spaces.Space[Any], normalize_images: bool) -> Any:
-    """What `preprocess_obs` returns; images are divided in place, as making a second large tensor costs far more than that."""
+    """Preprocess as `preprocess_obs` does, but divide images in place: a second large tensor costs far more than that."""
 
     def preprocess(each: Tensor, of: spaces.Space[Any]) -> Any:
         if normalize_images and is_image_space(of):

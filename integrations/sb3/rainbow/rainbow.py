@@ -15,17 +15,17 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedul
 from stable_baselines3.common.utils import LinearSchedule
 
 from pretrainrl.agent_cards import AGENTS
+from pretrainrl.device import choose_precision, warn_if_emulated
 from pretrainrl.integrations.sb3.agents import arguments_of
 from pretrainrl.integrations.sb3.encoding.necks import ExtractorWithNeck
 from pretrainrl.integrations.sb3.encoding.standardization import fit_from_experience
-from pretrainrl.integrations.sb3.precision import choose_precision, warn_if_emulated
 from pretrainrl.integrations.sb3.rainbow.arguments import check_arguments
 from pretrainrl.integrations.sb3.rainbow.heads import Distributional
 from pretrainrl.integrations.sb3.rainbow.policies import CnnPolicy, MlpPolicy, MultiInputPolicy, RainbowNetwork, RainbowPolicy
 from pretrainrl.integrations.sb3.rainbow.update import Transitions, clip_gradients, td_losses
 from pretrainrl.integrations.sb3.replay.compact_replay import CompactReplayBuffer
 from pretrainrl.integrations.sb3.replay.prioritized_replay import PrioritizedReplayBuffer
-from pretrainrl.networks.momentum import update_momentum
+from pretrainrl.networks.optimization import update_momentum
 
 SelfRainbow = TypeVar("SelfRainbow", bound="Rainbow")
 
@@ -33,62 +33,63 @@ SelfRainbow = TypeVar("SelfRainbow", bound="Rainbow")
 class Rainbow(OffPolicyAlgorithm):
     """Rainbow (Hessel et al., 2018, https://arxiv.org/abs/1710.02298), for discrete actions.
 
-    Deep Q-learning with double Q-learning, prioritised replay, dueling networks, n-step returns, distributional returns
-    and noisy networks; the defaults are the paper's, but for `learning_starts`. Where the features
-    extractor begins with a frozen encoder, a batch passes through it once an update.
+    Deep Q-learning with double Q-learning, prioritized replay, dueling networks, n-step returns, distributional returns
+    and noisy networks; the defaults are the paper's, but for `learning_starts`. Where the features extractor begins with a
+    frozen encoder, a batch passes through it once an update.
 
     Args:
-        policy: `MlpPolicy`, `CnnPolicy` or `MultiInputPolicy`, by name or class.
-        env: the environment, or the id of one that Gymnasium knows.
-        learning_rate: a number, or a function of what remains of training, from 1 to 0.
-        buffer_size: transitions in the replay buffer.
-        learning_starts: steps of random actions before learning.
-        batch_size: transitions of an update.
-        tau: 1 copies the online network into the target network every `target_update_interval` environment steps; less
-            moves the target by that share after every `target_update_interval` updates (an EMA of momentum `1 - tau`).
-        gamma: discount.
-        train_freq: update after so many steps of every environment, or a tuple such as `(2, "episode")`.
-        gradient_steps: updates each time; -1 for as many as there were transitions.
-        replay_buffer_class: instead of `PrioritizedReplayBuffer`, or of `CompactReplayBuffer` without `prioritized`. With it,
-            it must have `update_priorities`; without, it has to be told of `n_steps` by `replay_buffer_kwargs`.
-        replay_buffer_kwargs: further arguments of the replay buffer.
-        optimize_memory_usage: given to the replay buffer; those of this package save memory anyway.
-        n_steps: rewards that are summed before bootstrapping.
-        target_update_interval: see `tau`; by default 8,000 steps with `tau=1`, else 1 update.
-        exploration_fraction: share of training, counted from `learning_starts`, in which exploration falls to its final rate.
-        exploration_initial_eps: share of random actions at first.
-        exploration_final_eps: share of random actions in the end. With `noisy` there are none.
-        max_grad_norm: gradients are scaled down to this norm; None leaves them.
-        double_q: the online network chooses the action that the target network values.
-        dueling: separate streams for values and advantages.
-        noisy: explore by learned noise in the weights of the head.
-        distributional: learn the distribution of returns: `c51`, `quantile`, or None for the mean.
-        n_atoms: atoms of `c51`.
-        n_quantiles: quantiles of `quantile`.
-        v_min: least return that `c51` can represent.
-        v_max: greatest return that `c51` can represent.
-        prioritized: replay what there is most to learn from more often.
-        per_alpha: exponent of priorities; 0 is uniform replay.
-        per_beta: exponent of importance weights: a function of what remains of training, or a number from which it rises
+        policy: Policy, `MlpPolicy`, `CnnPolicy` or `MultiInputPolicy`, by name or class.
+        env: Environment, or the id of one that Gymnasium knows.
+        learning_rate: Number, or a function of what remains of training, from 1 to 0.
+        buffer_size: Number of transitions in the replay buffer.
+        learning_starts: Number of steps with random actions before learning.
+        batch_size: Number of transitions in an update.
+        tau: Step of target updates, in (0, 1]. 1 copies the online network into the target network every
+            `target_update_interval` environment steps; less moves the target by that share after every
+            `target_update_interval` updates (an EMA of momentum `1 - tau`).
+        gamma: Discount.
+        train_freq: Number of steps of every environment between updates, or a tuple such as `(2, "episode")`.
+        gradient_steps: Number of updates each time; -1 for as many as there were transitions.
+        replay_buffer_class: Class instead of `PrioritizedReplayBuffer`, or of `CompactReplayBuffer` without `prioritized`.
+            With it, it must have `update_priorities`; without, it has to be told of `n_steps` by `replay_buffer_kwargs`.
+        replay_buffer_kwargs: Further arguments of the replay buffer.
+        optimize_memory_usage: Argument of the replay buffer; those of this package save memory anyway.
+        n_steps: Number of rewards that are summed before bootstrapping, at least 1.
+        target_update_interval: Interval of target updates, see `tau`; by default 8,000 steps with `tau=1`, else 1 update.
+        exploration_fraction: Share of training, counted from `learning_starts`, in which exploration falls to its final rate.
+        exploration_initial_eps: Share of random actions at first.
+        exploration_final_eps: Share of random actions in the end. With `noisy` there are none.
+        max_grad_norm: Norm to which gradients are scaled down; None leaves them.
+        double_q: Whether the online network chooses the action that the target network values.
+        dueling: Whether there are separate streams for values and advantages.
+        noisy: Whether the agent explores by learned noise in the weights of the head.
+        distributional: Kind of distribution of returns that is learned: `c51`, `quantile`, or None for their mean.
+        n_atoms: Number of atoms of `c51`, at least 2.
+        n_quantiles: Number of quantiles of `quantile`, at least 1.
+        v_min: Least return that `c51` can represent.
+        v_max: Greatest return that `c51` can represent.
+        prioritized: Whether transitions with a large loss are replayed more often.
+        per_alpha: Exponent of priorities, at least 0; 0 is uniform replay.
+        per_beta: Exponent of importance weights: a function of what remains of training, or a number from which it rises
             linearly to 1.
-        acting_net: which network chooses actions: `online` or `target`.
-        augment: change observations and next observations at random in every update, each sample in its own way: shift
-            images and vary their intensity; shift feature maps by a cell; draw one of the augmented views that
-            `VecEncodeObservation(..., views=k)` gives.
-        precision: what updates are computed in. `32-true`: float32. `bf16-mixed`: networks in bfloat16; weights, optimizer and
-            losses stay in float32, as do frozen encoders and the choice of actions. `auto`: `bf16-mixed` where the device has
-            bfloat16 in hardware and convolutions are trained, else `32-true`. The attribute `precision` says which it is;
-            it is saved with the agent, which goes on in it wherever it is loaded.
-        stats_window_size: episodes over which logged returns and lengths are averaged.
-        tensorboard_log: folder of TensorBoard's logs.
-        policy_kwargs: further arguments of the policy.
-        verbose: 0 nothing, 1 what is done, 2 more.
-        seed: of all random numbers.
-        device: `auto` takes an accelerator if there is one.
+        acting_net: Network that chooses actions: `online` or `target`.
+        augment: Whether observations and next observations are changed in every update, each sample at random: images are
+            shifted and vary in intensity, feature maps are shifted by a cell, and of the views that
+            `VecEncodeObservation(..., views=k)` gives, an augmented one is drawn.
+        precision: Type that updates are computed in. `32-true`: float32. `bf16-mixed`: networks in bfloat16; weights,
+            optimizer and losses stay in float32, as do frozen encoders and the choice of actions. `auto`: `bf16-mixed` where
+            the device has bfloat16 in hardware and convolutions are trained, else `32-true`. The attribute `precision` says
+            which it is; it is saved with the agent, which goes on in it wherever it is loaded.
+        stats_window_size: Number of episodes over which logged returns and lengths are averaged.
+        tensorboard_log: Folder of TensorBoard's logs; None for none.
+        policy_kwargs: Further arguments of the policy, such as `policy_kwargs` and `neck_policy_kwargs` make.
+        verbose: Level of messages: 0 none, 1 what is done, 2 more.
+        seed: Seed of all random numbers; None for a new one each time.
+        device: Device of the networks; `auto` takes an accelerator if there is one.
 
     Raises:
-        InputError: for spaces or arguments that do not fit.
-        UnknownNameError: for another `distributional`, `acting_net` or `precision`.
+        InputError: When spaces or arguments do not fit.
+        UnknownNameError: When `distributional`, `acting_net` or `precision` is none of these.
     """
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
@@ -286,7 +287,7 @@ class Rainbow(OffPolicyAlgorithm):
         self._loss_count += 1
 
     def _sample(self, batch_size: int) -> Transitions:
-        """Draw a batch; without prioritised replay it has neither weights nor indices."""
+        """Draw a batch; without prioritized replay it has neither weights nor indices."""
         buffer: Any = self.replay_buffer
         if not self.prioritized:
             return cast(Transitions, buffer.sample(batch_size, env=self._vec_normalize_env))
@@ -310,10 +311,10 @@ class Rainbow(OffPolicyAlgorithm):
         """Choose an action for each observation; unless `deterministic`, each may be random, or see noise of its own.
 
         Args:
-            observation: one, or a batch of them.
-            state: passed through.
-            episode_start: not used.
-            deterministic: without exploration.
+            observation: Observation, or a batch of them.
+            state: State, which is passed through.
+            episode_start: Argument without effect.
+            deterministic: Whether to choose without exploration.
 
         Returns:
             The actions, () or (B,) int64, and `state`.

@@ -8,14 +8,14 @@ import torch
 from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import Tensor, nn
 
-from pretrainrl.integrations.sb3.precision import mixed_precision
+from pretrainrl.device import mixed_precision
 from pretrainrl.integrations.sb3.rainbow.policies import RainbowNetwork
 
 Obs = TypeVar("Obs", bound=PyTorchObs)
 
 
 class Transitions(Protocol):
-    """What a replay buffer samples; the last two only if it is prioritised."""
+    """What a replay buffer samples; the last two only if it is prioritized."""
 
     @property
     def observations(self) -> PyTorchObs:
@@ -63,14 +63,14 @@ def td_losses(
     """Compare the actions' returns with reward and discounted return of the best action that follows.
 
     Args:
-        online: the network that is trained.
-        target: the network that says what follows.
-        batch: of B transitions.
-        double_q: `online` chooses the best action, rather than `target`.
-        augment: change images of both observations at random.
-        gamma: discount, where the batch has none.
-        precision: `32-true`, or `bf16-mixed`: both networks compute in bfloat16. What a frozen encoder does, and all that
-            follows the networks' outputs, is computed in float32.
+        online: Network that is trained.
+        target: Network that values what follows.
+        batch: Batch of B transitions.
+        double_q: Whether `online` chooses the best action, rather than `target`.
+        augment: Whether images of both observations are changed at random.
+        gamma: Discount, where the batch has none.
+        precision: Precision: `32-true`, or `bf16-mixed`, with which both networks compute in bfloat16. A frozen encoder, and
+            all that follows the networks' outputs, is computed in float32.
 
     Returns:
         Losses (B,), and priorities (B,) without gradient.
@@ -79,10 +79,10 @@ def td_losses(
     now, later = _halves(online.encode(both, augment=augment))
     with mixed_precision(precision, batch.actions.device):
         # The weights' copies in bfloat16, made here with their gradients, serve the second pass too.
-        outputs = online.evaluate(now)
+        outputs = online.forward_encoded(now)
         with torch.no_grad():
-            following = target.evaluate(later).float()
-            choosing = online.evaluate(later).float() if double_q else following
+            following = target.forward_encoded(later).float()
+            choosing = online.forward_encoded(later).float() if double_q else following
     with torch.no_grad():
         best = _pick(following, online.values.mean(choosing).argmax(dim=1))
         discounts = (1 - batch.dones) * (gamma if batch.discounts is None else batch.discounts)
@@ -101,7 +101,7 @@ def clip_gradients(parameters: list[nn.Parameter], max_norm: float) -> None:
 
 
 def _pick(outputs: Tensor, actions: Tensor) -> Tensor:
-    """Outputs (B, n_actions, size) of actions (B,): (B, size)."""
+    """Return the outputs (B, size) of actions (B,), of outputs (B, n_actions, size)."""
     return outputs.gather(1, actions.view(-1, 1, 1).expand(-1, 1, outputs.shape[2])).squeeze(1)
 
 

@@ -81,7 +81,7 @@ class RamExtractor(ExtractorWithNeck):
 
     def forward(self, observations: Tensor) -> Tensor:
         """Map memory (B, 2, 128) to (B, features_dim) float32."""
-        return self.read(self.encode(observations))
+        return self.apply_neck(self.encode(observations))
 
     def encode(self, observations: Tensor) -> Tensor:
         """Return the bytes, their movements in one step, and the bits of the last, (B, 1408) float32."""

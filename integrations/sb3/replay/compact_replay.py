@@ -22,25 +22,25 @@ _ARRAYS = ("actions", "rewards", "dones", "timeouts")
 
 
 class CompactReplayBuffer(ReplayBuffer):
-    """Replay of n-step transitions, with room for each observation, and each frame of a stack, once.
+    """Replay buffer of n-step transitions that stores each observation, and each frame of a stack, once.
 
     Returns end where episodes do: after a time-out (`TimeLimit.truncated`) they are bootstrapped, with the discount of the
-    steps there were, from the true final observation. So they are where an observation is not the one that followed the
+    steps there were, from the true final observation. The same happens where an observation is not the one that followed the
     last step although no episode ended, as after a `reset` in between.
 
     Args:
-        buffer_size: transitions of all environments together.
-        observation_space: of one environment.
-        action_space: of one environment.
-        device: of the samples.
-        n_envs: environments.
-        optimize_memory_usage: without effect, as memory is saved anyway.
-        handle_timeout_termination: whether time-outs are told from ends.
-        n_steps: rewards that are summed before bootstrapping.
-        gamma: discount of each step.
+        buffer_size: Number of transitions, of all environments together.
+        observation_space: Space of one environment's observations.
+        action_space: Space of one environment's actions.
+        device: Device of the samples; `auto` takes an accelerator if there is one.
+        n_envs: Number of environments.
+        optimize_memory_usage: Argument without effect, as memory is saved anyway.
+        handle_timeout_termination: Whether time-outs are told from ends.
+        n_steps: Number of rewards that are summed before bootstrapping, at least 1.
+        gamma: Discount of each step.
 
     Raises:
-        InputError: when the buffer is too small for `n_steps`, or too large for the free memory.
+        InputError: When the buffer is too small for `n_steps`, or too large for the free memory.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class CompactReplayBuffer(ReplayBuffer):
         self.reset()
 
     def bytes_per_transition(self) -> float:
-        """Memory that one transition takes."""
+        """Return the bytes of memory that one transition takes."""
         observations = sum(ObservationStore.bytes_for(space) for space in self._spaces.values())
         return observations + self.action_dim * np.dtype(self.action_space.dtype).itemsize + 4 + 2
 
@@ -102,12 +102,12 @@ class CompactReplayBuffer(ReplayBuffer):
         """Add a transition of every environment, the next in time.
 
         Args:
-            obs: before the step, (n_envs, ...).
-            next_obs: after it, at an episode's end its final observation.
-            action: (n_envs,) or (n_envs, action dimensions).
-            reward: (n_envs,).
-            done: (n_envs,), whether the episode ended.
-            infos: of each environment.
+            obs: Observations before the step, (n_envs, ...).
+            next_obs: Observations after it, (n_envs, ...); at an episode's end its final one.
+            action: Actions, (n_envs,) or (n_envs, action dimensions).
+            reward: Rewards, (n_envs,).
+            done: Whether the episode ended, (n_envs,).
+            infos: Infos of each environment.
         """
         row, newest = self.pos, self.pos - 1
         goes_on = np.ones(self.n_envs, np.bool_)
@@ -125,7 +125,7 @@ class CompactReplayBuffer(ReplayBuffer):
         self.full |= self.pos == 0
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """All it holds, without the room that was never used."""
+        """Return all that it holds as arrays by name, without the room that was never used."""
         arrays = {name: getattr(self, name)[: self.size()] for name in _ARRAYS}
         for key, store in self._stores.items():
             arrays.update({f"observations{key}/{name}": array for name, array in store.arrays().items()})
@@ -153,7 +153,7 @@ class CompactReplayBuffer(ReplayBuffer):
         """Draw transitions uniformly, but for the newest, whose n steps are not over.
 
         Raises:
-            InputError: when there is none.
+            InputError: When there is nothing to sample.
         """
         count = self.size() - self.n_steps + 1
         if count <= 0:

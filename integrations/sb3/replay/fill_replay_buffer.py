@@ -42,28 +42,28 @@ def fill_replay_buffer(model: BaseAlgorithm, dataset: str | AtariDataset, *, cli
     A buffer with `optimize_memory_usage=True` has no place for time-outs: SB3 takes them for ends of the game there.
 
     Args:
-        model: DQN, QRDQN or any other off-policy agent on stacked frames or on features of them.
-        dataset: Minari id, or an open dataset.
-        clip_reward: store the sign of rewards instead of the rewards. By default what the agent's `AtariVecEnv` does; True
-            if it has none.
+        model: Agent of DQN, QRDQN or any other off-policy algorithm, on stacked frames or on features of them.
+        dataset: Dataset, by its Minari id or open.
+        clip_reward: Whether to store the sign of rewards instead of the rewards. By default what the agent's `AtariVecEnv`
+            does; True if it has none.
 
     Returns:
         Transitions added: all of the dataset's, but for fewer than one for each environment, or as many as there was room.
 
     Raises:
-        InputError: when the agent has no replay buffer or a full one, or its observations or actions are not the dataset's.
-        DatasetError: when the dataset is missing or damaged.
+        InputError: When the agent has no replay buffer or a full one, or its observations or actions are not the dataset's.
+        DatasetError: When the dataset is missing or damaged.
     """
     if isinstance(dataset, str):
         from pretrainrl.integrations.minari import open_dataset
 
         dataset = open_dataset(dataset)
     buffer, env = _replay_buffer(model), model.get_env()
-    games = env.unwrapped if env is not None else None
-    check_actions(model, dataset, games)
+    check_actions(model, dataset)
     stack, encode = _observations_of(model, env)
     if clip_reward is None:
-        clip_reward = games.clip_reward if isinstance(games, AtariVecEnv) else True
+        atari = _atari_of(model)
+        clip_reward = True if atari is None else atari.clip_reward
     source = _Source(dataset, stack, encode, clip_reward)
     rows = min(buffer.buffer_size - buffer.pos, source.steps // buffer.n_envs)
     if rows == 0:
@@ -139,7 +139,7 @@ class DatasetObservations:
         self._numbers = np.concatenate([np.arange(ends[each] - lengths[each], ends[each]) for each in chosen])
 
     def __len__(self) -> int:
-        """Observations in which an action was taken."""
+        """Return the number of observations in which an action was taken."""
         return len(self._numbers)
 
     def read(self, index: NDArray[np.int64]) -> NDArray[Any]:
@@ -157,19 +157,27 @@ def _replay_buffer(model: BaseAlgorithm) -> ReplayBuffer:
     return buffer
 
 
-def check_actions(model: BaseAlgorithm, dataset: AtariDataset, games: VecEnv | None) -> None:
-    """Check that the agent's actions are the dataset's, in number and, where `games` can tell, in meaning.
+def _atari_of(model: BaseAlgorithm) -> AtariVecEnv | None:
+    """Return the innermost environment of an agent if it is an `AtariVecEnv`."""
+    env = model.get_env()
+    innermost = None if env is None else env.unwrapped
+    return innermost if isinstance(innermost, AtariVecEnv) else None
+
+
+def check_actions(model: BaseAlgorithm, dataset: AtariDataset) -> None:
+    """Check that the agent's actions are the dataset's, in number and, where its environment can tell, in meaning.
 
     Raises:
-        InputError: when they are not.
+        InputError: When they are not.
     """
+    atari = _atari_of(model)
     ours, theirs = model.action_space, dataset.minari.action_space
     if not isinstance(ours, Discrete) or (ours.n, ours.start) != (theirs.n, theirs.start):
         raise InputError(f"the agent's actions are {ours}, those of {dataset.id} are {theirs}")
     recorded = dataset.metadata.get("action_meanings")
-    if isinstance(games, AtariVecEnv) and recorded not in (None, games.get_action_meanings()):
+    if atari is not None and recorded not in (None, atari.get_action_meanings()):
         raise InputError(
-            f"the agent's actions mean {', '.join(games.get_action_meanings())}, those of {dataset.id} {', '.join(recorded)}"
+            f"the agent's actions mean {', '.join(atari.get_action_meanings())}, those of {dataset.id} {', '.join(recorded)}"
         )
 
 

@@ -1,4 +1,4 @@
-"""What agents have seen, each frame of it once."""
+"""Storage of the observations that agents have seen, which holds each frame once."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def check_memory(needed: float, what: str, advice: str) -> None:
     """Refuse what does not fit into memory, before anything is allocated.
 
     Raises:
-        InputError: with what is needed and what there is.
+        InputError: When it does not fit; the message says what is needed and what is free.
     """
     free = free_memory()
     if needed > free:
@@ -35,9 +35,9 @@ class ObservationStore:
     memory that it takes depends on what is shared.
 
     Args:
-        space: of one observation, anything but Dict and Tuple.
-        rows: steps that the ring holds.
-        n_envs: environments.
+        space: Space of one observation, anything but Dict and Tuple.
+        rows: Number of steps that the ring holds.
+        n_envs: Number of environments.
     """
 
     def __init__(self, space: Space[Any], rows: int, n_envs: int) -> None:
@@ -55,7 +55,7 @@ class ObservationStore:
 
     @staticmethod
     def bytes_for(space: Space[Any]) -> float:
-        """Memory that one step of one environment takes."""
+        """Return the bytes of memory that one step of one environment takes."""
         parts, part_shape = _parts(space)
         return float(np.prod(part_shape)) * np.dtype(space.dtype).itemsize + 8 * parts
 
@@ -63,10 +63,10 @@ class ObservationStore:
         """Put the observations before and after a step, (n_envs, ...) each, into `row`, the one after that written last.
 
         Args:
-            row: its number.
-            before: what the agents acted on.
-            after: what came of it, at an episode's end its final observation.
-            full: whether the row holds an old step, which goes.
+            row: Number of the row.
+            before: Observations that the agents acted on.
+            after: Observations that followed; at an episode's end its final one.
+            full: Whether the row holds an old step, which is overwritten.
 
         Returns:
             (n_envs,), whether the step goes on from the last one.
@@ -94,15 +94,15 @@ class ObservationStore:
         return same
 
     def before(self, index: NDArray[np.int64]) -> NDArray[Any]:
-        """Observations (B, ...) before the steps at `index`, row * n_envs + environment."""
+        """Return the observations (B, ...) before the steps at `index`, (B,) int64 of row * n_envs + environment."""
         return self._items.take(self._before[index], axis=0).reshape(len(index), *self._shape)
 
     def after(self, index: NDArray[np.int64]) -> NDArray[Any]:
-        """Observations (B, ...) after the steps at `index`."""
+        """Return the observations (B, ...) after the steps at `index`, (B,) int64 of row * n_envs + environment."""
         return self._items.take(self._after[index], axis=0).reshape(len(index), *self._shape)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """All it holds, without the room that was never used."""
+        """Return all that it holds as arrays by name, without the room that was never used."""
         used = 1 + max(int(self._before.max()), int(self._after.max()))
         unused = self._unused[: self._n_unused]
         arrays = {"items": self._items[:used], "before": self._before, "after": self._after, "newest": self._newest}
@@ -146,7 +146,7 @@ class ObservationStore:
         places[new] = fresh
 
     def _release(self, row: int) -> None:
-        """Free the parts of a row that the next one, now the oldest, has no part in."""
+        """Free the parts of a row that the next one, now the oldest, does not share."""
         old, following = self._places(row), self._places((row + 1) % self._rows)
         held = zip(self._before[old].tolist(), self._after[old].tolist(), self._before[following].tolist(), strict=True)
         for before, after, kept in held:
@@ -167,7 +167,7 @@ class ObservationStore:
 
 
 def is_stack(space: Space[Any]) -> bool:
-    """Whether observations are frames (channels, height, width) uint8."""
+    """Return whether observations are frames (channels, height, width) uint8."""
     return isinstance(space, Box) and space.dtype == np.uint8 and len(space.shape) == 3 and space.shape[0] < space.shape[1]
 
 
@@ -179,7 +179,7 @@ def _shape(space: Space[Any]) -> tuple[int, ...]:
 
 
 def _parts(space: Space[Any]) -> tuple[int, tuple[int, ...]]:
-    """How many parts an observation has, and their shape."""
+    """Return the number of an observation's parts, and their shape."""
     shape = _shape(space)
     if not is_stack(space):
         return 1, shape
@@ -187,6 +187,6 @@ def _parts(space: Space[Any]) -> tuple[int, tuple[int, ...]]:
 
 
 def _equal(one: NDArray[Any], other: NDArray[Any]) -> NDArray[np.bool_]:
-    """Whether each environment's are equal: (n_envs, ...) both."""
+    """Return whether each environment's arrays, (n_envs, ...) both, are equal: (n_envs,)."""
     equal: NDArray[np.bool_] = (one == other).reshape(len(one), -1).all(axis=1)
     return equal

@@ -21,14 +21,14 @@ class PrioritizedReplayBufferSamples(NamedTuple):
     """What `PrioritizedReplayBuffer` gives: the fields of SB3's `ReplayBufferSamples`, and two more.
 
     Attributes:
-        observations: (B, ...), or one such tensor for each key.
-        actions: (B, action dimensions).
-        next_observations: n steps on, or the final ones of episodes that end before.
-        dones: (B, 1) float32, 1 where there is nothing to bootstrap.
-        rewards: (B, 1) float32, discounted sums.
-        discounts: (B, 1) float32, of the next observations' values.
-        weights: (B, 1) float32 in [0, 1], of the losses; the largest is 1.
-        indices: (B,) int64, for `update_priorities`.
+        observations: Observations, (B, ...), or one such tensor for each key.
+        actions: Actions, (B, action dimensions).
+        next_observations: Observations n steps later, or the final ones of episodes that end before.
+        dones: Ends, (B, 1) float32, 1 where there is nothing to bootstrap.
+        rewards: Discounted sums of n rewards, (B, 1) float32.
+        discounts: Discounts of the next observations' values, (B, 1) float32.
+        weights: Weights of the losses, (B, 1) float32 in [0, 1]; the largest is 1.
+        indices: Places of the transitions, (B,) int64, for `update_priorities`.
     """
 
     observations: Tensor | TensorDict
@@ -49,19 +49,20 @@ class PrioritizedReplayBuffer(CompactReplayBuffer):
     of weights, such as DQN and QRDQN, can use it too: without `update_priorities` all transitions are equally likely.
 
     Args:
-        buffer_size: transitions of all environments together.
-        observation_space: of one environment; stacks of frames (stack, height, width) uint8 take the room of one frame.
-        action_space: of one environment.
-        device: of the samples.
-        n_envs: environments.
-        optimize_memory_usage: without effect, as memory is saved anyway.
-        handle_timeout_termination: whether time-outs are told from ends.
-        n_steps: rewards that are summed before bootstrapping.
-        gamma: discount of each step.
-        alpha: 0 is uniform.
+        buffer_size: Number of transitions, of all environments together.
+        observation_space: Space of one environment's observations; a stack of frames (stack, height, width) uint8 takes the
+            room of one.
+        action_space: Space of one environment's actions.
+        device: Device of the samples; `auto` takes an accelerator if there is one.
+        n_envs: Number of environments.
+        optimize_memory_usage: Argument without effect, as memory is saved anyway.
+        handle_timeout_termination: Whether time-outs are told from ends.
+        n_steps: Number of rewards that are summed before bootstrapping, at least 1.
+        gamma: Discount of each step.
+        alpha: Exponent of priorities, at least 0; 0 is uniform replay.
 
     Raises:
-        InputError: when `alpha` is negative, or the buffer too small for `n_steps` or too large for the free memory.
+        InputError: When `alpha` is negative, or the buffer too small for `n_steps` or too large for the free memory.
     """
 
     def __init__(
@@ -94,7 +95,7 @@ class PrioritizedReplayBuffer(CompactReplayBuffer):
         )
 
     def bytes_per_transition(self) -> float:
-        """Memory that one transition takes."""
+        """Return the bytes of memory that one transition takes."""
         return super().bytes_per_transition() + SumTree.bytes_for(1) + 1
 
     def reset(self) -> None:
@@ -126,7 +127,7 @@ class PrioritizedReplayBuffer(CompactReplayBuffer):
         self._tree.set((rows[:, None] * self.n_envs + envs)[fresh], self._largest**self.alpha)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """All it holds, without the room that was never used."""
+        """Return all that it holds as arrays by name, without the room that was never used."""
         own = {"ready": self._ready[: self.size()], "largest": np.array(self._largest)}
         return {**super().arrays(), **own, "priorities": self._tree.get(self._places())}
 
@@ -138,7 +139,7 @@ class PrioritizedReplayBuffer(CompactReplayBuffer):
         self._tree.set(self._places(), arrays["priorities"])
 
     def _places(self) -> NDArray[np.int64]:
-        """Numbers of the transitions there are."""
+        """Return the numbers of the transitions that are stored."""
         return np.arange(self.size() * self.n_envs)
 
     def sample(  # type: ignore[override]
@@ -147,15 +148,15 @@ class PrioritizedReplayBuffer(CompactReplayBuffer):
         """Draw transitions by priority.
 
         Args:
-            batch_size: how many.
-            env: whose statistics normalise observations and rewards.
-            beta: how far the weights make up for the priorities: 0 not at all, 1 wholly.
+            batch_size: Number of transitions.
+            env: Environment whose statistics normalize observations and rewards; None for none.
+            beta: Degree to which the weights make up for the priorities: 0 not at all, 1 wholly.
 
         Returns:
             Them, with weights `(1 / probability) ** beta`, divided by the batch's largest.
 
         Raises:
-            InputError: when there is none of positive priority.
+            InputError: When no transition has a positive priority.
         """
         if not self._tree.total > 0:
             raise self._empty()
@@ -171,12 +172,12 @@ class PrioritizedReplayBuffer(CompactReplayBuffer):
         """Give transitions new priorities.
 
         Args:
-            indices: (B,), from `sample`. Of equal ones the last counts. What was overwritten since is left out until its
-                successor's n steps are over.
-            priorities: (B,) or (B, 1), usually of the loss, finite, at least 0; zero means never.
+            indices: Indices (B,), from `sample`. Of equal ones the last counts. What was overwritten since is left out until
+                its successor's n steps are over.
+            priorities: Priorities, (B,) or (B, 1), usually losses, finite and at least 0; zero means never.
 
         Raises:
-            InputError: when a priority is negative or not finite, or there is not one for each index.
+            InputError: When a priority is negative or not finite, or there is not one for each index.
         """
         index, new = _array(indices, np.int64), _array(priorities, np.float64)
         if index.shape != new.shape:
@@ -207,7 +208,7 @@ class SumTree:
     never changed by differences, so they do not drift, and an index that is given twice does no harm.
 
     Args:
-        size: how many priorities; all are zero at first.
+        size: Number of priorities; all are zero at first.
     """
 
     def __init__(self, size: int) -> None:
@@ -221,7 +222,7 @@ class SumTree:
 
     @staticmethod
     def bytes_for(size: int) -> float:
-        """Memory that a tree of that size takes, about."""
+        """Return about how many bytes of memory a tree of `size` priorities takes."""
         return size * 8 * (1 + 2 / _FAN_OUT)
 
     @property
@@ -230,7 +231,7 @@ class SumTree:
         return float(self._top.sum())
 
     def get(self, indices: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Priorities at `indices`, of the same shape."""
+        """Return the priorities at `indices`, of the same shape."""
         return self._levels[0].ravel()[indices]
 
     def set(self, indices: NDArray[np.int64], priorities: NDArray[np.float64] | float) -> None:
@@ -247,7 +248,7 @@ class SumTree:
             Indices (count,), of positive priority each, and their priorities (count,).
 
         Raises:
-            ValueError: when all priorities are zero.
+            ValueError: When all priorities are zero.
         """
         bounds = np.add.accumulate(self._top)
         if not bounds[-1] > 0:

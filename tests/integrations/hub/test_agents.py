@@ -18,7 +18,7 @@ from stable_baselines3.common.utils import LinearSchedule
 
 from pretrainrl.errors import InputError, MissingExtraError, WeightsError
 from pretrainrl.integrations.hub import agent_name, load_from_hub, push_to_hub
-from pretrainrl.integrations.hub.json_codec import from_plain, to_plain
+from pretrainrl.integrations.hub.json_codec import from_json, to_json
 from pretrainrl.integrations.sb3 import Rainbow
 
 
@@ -144,8 +144,8 @@ def test_nothing_is_unpickled(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_values_come_back() -> None:
     value = {"a": [1, 2.5, None, "x", True], "b": (1, "step"), "c": LinearSchedule(1.0, 0.1, 0.5), "d": torch.nn.ReLU}
-    plain = json.loads(json.dumps(to_plain(value, "value")))
-    back = from_plain(plain)
+    plain = json.loads(json.dumps(to_json(value, "value")))
+    back = from_json(plain)
     assert {**back, "c": None} == {**value, "c": None}
     assert back["c"](0.75) == value["c"](0.75)
 
@@ -155,7 +155,7 @@ def test_values_come_back() -> None:
 )
 def test_values_that_json_does_not_have(value: Any) -> None:
     with pytest.raises(InputError, match="only a pickle can hold"):
-        to_plain(value, "value")
+        to_json(value, "value")
 
 
 def test_without_the_hubs_client(monkeypatch: pytest.MonkeyPatch) -> None:

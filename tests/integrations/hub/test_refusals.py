@@ -59,7 +59,7 @@ def refused(tmp_path: Path) -> dict[str, tuple[BaseAlgorithm, str]]:
         "policy": (DQN(OwnPolicy, pixels(), policy_kwargs=BY_NAME, **OFF), "its policy is a OwnPolicy"),
         "class": (rainbow(policy_kwargs={"activation_fn": torch.nn.Hardtanh}), r"policy_kwargs\['activation_fn'\] is <class"),
         "file": (Rainbow("CnnPolicy", pixels(), policy_kwargs=local, **OFF), "others do not have; upload it"),
-        "statistics": (rainbow(VecNormalize(cartpole())), "normalised by VecNormalize"),
+        "statistics": (rainbow(VecNormalize(cartpole())), "normalized by VecNormalize"),
     }
 
 
@@ -187,6 +187,8 @@ def test_environments_that_do_not_fit(hub: FakeHub, tmp_path: Path) -> None:
         load_from_hub("someone/maps", pixels())
     with pytest.raises(InputError, match=r"features of encoder 'random\.nature' .* gives 'random\.nature' with sha256"):
         load_from_hub("someone/maps", maps(weights=other_weights(tmp_path)))
+    with pytest.raises(InputError, match=r"\(map in float32\), .* \(map in bfloat16\); wrap it .*, dtype='float32'\)"):
+        load_from_hub("someone/maps", maps(dtype="bfloat16"))
     push_to_hub(rainbow(), "someone", "CartPole-v1")
     with pytest.raises(InputError, match=r"the agent observes Box\(.*, \(4,\), float32\), but the environment has .*84"):
         load_from_hub(CARTPOLE, pixels())

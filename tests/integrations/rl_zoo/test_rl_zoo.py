@@ -161,7 +161,7 @@ def test_yaml_names_an_encoder(here: Path, logs: str, encoder: str, neck: str, w
 @pytest.mark.slow
 def test_yaml_wraps_in_an_encoder(here: Path) -> None:
     agent = QRDQN.load(run_of(here, "in_front", "qrdqn") / f"{PONG}.zip", device="cpu")
-    assert agent.observation_space.encoder == make_encoder("siammae").name
+    assert agent.observation_space.source.encoder == make_encoder("siammae").name
     assert isinstance(agent.quantile_net.features_extractor, NeckExtractor)
     assert describe(agent)["observed_encoder"]["sha256"] == make_encoder("siammae").sha256, "it can be pushed to the hub"
 
@@ -187,7 +187,7 @@ import numpy as np
 from rl_zoo3 import linear_schedule
 from rl_zoo3.plots import all_plots, plot_train
 from stable_baselines3 import PPO
-from pretrainrl.integrations.hub.json_codec import from_plain, to_plain
+from pretrainrl.integrations.hub.json_codec import from_json, to_json
 
 where = ["-a", "rainbow", "-e", "CartPole-v1", "-f", "logs"]
 for plot, arguments in ((all_plots, ["-o", "results", "--no-display"]), (plot_train, [])):
@@ -197,7 +197,7 @@ for plot, arguments in ((all_plots, ["-o", "results", "--no-display"]), (plot_tr
 assert curve["timesteps"].tolist() == [100, 200, 300] and len(curve["mean"]) == 3
 
 agent = PPO.load("logs/ppo/PongNoFrameskip-v4_1/PongNoFrameskip-v4.zip", device="cpu")
-schedule = from_plain(to_plain(agent.lr_schedule, "learning_rate"))
+schedule = from_json(to_json(agent.lr_schedule, "learning_rate"))
 progress = np.linspace(0, 1, 5)
 assert np.allclose([schedule(at) for at in progress], [agent.lr_schedule(at) for at in progress])
 assert schedule(1) == 2.5e-4 and schedule(0) == 0

@@ -16,7 +16,6 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from torch import Tensor
 
 import pretrainrl.device
-import pretrainrl.integrations.sb3.precision
 from pretrainrl.errors import UnknownNameError
 from pretrainrl.integrations.sb3 import BehaviorCloning, Rainbow
 from pretrainrl.integrations.sb3.rainbow.heads import NoisyLinear, draw_noise
@@ -46,14 +45,14 @@ def clone(**arguments: Any) -> BehaviorCloning:
 @pytest.fixture
 def native(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the device have bfloat16 in hardware."""
-    for module in (pretrainrl.device, pretrainrl.integrations.sb3.precision):
+    for module in (pretrainrl.device, pretrainrl.device):
         monkeypatch.setattr(module, "has_native_bf16", lambda device: True)
 
 
 @pytest.fixture
 def emulated(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the device have none."""
-    for module in (pretrainrl.device, pretrainrl.integrations.sb3.precision):
+    for module in (pretrainrl.device, pretrainrl.device):
         monkeypatch.setattr(module, "has_native_bf16", lambda device: False)
 
 
@@ -94,7 +93,7 @@ def test_saved_agents_go_on_in_their_precision(
 ) -> None:
     made = make(precision="auto")
     made.save(tmp_path / "agent")
-    for module in (pretrainrl.device, pretrainrl.integrations.sb3.precision):
+    for module in (pretrainrl.device, pretrainrl.device):
         monkeypatch.setattr(module, "has_native_bf16", lambda device: False)
     assert type(made).load(tmp_path / "agent", device="cpu").precision == "bf16-mixed"
 

@@ -226,7 +226,7 @@ def test_what_cannot_play(trained: Callable[[str], Path], tmp_path: Path):
         load(trained("bc"), "breakout", Discrete(6))
     with pytest.raises(InputError, match="or all 18, not in Box"):
         load(trained("bc"), "breakout", Box(0, 1, (2,)))
-    with pytest.raises(InputError, match="curl has learnt no actions"):
+    with pytest.raises(InputError, match="curl has learned no actions"):
         load(trained("curl"), "breakout", BREAKOUT)
     with pytest.raises(InputError, match="target_return is for dt"):
         load(trained("bc"), "breakout", BREAKOUT, target_return=1.0)

@@ -258,7 +258,7 @@ def test_a_rainbow_run_begins_with_it(front: bool, dueling: bool) -> None:
     else:
         agent = Rainbow("CnnPolicy", AtariVecEnv("pong", 1), policy_kwargs=extractor, dueling=dueling, **settings)
     last = weights(agent.q_net.head.advantage[-1])
-    clone.initialise(agent)
+    clone.initialize(agent)
     ours = clone.policy.q_net
     for net in (agent.q_net, agent.q_net_target):
         assert same(weights(net.features_extractor), weights(ours.features_extractor))
@@ -285,7 +285,7 @@ def test_a_rainbow_of_another_shape_is_refused(tmp_path: Path) -> None:
         agent = Rainbow("CnnPolicy", env, policy_kwargs=kwargs, buffer_size=20, device="cpu")
         before = weights(agent.q_net)
         with pytest.raises(InputError, match=reason):
-            clone.initialise(agent)
+            clone.initialize(agent)
         assert same(before, weights(agent.q_net))
 
 

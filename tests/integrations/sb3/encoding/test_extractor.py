@@ -13,7 +13,9 @@ from sb3_agents import CHANNEL_FIRST, STEPS, first_bytes, frames, make_agent, ot
 from stable_baselines3 import DQN
 
 from pretrainrl import make_encoder
-from pretrainrl.encoders import cached_encoder, factory
+from pretrainrl.device import has_native_bf16
+from pretrainrl.encoders import cached_encoder, clear_encoder_cache
+from pretrainrl.encoders.observation_encoder import SharedEncoder
 from pretrainrl.errors import InputError, UnknownNameError, WeightsError
 from pretrainrl.integrations.sb3 import PretrainedExtractor, policy_kwargs
 
@@ -58,11 +60,11 @@ def test_loading_checks_the_digest_of_the_encoder(tmp_path: Path) -> None:
     path = other_weights(tmp_path)
     make_agent("DQN", small(weights=path)).save(tmp_path / "agent.zip")
     other_weights(tmp_path, value=0.02)
-    factory._cached.cache_clear()
+    clear_encoder_cache()
     with pytest.raises(WeightsError, match=r"has sha256 [0-9a-f]{12}\.\.\. here.* give it the same weights"):
         DQN.load(tmp_path / "agent.zip")
     path.unlink()
-    factory._cached.cache_clear()
+    clear_encoder_cache()
     with pytest.raises(WeightsError, match="no such file"):
         DQN.load(tmp_path / "agent.zip")
 
@@ -72,7 +74,7 @@ def test_an_encoder_that_moved_can_be_given_anew(tmp_path: Path) -> None:
     agent = make_agent("DQN", small(weights=path))
     agent.save(tmp_path / "agent.zip")
     moved = path.rename(tmp_path / "moved.safetensors")
-    factory._cached.cache_clear()
+    clear_encoder_cache()
     loaded = DQN.load(tmp_path / "agent.zip", custom_objects={"policy_kwargs": small(weights=moved)})
     assert torch.equal(*(a.q_net(torch.as_tensor(frames())) for a in (agent, loaded)))
 
@@ -98,9 +100,17 @@ def test_extractors_are_copied_and_pickled_without_the_encoder() -> None:
         assert copy.encoder_on("cpu") is extractor.encoder_on("cpu")
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "auto"])
-def test_fast_dtypes_give_float32_to_the_neck(dtype: str) -> None:
-    extractor = PretrainedExtractor(CHANNEL_FIRST, "random.nature", neck=None, dtype=dtype)
+def test_auto_is_resolved_where_an_agent_is_made(tmp_path: Path) -> None:
+    chosen = "bfloat16" if has_native_bf16("cuda" if torch.cuda.is_available() else "cpu") else "float32"
+    agent = make_agent("DQN", small(dtype="auto"))
+    assert agent.policy_kwargs["features_extractor_kwargs"]["dtype"] == chosen
+    for refused in (lambda: PretrainedExtractor(CHANNEL_FIRST, dtype="auto"), lambda: SharedEncoder("random", dtype="auto")):
+        with pytest.raises(InputError, match="wherever the agent is loaded, and not 'auto'"):
+            refused()
+
+
+def test_fast_dtypes_give_float32_to_the_neck() -> None:
+    extractor = PretrainedExtractor(CHANNEL_FIRST, "random.nature", neck=None, dtype="bfloat16")
     exact = PretrainedExtractor(CHANNEL_FIRST, "random.nature", neck=None)
     batch = torch.as_tensor(frames()).float() / 255
     assert extractor(batch).dtype == torch.float32

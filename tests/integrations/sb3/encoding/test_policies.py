@@ -13,7 +13,7 @@ from stable_baselines3 import A2C, DQN, PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from pretrainrl.encoders import cached_encoder, factory
+from pretrainrl.encoders import cached_encoder, clear_encoder_cache
 from pretrainrl.errors import InputError, UnknownNameError, WeightsError
 from pretrainrl.integrations.sb3 import Rainbow, VecEncodeObservation, neck_policy_kwargs
 from pretrainrl.integrations.sb3.encoding.policies import (
@@ -87,7 +87,7 @@ def test_loading_is_refused_where_the_encoder_is_another(kind: str, tmp_path: Pa
     agent = make(kind, weights=str(path), **BY_NAME)
     agent.save(tmp_path / "agent.zip")
     other_weights(tmp_path, value=0.02)
-    factory._cached.cache_clear()
+    clear_encoder_cache()
     with pytest.raises(WeightsError, match=r"has sha256 [0-9a-f]{12}\.\.\. here.* give it the same weights"):
         type(agent).load(tmp_path / "agent.zip")
 

@@ -161,7 +161,7 @@ def test_a_clone_hands_its_statistics_on(dataset: str, fits: Fits) -> None:
     clone = clones(True).learn(dataset)
     kwargs = neck_policy_kwargs(features_dim=8)
     agent = Rainbow("MlpPolicy", encoded_env("flat"), policy_kwargs=kwargs, seed=0, device="cpu", **OFF)
-    clone.initialise(agent)
+    clone.initialize(agent)
     agent.learn(60)
     assert len(fits.seen) == 1
     assert all(same(weights(each), weights(standardizers(clone)[0])) for each in standardizers(agent))

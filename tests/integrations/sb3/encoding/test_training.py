@@ -18,7 +18,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from torch import Tensor
 
 from pretrainrl import make_encoder
-from pretrainrl.encoders import Encoder, cached_encoder, factory, make_backbone
+from pretrainrl.encoders import Encoder, cached_encoder, clear_encoder_cache, factory, make_backbone
 from pretrainrl.integrations.sb3 import PretrainedExtractor
 
 
@@ -54,7 +54,7 @@ def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(factory, "make_encoder", counting_make_encoder)
-        factory._cached.cache_clear()
+        clear_encoder_cache()
         before = weights(make_encoder("random.nature"))
         agent = make_agent(request.param, small()).learn(STEPS)
         path = tmp_path_factory.mktemp("agent") / "agent.zip"

@@ -55,7 +55,7 @@ def batch_norm_encoder() -> str:
         backbone=f"{__name__}:BatchNormBackbone",
         features="flat",
         feature_map_shape=(8, 20, 20),
-        licence="MIT",
+        license="MIT",
         weights=Weights(seed=0),
     )
     register_encoder(card)

@@ -270,3 +270,16 @@ def test_agents_play_on_the_features_they_learned_from_alone(algorithm: Any, tmp
         algorithm.load(tmp_path / "agent", env=env("curl"))
     anonymous = Box(-np.inf, np.inf, (32,), np.float16)
     assert env("siammae").observation_space != anonymous, "whose features these are nobody knows"
+
+
+def test_agents_compute_in_the_type_that_they_learned_in(tmp_path: Path) -> None:
+    def env(dtype: str) -> VecEncodeObservation:
+        return VecEncodeObservation(random_frames(), ENCODER, features="pooled", device="cpu", dtype=dtype)
+
+    PPO("MlpPolicy", env("bfloat16"), device="cpu").save(tmp_path / "agent")
+    assert PPO.load(tmp_path / "agent", env=env("bfloat16")).observation_space.source.dtype == "bfloat16"
+    with pytest.raises(ValueError, match=r"spaces do not match: .*pooled in bfloat16\) != .*pooled in float32"):
+        PPO.load(tmp_path / "agent", env=VecEncodeObservation(random_frames(), ENCODER, features="pooled"))
+    chosen = env("auto")
+    assert chosen.observation_space.source.dtype == ("bfloat16" if has_native_bf16("cpu") else "float32")
+    assert chosen.observation_space == env(chosen.observation_space.source.dtype).observation_space

@@ -190,7 +190,9 @@ def test_agents_act_on_the_plain_view() -> None:
     values = agent.q_net.q_values(torch.as_tensor(spoilt))
     assert not values.isnan().any()
     torch.testing.assert_close(values, agent.q_net.q_values(torch.as_tensor(obs)))
-    torch.testing.assert_close(values, agent.q_net.values.mean(agent.q_net.evaluate(agent.q_net.encode(torch.as_tensor(obs)))))
+    torch.testing.assert_close(
+        values, agent.q_net.values.mean(agent.q_net.forward_encoded(agent.q_net.encode(torch.as_tensor(obs))))
+    )
 
 
 def test_views_change_neither_the_network_nor_its_weights() -> None:

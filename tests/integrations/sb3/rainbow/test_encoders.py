@@ -56,7 +56,7 @@ def test_a_batch_passes_through_a_frozen_encoder_once(neck: Any, monkeypatch: py
 def test_sharing_changes_no_value() -> None:
     agent = Rainbow("CnnPolicy", RandomFrames(CHANNEL_FIRST), policy_kwargs=small(neck="spatial_mlp"), noisy=False, **SMALL)
     obs = torch.as_tensor(frames(4))
-    torch.testing.assert_close(agent.q_net.evaluate(agent.q_net.encode(obs)), agent.q_net(obs))
+    torch.testing.assert_close(agent.q_net.forward_encoded(agent.q_net.encode(obs)), agent.q_net(obs))
 
 
 def test_a_trainable_encoder_is_not_shared(monkeypatch: pytest.MonkeyPatch) -> None:

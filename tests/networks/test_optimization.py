@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from pretrainrl.networks.momentum import linear_momentum, momentum_copy, update_momentum
+from pretrainrl.networks.optimization import linear_momentum, momentum_copy, update_momentum
 
 
 def network():

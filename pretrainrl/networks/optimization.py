@@ -1,0 +1,67 @@
+"""What changes over a training run beside the weights: the learning rate, and momentum (EMA) copies of networks."""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+def momentum_copy(online: Module) -> Module:
+    """Copy `online` for use as a target: equal weights, no gradient, and the same train or eval mode."""
+    return copy.deepcopy(online).requires_grad_(False)
+
+
+@torch.no_grad()
+def update_momentum(target: nn.Module, online: nn.Module, momentum: float) -> None:
+    """Move the target towards the online network: target <- momentum * target + (1 - momentum) * online.
+
+    Args:
+        target: Module made by `momentum_copy(online)`; buffers are copied.
+        online: Module being trained.
+        momentum: Momentum in [0, 1]; 1 leaves the target's parameters as they are.
+    """
+    torch._foreach_lerp_(list(target.parameters()), list(online.parameters()), 1 - momentum)
+    for buffer, source in zip(target.buffers(), online.buffers(), strict=True):
+        buffer.copy_(source)
+
+
+def linear_momentum(progress: float, start: float = 0.99, end: float = 0.999) -> float:
+    """Return the momentum at `progress` in [0, 1] of training, linear from `start` to `end`."""
+    return start + (end - start) * progress
+
+
+def cosine_with_warmup(step: int, steps: int, *, warmup: float = 0.1, floor: float = 0.1) -> float:
+    """Return the factor on the peak learning rate at `step` of `steps`.
+
+    Linear from `floor` to 1 over the first `warmup` share of the steps, then a cosine back to `floor`.
+    """
+    rise = int(warmup * steps)
+    if step < rise:
+        return floor + (1 - floor) * step / rise
+    progress = (step - rise) / max(1, steps - rise)
+    return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+_STEPS = 1_000_000
+
+
+@dataclass(frozen=True)
+class WarmupCosine:
+    """Linear from a tenth of `peak` to `peak` over the first tenth of training, then a cosine back to a tenth.
+
+    Attributes:
+        peak: Greatest learning rate.
+    """
+
+    peak: float
+
+    def __call__(self, progress_remaining: float) -> float:
+        """Return the learning rate by what remains of training, from 1 to 0."""
+        return self.peak * cosine_with_warmup(round((1 - progress_remaining) * _STEPS), _STEPS)
