@@ -228,7 +228,7 @@ def test_libraries_leave_the_process_alone() -> None:
     """The allocator, threads, environment variables and log levels are set by the command line and by worker processes."""
     found = {}
     for name in sorted(modules()):
-        if floor(name) >= floor("pretrainrl.cli") or name.removeprefix("pretrainrl.") in MAY_CHANGE_THE_PROCESS:
+        if layer(name) >= layer("pretrainrl.cli") or name.removeprefix("pretrainrl.") in MAY_CHANGE_THE_PROCESS:
             continue
         changed = [function for function, _ in calls(modules()[name])]
         for node in ast.walk(tree(modules()[name])):
