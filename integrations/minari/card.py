@@ -8,8 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pretrainrl.dataset_cards import DATASETS, DatasetCard
-from pretrainrl.integrations.minari.check import Summary
-from pretrainrl.integrations.minari.metadata import kind_of
+from pretrainrl.integrations.minari.metadata import Summary, kind_of
 
 # What Minari keeps for itself, and what the card says elsewhere.
 _TOLD = {

@@ -19,8 +19,7 @@ from pretrainrl.data.episode import FRAME_SHAPE, Episode
 from pretrainrl.data.frame_cache import FrameCache
 from pretrainrl.errors import DatasetError, InputError
 from pretrainrl.games import find_game
-from pretrainrl.integrations.minari.check import damaged, refuse_lossy
-from pretrainrl.integrations.minari.metadata import datasets_root, local_ids
+from pretrainrl.integrations.minari.metadata import damaged, datasets_root, local_ids, refuse_lossy
 from pretrainrl.integrations.minari.recordings import build_dataset, is_recorded, recorded_ids
 from pretrainrl.probing import Samples, take_samples
 from pretrainrl.progress import progress_bar

@@ -17,8 +17,7 @@ from minari.storage.remotes import get_cloud_storage
 from pretrainrl.dataset_cards import RecordingCard
 from pretrainrl.errors import DatasetError, InputError, PretrainRLError
 from pretrainrl.integrations.minari.card import render_card, render_index
-from pretrainrl.integrations.minari.check import check_dataset
-from pretrainrl.integrations.minari.metadata import check_id, datasets_root
+from pretrainrl.integrations.minari.metadata import check_dataset, check_id, datasets_root
 from pretrainrl.integrations.minari.recordings import SUFFIX, write_recording
 from pretrainrl.integrations.minari.write import create_namespaces, exists_error, move
 from pretrainrl.optional import require
