@@ -94,7 +94,7 @@ class Emulator:
             if watched and index >= FRAME_SKIP - 2:
                 self._ale.getScreenGrayscale(self._screens[index - FRAME_SKIP])
         if watched:
-            self._frame = self._frame_of(self._screens.max(axis=0))
+            self._frame = self._frame_of(np.maximum(*self._screens))
         return self._frame, points, bool(self._ale.game_over())
 
     def _frame_of(self, screen: npt.NDArray[np.uint8]) -> Frame:
