@@ -15,7 +15,7 @@ app = typer.Typer(help="List the datasets; show, build, upload or download one."
 console = Console()
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="Minari id, e.g. pretrainrl/atari/pong-random-v0.")]
-Remote = Annotated[str | None, typer.Option(help="hf://<organisation>; default MINARI_REMOTE.")]
+Remote = Annotated[str | None, typer.Option(help="hf://<organization>; default MINARI_REMOTE.")]
 
 
 @app.callback(invoke_without_command=True)
