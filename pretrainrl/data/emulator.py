@@ -99,7 +99,7 @@ class Emulator:
             self._frame = self._frame_of(cv2.max(*self._screens))
         return self._frame, points, bool(self._ale.game_over())
 
-    def _frame_of(self, screen: npt.NDArray[np.uint8]) -> Frame:
+    def _frame_of(self, screen: npt.NDArray[Any]) -> Frame:
         import cv2
 
         return cast(Frame, cv2.resize(screen, FRAME_SHAPE, interpolation=cv2.INTER_AREA))
