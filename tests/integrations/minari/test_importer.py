@@ -72,7 +72,7 @@ def test_what_is_there_is_kept_replaced_or_refused() -> None:
     import_source(own(5))
     with pytest.raises(DatasetError, match=f"{NAME} exists at"):
         import_source(own(5))
-    with pytest.raises(DatasetError, match=r"exists with lengths \[5\] instead of \[6\]; choose another version"):
+    with pytest.raises(DatasetError, match=r"lengths was \[5\] and is now \[6\]; choose another --version"):
         import_source(own(6), resume=True)
     reports: list[bool] = []
     kept, written = import_source([own(5)], resume=True), import_source(own(6), overwrite=True)
