@@ -75,10 +75,11 @@ def collect(
     names = [games] if isinstance(games, str) else games
     slugs = list(dict.fromkeys(find_game(name).slug for name in names))  # before the imports, which take seconds
 
-    from pretrainrl.cli.datasets import is_done, root_of_datasets
+    from pretrainrl.cli.datasets import root_of_datasets
     from pretrainrl.integrations.minari import dataset_id, write_recording
     from pretrainrl.integrations.minari.collecting import check_agent_for, collection_settings, default_kind
     from pretrainrl.integrations.minari.metadata import datasets_root
+    from pretrainrl.integrations.minari.write import is_written
 
     own: dict[str, Any] = {
         "agent": agent,
@@ -96,7 +97,7 @@ def collect(
     say = Console(quiet=not progress, highlight=False, soft_wrap=True).print
     with root_of_datasets(None if out is None else Path(out)):
         ids = {slug: dataset_id(slug, kind, version) for slug in slugs}
-        done = [slug for slug, name in ids.items() if is_done(name, "collection", settings, resume)]
+        done = [slug for slug, name in ids.items() if is_written(name, "collection", settings, resume=resume)]
         for slug in done:
             say(f"{ids[slug]}  is there already")
         todo = [slug for slug in slugs if slug not in done]

@@ -11,20 +11,20 @@ from pretrainrl.registry import Registry
 
 
 class DatasetCard(Card):
-    """What the datasets `pretrainrl/atari/<game>-<kind>-v<version>` of one kind are.
+    """What the datasets `pretrainrl/atari/<game>-<kind>-v<version>` of one kind have in common.
 
     Facts about one dataset (sizes, seeds, ROM, versions) are in its own metadata, not here.
 
     Attributes:
-        name: the kind.
-        title: for people, without the game.
-        summary: one line on what it is and is good for.
-        play: who played and how.
-        rewards: whether they are the raw score or were clipped to [-1, 1] by the source.
-        limitations: what it is not good for, a sentence each.
-        licence: SPDX identifier, or `unknown` where the source names none.
-        command: that makes such a dataset.
-        paper: of the source, if it is not this package.
+        name: Kind, e.g. `dqn-replay`.
+        title: Title for people, without the game.
+        summary: Line on what it is and what it is good for.
+        play: Sentence on who played and how.
+        rewards: `raw` where rewards are the raw score, `clipped` where the source clipped them to [-1, 1].
+        limitations: Sentences on what it is not good for.
+        license: SPDX identifier, or `unknown` where the source names none.
+        command: Command that makes such a dataset.
+        paper: Paper of the source; None where the source is this package.
     """
 
     name: str = Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")
@@ -33,7 +33,7 @@ class DatasetCard(Card):
     play: str
     rewards: Literal["raw", "clipped"]
     limitations: tuple[str, ...] = ()
-    licence: str
+    license: str
     command: str
     paper: Paper | None = None
 

@@ -30,7 +30,7 @@ from pretrainrl.runs.folder import CONFIG, RunFolder
 from pretrainrl.runs.interrupt import InterruptedRunError
 
 if TYPE_CHECKING:
-    from pretrainrl.integrations.minari.check import Summary
+    from pretrainrl.integrations.minari.metadata import Summary
 
 OBJECTIVE, BASELINE, PRESET, N_ENVS, SHOWN_PER_GAME = "siammae", "random", "minutes", 8, 2
 STYLES = ("first", "second")  # of the pre-trained and the untrained encoder
@@ -112,7 +112,7 @@ class _Demo:
         self.size = FAST if record.fast else FULL
 
     def run(self) -> Path:
-        from pretrainrl.integrations.minari.check import check_dataset
+        from pretrainrl.integrations.minari.metadata import check_dataset
 
         datasets = [self.timed(self.collect, game).datasets[0] for game in self.record.games]
         card = pretrainrl.register_encoder(self.pretrain(datasets))

@@ -26,8 +26,8 @@ import numpy.typing as npt
 from support.report import parser, report
 
 from pretrainrl.data.collect import collect_episodes, single_env
-from pretrainrl.data.sources.dqn_replay import read_episodes
-from pretrainrl.data.sources.dqn_replay_files import ShardFiles, find_shards
+from pretrainrl.data.sources.dqn_replay import ShardFiles, find_shards, find_sources
+from pretrainrl.data.sources.shard import read_episodes
 from pretrainrl.games import find_game
 from pretrainrl.paths import atomic_path
 
@@ -104,11 +104,11 @@ def memory(folder: Path) -> float:
 
 def write_dataset(folder: Path) -> None:
     """Publish, and print how much memory that took, in MB."""
-    from pretrainrl.integrations.minari import import_dqn_replay
+    from pretrainrl.integrations.minari import import_source
 
     single_env(find_game(GAME), 0.25).close()  # what is loaded with the first environment
-    shards, before = shard_of(folder), peak()
-    import_dqn_replay(shards, STEPS)
+    sources, before = find_sources(folder, [GAME], runs=[1], checkpoints=[1], steps=STEPS), peak()
+    import_source(sources)
     print(peak() - before)
 
 

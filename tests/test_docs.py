@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import typer
+from dqn_shards import log_of, numbered, write_shard
 from fake_hub import FakeHub
 
 from pretrainrl import cli
@@ -100,6 +101,7 @@ def test_page_works(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     FakeHub.install(tmp_path, monkeypatch)
     for file in ("siammae.pth", "spr.pth", "spr.npz"):  # Atari-PB's, which the reader has
         shutil.copy(ROOT / "tests" / "parity" / "data" / file, tmp_path)
+    write_shard(tmp_path / "dqn", log_of(numbered([10, 6])))
     text = page.read_text(encoding="utf-8")
     collected = " ".join(line for block in blocks(page) for line in block.command_lines if " collect " in line)
     for game, kind in sorted(set(DATASET.findall(text))):  # those that the reader has from another page, or a recording gives

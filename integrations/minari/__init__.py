@@ -1,4 +1,4 @@
-"""Minari: datasets in and out."""
+"""Minari datasets of Atari frames: written, read, imported, played again and shared."""
 
 from __future__ import annotations
 
@@ -12,14 +12,11 @@ if importlib.util.find_spec("minari") is None:
     raise MissingExtraError('datasets need Minari and Python 3.11 or newer; run: pip install "minari[hdf5]>=0.5.4"')
 
 if TYPE_CHECKING:
-    from pretrainrl.integrations.minari.atari_pb import import_atari_pb as import_atari_pb
-    from pretrainrl.integrations.minari.check import check_dataset as check_dataset
     from pretrainrl.integrations.minari.collecting import collect_dataset as collect_dataset
-    from pretrainrl.integrations.minari.dqn_replay import import_dqn_replay as import_dqn_replay
+    from pretrainrl.integrations.minari.importer import import_source as import_source
+    from pretrainrl.integrations.minari.metadata import check_dataset as check_dataset
     from pretrainrl.integrations.minari.metadata import dataset_id as dataset_id
     from pretrainrl.integrations.minari.metadata import local_ids as local_ids
-    from pretrainrl.integrations.minari.native_rgb import import_rgb as import_rgb
-    from pretrainrl.integrations.minari.native_rgb import open_native as open_native
     from pretrainrl.integrations.minari.read import AtariDataset as AtariDataset
     from pretrainrl.integrations.minari.read import cache_datasets as cache_datasets
     from pretrainrl.integrations.minari.read import open_dataset as open_dataset
@@ -29,7 +26,6 @@ if TYPE_CHECKING:
     from pretrainrl.integrations.minari.remote import download_dataset as download_dataset
     from pretrainrl.integrations.minari.remote import upload_dataset as upload_dataset
     from pretrainrl.integrations.minari.remote import upload_recording as upload_recording
-    from pretrainrl.integrations.minari.rl_unplugged import import_rl_unplugged as import_rl_unplugged
     from pretrainrl.integrations.minari.write import write_dataset as write_dataset
 
 # What each name is imported from, when it is first asked for (PEP 562): looking at datasets needs neither torch nor Minari.
@@ -37,21 +33,17 @@ _LAZY = {
     "AtariDataset": "read",
     "build_dataset": "recordings",
     "cache_datasets": "read",
-    "check_dataset": "check",
+    "check_dataset": "metadata",
     "collect_dataset": "collecting",
     "dataset_id": "metadata",
     "download_dataset": "remote",
-    "import_atari_pb": "atari_pb",
-    "import_dqn_replay": "dqn_replay",
-    "import_rgb": "native_rgb",
-    "import_rl_unplugged": "rl_unplugged",
+    "import_source": "importer",
     "local_ids": "metadata",
     "open_dataset": "read",
-    "open_native": "native_rgb",
-    "write_dataset": "write",
     "read_samples": "read",
     "upload_dataset": "remote",
     "upload_recording": "remote",
+    "write_dataset": "write",
     "write_recording": "recordings",
 }
 
@@ -63,13 +55,9 @@ __all__ = [
     "collect_dataset",
     "dataset_id",
     "download_dataset",
-    "import_atari_pb",
-    "import_dqn_replay",
-    "import_rgb",
-    "import_rl_unplugged",
+    "import_source",
     "local_ids",
     "open_dataset",
-    "open_native",
     "read_samples",
     "upload_dataset",
     "upload_recording",

@@ -8,10 +8,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pretrainrl.dataset_cards import DATASETS, DatasetCard
-from pretrainrl.integrations.minari.check import Summary
-from pretrainrl.integrations.minari.metadata import kind_of
+from pretrainrl.integrations.minari.metadata import Summary, kind_of
 
-# What Minari keeps for itself, and what the card says elsewhere.
+# Keys that Minari keeps for itself, and facts that the card says elsewhere.
 _TOLD = {
     *("dataset_id", "total_episodes", "total_steps", "data_format", "jpeg_encoding", "observation_space", "action_space"),
     *("env_spec", "dataset_size", "description", "action_meanings", "game", "algorithm_name"),
@@ -29,8 +28,8 @@ def render_card(summary: Summary, remote: str | None = None) -> str:
     """Return the card of one dataset: front matter for the hub, what its kind's card says, and its own metadata.
 
     Args:
-        summary: of `check_dataset`.
-        remote: `hf://<organisation>` from which it can be downloaded, if there is one.
+        summary: Summary that `check_dataset` returns.
+        remote: Place from which it can be downloaded, `hf://<organization>`; None where there is none.
     """
     card, metadata = find_dataset_card(summary.id), summary.metadata
     title = f"{metadata.get('game', summary.id)}: {card.title if card else summary.id.rsplit('/', 1)[-1]}"
@@ -49,9 +48,9 @@ def render_index(repository: str, datasets: Mapping[str, Mapping[str, Any]], rem
     """Return the front page of a repository of datasets.
 
     Args:
-        repository: its name, the first part of the ids.
-        datasets: metadata by id.
-        remote: `hf://<organisation>`.
+        repository: Name of the repository, the first part of the ids.
+        datasets: Metadata of the datasets, by id.
+        remote: Place of the repository, `hf://<organization>`.
     """
     cards = {card.name: card for card in map(find_dataset_card, datasets) if card is not None}
     title = f"{repository}: Atari datasets in Minari's format"
@@ -72,12 +71,12 @@ def render_index(repository: str, datasets: Mapping[str, Mapping[str, Any]], rem
 
 
 def _front_matter(cards: Iterable[DatasetCard], title: str, transitions: int) -> str:
-    """YAML as the hub expects it; the licence is that of all cards, or else unknown."""
-    licences = {card.licence.lower() for card in cards}
+    """Return YAML as the hub expects it; the license is that of all cards, or else unknown."""
+    licenses = {card.license.lower() for card in cards}
     return "\n".join(
         [
             "---",
-            f"license: {licences.pop() if len(licences) == 1 else 'unknown'}",
+            f"license: {licenses.pop() if len(licenses) == 1 else 'unknown'}",
             f"pretty_name: {json.dumps(title)}",
             "task_categories: [reinforcement-learning]",
             "tags: [atari, minari, offline-reinforcement-learning]",
@@ -89,7 +88,7 @@ def _front_matter(cards: Iterable[DatasetCard], title: str, transitions: int) ->
 
 
 def _size_category(transitions: int) -> str:
-    """The hub's name for a number of rows, by powers of ten."""
+    """Return the hub's name for a number of rows, by powers of ten."""
     names = ["n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M", "100M<n<1B", "1B<n<10B"]
     return names[min(max(len(str(transitions)) - 3, 0), len(names) - 1)]
 
@@ -128,7 +127,7 @@ def _about(card: DatasetCard) -> str:
     paper = f"\n\nPaper: [{card.paper.title}]({card.paper.url})" if card.paper else ""
     return (
         f"## How it was made\n\n{card.play}\n\n```bash\n{card.command}\n```{paper}\n\n"
-        f"Rewards are {'the raw score' if card.rewards == 'raw' else 'clipped to [-1, 1]'}. Licence: {card.licence}.\n\n"
+        f"Rewards are {'the raw score' if card.rewards == 'raw' else 'clipped to [-1, 1]'}. License: {card.license}.\n\n"
         f"## What it is not good for\n\n{limits}"
     ).rstrip()
 

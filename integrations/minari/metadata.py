@@ -1,65 +1,26 @@
-"""What is recorded of a dataset and of each of its episodes: one spelling of the keys, checked when they are written."""
+"""The local datasets: their ids, where they lie, what they hold, and whether Minari has lost any of it.
+
+Nothing here imports Minari or torch. Minari loses data in three places without a word. Its default is to store images as JPEG.
+`combine_datasets` makes a new dataset with that default, whatever the old ones were. And its arrow and parquet formats read
+episodes in batches of 32,768 rows but take each batch for an episode, so that everything after a longer one is misplaced.
+"""
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import re
-from importlib.metadata import version as package_version
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gymnasium import Env
+import h5py
+import numpy as np
 
-from pretrainrl.data.episode import Episode
-from pretrainrl.data.packing import PackedEpisode
-from pretrainrl.errors import InputError
-from pretrainrl.games import Game, find_game
-
-# Keys that take one of a few values, in the metadata of every published episode.
-EPISODE_KEYS = {
-    "ends_by": ("game_over", "time_out", "cut"),
-    "final_observation": ("true", "repeated"),
-}
-
-
-def episode_metadata(episode: Episode | PackedEpisode) -> dict[str, Any]:
-    """Return the metadata of an episode, with `return`, `ends_by` and `final_observation` added where they are missing.
-
-    Without a word from its source, an episode that does not end with the game was cut.
-
-    Raises:
-        InputError: when a value is none of `EPISODE_KEYS`, or contradicts the terminations.
-    """
-    over = bool(episode.terminations[-1])
-    facts = {
-        "return": float(episode.rewards.sum()),
-        "ends_by": "game_over" if over else "cut",
-        "final_observation": "true",
-        **episode.metadata,
-    }
-    for key, values in EPISODE_KEYS.items():
-        if facts[key] not in values:
-            raise InputError(f"an episode's {key} must be one of {', '.join(values)}, not {facts[key]!r}")
-    if over != (facts["ends_by"] == "game_over"):
-        last = "a termination" if over else "no termination"
-        raise InputError(f"an episode whose last transition is {last} cannot end by {facts['ends_by']!r}")
-    return facts
-
-
-def provenance(game: Game, env: Env[Any, Any], sticky_actions: float) -> dict[str, Any]:
-    """Return everything needed to make the same observations again."""
-    return {
-        "game": game.slug,
-        "rom": game.rom,
-        "rom_md5": game.rom_md5,
-        "ale_py_version": package_version("ale-py"),
-        "action_meanings": list(env.unwrapped.get_action_meanings()),  # type: ignore[attr-defined]
-        "sticky_actions": sticky_actions,
-        "minari_version": package_version("minari"),
-        "code_permalink": f"pretrainrl=={package_version('pretrainrl')}",
-        "requirements": ["ale-py>=0.12", "gymnasium[atari]>=1.1"],
-    }
-
+from pretrainrl.errors import DatasetError, InputError
+from pretrainrl.games import find_game
 
 NAMESPACE = "pretrainrl/atari"
 # Stricter than Minari's own, which crashes on an id without a version.
@@ -70,8 +31,8 @@ def dataset_id(game: str, kind: str = "random", version: int = 0) -> str:
     """Return the id of a dataset of `game`, e.g. `pretrainrl/atari/mspacman-random-v0`.
 
     Raises:
-        UnknownNameError: when no such game exists.
-        InputError: when `kind` or `version` do not make an id.
+        UnknownNameError: No such game exists.
+        InputError: `kind` or `version` do not make an id.
     """
     name = f"{NAMESPACE}/{find_game(game).slug}-{kind}-v{version}"
     check_id(name)
@@ -82,8 +43,8 @@ def check_id(name: str) -> tuple[str, str]:
     """Return the namespace and the game's slug of the id `name`.
 
     Raises:
-        InputError: when it is not of the form `<namespace>/<game>-<kind>-v<version>`.
-        UnknownNameError: when no such game exists.
+        InputError: It is not of the form `<namespace>/<game>-<kind>-v<version>`.
+        UnknownNameError: No such game exists.
     """
     match = _ID.fullmatch(name)
     if match is None or len(match["namespace"]) < 2:
@@ -95,22 +56,140 @@ def check_id(name: str) -> tuple[str, str]:
 
 
 def datasets_root() -> Path:
-    """Folder of the local datasets: `MINARI_DATASETS_PATH`, by default `~/.minari/datasets`; not created.
+    """Return the folder of the local datasets: `MINARI_DATASETS_PATH`, by default `~/.minari/datasets`.
 
-    Minari's own function creates it, and crashes where that is not allowed.
+    The folder is not created. Minari's own function creates it, and crashes where that is not allowed.
     """
     root = os.environ.get("MINARI_DATASETS_PATH")
     return Path(root) if root is not None else Path.home() / ".minari" / "datasets"
 
 
 def local_ids() -> list[str]:
-    """Ids of the datasets under `datasets_root()`, sorted; whether they are whole is for `check_dataset` to say."""
+    """Return the ids of the datasets under `datasets_root()`, sorted; `check_dataset` says whether they are whole."""
     root = datasets_root()
     folders = (folder.parent.relative_to(root) for folder in root.glob("**/data") if folder.is_dir())
     return sorted(folder.as_posix() for folder in folders if not any(part.startswith(".") for part in folder.parts))
 
 
 def kind_of(name: str) -> str | None:
-    """Kind in the id `name`, e.g. `dqn-replay`; None for an id of another form."""
+    """Return the kind in the id `name`, e.g. `dqn-replay`; None for an id of another form."""
     match = _ID.fullmatch(name)
     return match["kind"] if match is not None else None
+
+
+LONGEST_ROWS = 32_767  # transitions of an episode, of which arrow and parquet read one observation more
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A dataset without defects, as far as its metadata tell.
+
+    Attributes:
+        id: Minari id.
+        bytes: Size of its files.
+        metadata: Metadata of the dataset as a whole, as they are in its file.
+        episodes: Metadata of each episode, at least `total_steps` and `return`.
+    """
+
+    id: str
+    bytes: int
+    metadata: dict[str, Any]
+    episodes: list[dict[str, Any]]
+
+    @property
+    def transitions(self) -> int:
+        """Number of transitions of all episodes together."""
+        return sum(int(episode["total_steps"]) for episode in self.episodes)
+
+    @property
+    def mean_return(self) -> float:
+        """Mean return of the episodes, of rewards as they are stored."""
+        return sum(float(episode["return"]) for episode in self.episodes) / max(1, len(self.episodes))
+
+
+def check_dataset(name: str) -> Summary:
+    """Check that the local dataset `name` is whole and stored without loss, without reading its frames.
+
+    Raises:
+        DatasetError: It is missing or damaged, does not hold single 84x84 frames, or was caught in one of Minari's traps; the
+            message says what to do instead.
+    """
+    data = datasets_root() / name / "data"
+    try:
+        metadata = json.loads((data / "metadata.json").read_text(encoding="utf-8"))
+        if metadata["dataset_id"] != name:
+            raise DatasetError(f"{name} says that it is {metadata['dataset_id']!r}; move it to the folder of that name")
+        shape = tuple(json.loads(metadata["observation_space"]).get("shape", ()))
+        if shape != (84, 84):
+            raise DatasetError(f"{name} holds observations of shape {shape}, not single frames of shape (84, 84)")
+        refuse_lossy(name, data, metadata)
+        episodes = _EPISODES[metadata["data_format"]](data)
+        size = sum(path.stat().st_size for path in data.rglob("*") if path.is_file())
+        summary = Summary(name, size, metadata, episodes)
+        found, promised = (len(episodes), summary.transitions), (metadata["total_episodes"], metadata["total_steps"])
+        if found != promised:
+            raise damaged(name, f"{found[0]} episodes of {found[1]} transitions, not {promised[0]} of {promised[1]}")
+    except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
+        raise damaged(name, error) from error
+    return summary
+
+
+def refuse_lossy(name: str, data: Path, metadata: dict[str, Any]) -> None:
+    """Refuse a dataset whose content Minari has changed.
+
+    Args:
+        name: Id of the dataset.
+        data: Folder of its files.
+        metadata: Metadata of the dataset, from its file.
+
+    Raises:
+        DatasetError: Minari has changed it; the message says what to do instead.
+    """
+    if metadata.get("jpeg_encoding", True) and metadata.get("combined_datasets"):
+        parts = ", ".join(metadata["combined_datasets"])
+        raise DatasetError(
+            f"{name} holds JPEG-encoded (lossy) frames: minari.combine_datasets re-encodes lossless ones; delete it and "
+            f"use its parts as they are ({parts}), or join them with pretrainrl's write_dataset()"
+        )
+    if metadata.get("jpeg_encoding", True):
+        raise DatasetError(
+            f"{name} holds JPEG-encoded (lossy) observations, Minari's default; what is needed are lossless uint8 frames of "
+            "shape (84, 84): record it again with jpeg_encoding=False, or with `pretrainrl collect` or write_dataset()"
+        )
+    if metadata.get("data_format") in ("arrow", "parquet"):
+        long = [index for index, facts in enumerate(_arrow_episodes(data)) if facts["total_steps"] > LONGEST_ROWS]
+        if long:
+            raise DatasetError(
+                f"{name} is stored as {metadata['data_format']}, in which Minari cuts episodes of more than {LONGEST_ROWS:,} "
+                f"transitions (episode {long[0]}) and misplaces all that follow; record it again with data_format='hdf5'"
+            )
+
+
+def damaged(name: str, reason: object) -> DatasetError:
+    """Return the error for a dataset that cannot be read."""
+    path = datasets_root() / name
+    return DatasetError(f"dataset {name} cannot be read ({reason}); delete {path} and collect or download it again")
+
+
+def _hdf5_episodes(data: Path) -> list[dict[str, Any]]:
+    with h5py.File(data / "main_data.hdf5", "r") as file:
+        return [_facts(file[f"episode_{index}"]) for index in range(len(file))]
+
+
+def _facts(group: h5py.Group) -> dict[str, Any]:
+    facts = {key: value.item() if isinstance(value, np.generic) else value for key, value in group.attrs.items()}
+    if "return" not in facts:  # plain Minari, which may have appended this one, does not record it
+        facts["return"] = float(group["rewards"][()].sum())
+    return facts
+
+
+def _arrow_episodes(data: Path) -> list[dict[str, Any]]:
+    folders = sorted((path for path in data.iterdir() if path.name.isdecimal()), key=lambda path: int(path.name))
+    return [{"return": math.nan, **json.loads((folder / "metadata.json").read_text())} for folder in folders]
+
+
+_EPISODES: dict[str, Callable[[Path], list[dict[str, Any]]]] = {
+    "hdf5": _hdf5_episodes,
+    "arrow": _arrow_episodes,
+    "parquet": _arrow_episodes,
+}

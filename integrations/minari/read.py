@@ -1,4 +1,4 @@
-"""Minari datasets of Atari frames, read as episodes; frame caches made of them."""
+"""Minari datasets of Atari frames are read as episodes, and frame caches are made of them."""
 
 from __future__ import annotations
 
@@ -19,8 +19,7 @@ from pretrainrl.data.episode import FRAME_SHAPE, Episode
 from pretrainrl.data.frame_cache import FrameCache
 from pretrainrl.errors import DatasetError, InputError
 from pretrainrl.games import find_game
-from pretrainrl.integrations.minari.check import damaged, refuse_lossy
-from pretrainrl.integrations.minari.metadata import datasets_root, local_ids
+from pretrainrl.integrations.minari.metadata import damaged, datasets_root, local_ids, refuse_lossy
 from pretrainrl.integrations.minari.recordings import build_dataset, is_recorded, recorded_ids
 from pretrainrl.probing import Samples, take_samples
 from pretrainrl.progress import progress_bar
@@ -31,9 +30,12 @@ class AtariDataset:
     """The episodes of one Minari dataset of single 84x84 grey frames; iterating reads them one at a time.
 
     Attributes:
-        minari: the dataset as Minari sees it.
-        metadata: of the dataset as a whole.
-        game: slug.
+        minari: The dataset as Minari sees it.
+        metadata: Metadata of the dataset as a whole.
+        game: Slug of the game.
+
+    Raises:
+        DatasetError: The frames have another shape, or Minari has changed them.
     """
 
     def __init__(self, dataset: minari.MinariDataset) -> None:
@@ -50,12 +52,12 @@ class AtariDataset:
 
     @property
     def id(self) -> str:
-        """Minari's id."""
+        """Minari id."""
         return str(self.minari.id)
 
     @property
     def games(self) -> tuple[str, ...]:
-        """Slugs of the games in it."""
+        """Slugs of the games in it: one."""
         return (self.game,)
 
     @cached_property
@@ -71,14 +73,14 @@ class AtariDataset:
         return digest.hexdigest()
 
     def __len__(self) -> int:
-        """Episodes."""
+        """Number of episodes."""
         return len(self.minari)
 
     def __iter__(self) -> Iterator[Episode]:
         """Read the episodes.
 
         Raises:
-            DatasetError: when the file is damaged.
+            DatasetError: The file is damaged.
         """
         return self.after(0)
 
@@ -86,7 +88,7 @@ class AtariDataset:
         """Read the episodes after the first `count`.
 
         Raises:
-            DatasetError: when the file is damaged.
+            DatasetError: The file is damaged.
         """
         indices = self.minari.episode_indices[count:]
         try:
@@ -147,18 +149,18 @@ def _build(name: str) -> None:
 def cache_datasets(names: Sequence[str], *, codec: Codec | None = None, progress: bool = False) -> FrameCache:
     """Return the frame cache of the datasets `names`, building it the first time.
 
-    Caches lie in `frames/` of `PRETRAINRL_HOME` under a key made of the datasets' content, so the order of `names`
-    does not matter and a dataset that changes gets a new cache. A build that was stopped is gone on with.
+    Caches lie in `frames/` of `PRETRAINRL_HOME` under a key made of the datasets' content, so the order of `names` does not
+    matter and a dataset that changes gets a new cache. A build that was stopped goes on where it was.
 
     Args:
-        names: Minari ids.
-        codec: how the frames are stored, which changes no window. None takes what is there, else `raw` if that fits
-            into 60 % of the free memory and on the disk, and `lz4` if it does not.
-        progress: show a progress bar while building.
+        names: Minari ids, at least one.
+        codec: Storage of the frames, `raw` or `lz4`, which changes no window. None takes what is there, else `raw` if that
+            fits into 60 % of the free memory and on the disk, and `lz4` if it does not.
+        progress: Whether a progress bar is shown while the cache is built.
 
     Raises:
-        InputError: when `names` is empty or the folder cannot be written to.
-        DatasetError: as `open_dataset`, and when the cache is damaged.
+        InputError: `names` is empty, `codec` is unknown, or the folder cannot be written to.
+        DatasetError: A dataset cannot be opened, as in `open_dataset`, or the cache is damaged.
     """
     if not names:
         raise InputError("name at least one dataset")
@@ -197,14 +199,14 @@ class _Episodes:
 
 
 def _codec_there(folders: dict[Codec, Path]) -> Codec | None:
-    """The kind of the cache that is there, finished or begun."""
+    """Return the codec of the cache that is there, finished or begun."""
     finished = [codec for codec, folder in folders.items() if folder.exists()]
     begun = [codec for codec, folder in folders.items() if partial_folder(folder).exists()]
     return next(iter([*finished, *begun]), None)
 
 
 def _game_of(dataset: minari.MinariDataset, metadata: dict[str, Any]) -> str:
-    """Slug of the game: as `write_dataset` recorded it, else from the environment's id."""
+    """Return the slug of the game, as `write_dataset` recorded it, or else from the environment's id."""
     name = metadata.get("game") or getattr(dataset.env_spec, "id", None)
     if name is None:
         raise DatasetError(f"{dataset.id} does not say which game it is of")
@@ -215,12 +217,12 @@ def read_samples(names: Sequence[str], *, limit: int = 8000) -> list[Samples]:
     """Take up to `limit` observations of each game, evenly spread over the datasets `names`, for `pretrainrl.probing.probe`.
 
     Args:
-        names: Minari ids; several may be of the same game.
-        limit: of each game; an observation takes 28 kB of memory.
+        names: Minari ids, at least one; several may be of the same game.
+        limit: Greatest number of observations of each game, at least 1; one takes 28 kB of memory.
 
     Raises:
-        InputError: when no dataset is named, or `limit` is not positive.
-        DatasetError: as `open_dataset`.
+        InputError: No dataset is named, or `limit` is not positive.
+        DatasetError: A dataset cannot be opened, as in `open_dataset`.
     """
     if not names or limit < 1:
         raise InputError(f"name at least one dataset and a limit of at least 1, not {list(names)} and {limit}")

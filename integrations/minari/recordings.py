@@ -19,8 +19,7 @@ from pretrainrl.data.replay_worker import episode_file, play_share
 from pretrainrl.dataset_cards import RECORDINGS, RecordingCard, Returns
 from pretrainrl.errors import DatasetError, InputError, UnknownNameError, WeightsError
 from pretrainrl.games import all_scores
-from pretrainrl.integrations.minari.check import check_dataset
-from pretrainrl.integrations.minari.metadata import NAMESPACE, check_id, datasets_root
+from pretrainrl.integrations.minari.metadata import NAMESPACE, check_dataset, check_id, datasets_root
 from pretrainrl.integrations.minari.store import MAIN_FILE
 from pretrainrl.integrations.minari.write import exists_error, write_dataset
 from pretrainrl.paths import home, writable_folder

@@ -17,8 +17,7 @@ from minari.storage.remotes import get_cloud_storage
 from pretrainrl.dataset_cards import RecordingCard
 from pretrainrl.errors import DatasetError, InputError, PretrainRLError
 from pretrainrl.integrations.minari.card import render_card, render_index
-from pretrainrl.integrations.minari.check import check_dataset
-from pretrainrl.integrations.minari.metadata import check_id, datasets_root
+from pretrainrl.integrations.minari.metadata import check_dataset, check_id, datasets_root
 from pretrainrl.integrations.minari.recordings import SUFFIX, write_recording
 from pretrainrl.integrations.minari.write import create_namespaces, exists_error, move
 from pretrainrl.optional import require
@@ -33,18 +32,18 @@ _CARD = "README.md"
 def upload_dataset(name: str, *, remote: str | None = None, token: str | None = None) -> None:
     """Upload the local dataset `name` with its card and checksums, and renew the front page of its repository.
 
-    The first part of the id is the repository: `pretrainrl/atari/pong-random-v0` goes to `<organisation>/pretrainrl`, whose
+    The first part of the id is the repository: `pretrainrl/atari/pong-random-v0` goes to `<organization>/pretrainrl`, whose
     `namespace_metadata.json` lists it, so that plain Minari finds it.
 
     Args:
         name: Minari id.
-        remote: `hf://<organisation or user>`; by default `MINARI_REMOTE`.
-        token: of the hub; by default that of `hf auth login` or `HF_TOKEN`.
+        remote: Place, `hf://<organization or user>`; by default `MINARI_REMOTE`.
+        token: Token of the hub; by default that of `hf auth login` or `HF_TOKEN`.
 
     Raises:
-        InputError: when the id or the remote will not do.
-        DatasetError: when the dataset is damaged or lossy, is in the remote already, or does not arrive.
-        MissingExtraError: when huggingface_hub is not installed.
+        InputError: The id or the remote has another form, or none is named.
+        DatasetError: The dataset is damaged or lossy, is in the remote already, or does not arrive.
+        MissingExtraError: huggingface_hub is not installed.
     """
     remote, (namespace, _) = _checked(remote), check_id(name)
     summary = check_dataset(name)
@@ -75,8 +74,8 @@ def upload_dataset(name: str, *, remote: str | None = None, token: str | None = 
 def upload_recording(name: str, *, remote: str | None = None, token: str | None = None) -> RecordingCard:
     """Upload the recording of the local dataset `name` with its card instead of its frames, a thousandth of the bytes.
 
-    Both go to the folder `recordings` of the dataset repository of `upload_dataset`. Who puts the card into an entry point of
-    the group `pretrainrl.recordings`, or gives `build_dataset` the source that it names, has the dataset.
+    Both go to the folder `recordings` of the dataset repository of `upload_dataset`. Whoever puts the card into an entry
+    point of the group `pretrainrl.recordings`, or gives `build_dataset` the source that it names, has the dataset.
 
     Args:
         name: Minari id.
@@ -87,7 +86,7 @@ def upload_recording(name: str, *, remote: str | None = None, token: str | None 
         The card that was uploaded.
 
     Raises:
-        InputError: The id or the remote will not do.
+        InputError: The id or the remote has another form, or none is named.
         DatasetError: The dataset's play is not recorded, it is in the remote already, or it does not arrive.
         MissingExtraError: huggingface_hub is not installed.
     """
@@ -111,17 +110,17 @@ def upload_recording(name: str, *, remote: str | None = None, token: str | None 
 def download_dataset(name: str, *, remote: str | None = None) -> minari.MinariDataset:
     """Download the dataset `name` and return it as Minari loads it.
 
-    It arrives in a hidden folder, is checked against its checksums, if it was uploaded with some, and then moved: on any
-    failure or interruption nothing is left.
+    It arrives in a hidden folder, is checked against its checksums, if it was uploaded with some, and then moved. A failure or
+    an interruption leaves nothing.
 
     Args:
         name: Minari id.
-        remote: `hf://<organisation or user>`; by default `MINARI_REMOTE`.
+        remote: Place, `hf://<organization or user>`; by default `MINARI_REMOTE`.
 
     Raises:
-        InputError: when the id, the remote or the folder will not do.
-        DatasetError: when the id is taken here, is not in the remote (with the nearest ids), or arrives damaged.
-        MissingExtraError: when huggingface_hub is not installed.
+        InputError: The id or the remote has another form, none is named, or the folder cannot be written to.
+        DatasetError: The id is taken here, is not in the remote (the nearest ids are named), or arrives damaged.
+        MissingExtraError: huggingface_hub is not installed.
     """
     remote, (namespace, _) = _checked(remote), check_id(name)
     root = datasets_root()
@@ -152,15 +151,15 @@ def download_dataset(name: str, *, remote: str | None = None) -> minari.MinariDa
 def _checked(remote: str | None) -> str:
     remote = remote or os.environ.get("MINARI_REMOTE")
     if remote is None:
-        raise InputError("say which remote: hf://<organisation>, as an argument or in MINARI_REMOTE")
+        raise InputError("say which remote: hf://<organization>, as an argument or in MINARI_REMOTE")
     if re.fullmatch(r"hf://[\w.-]+", remote) is None:
-        raise InputError(f"a remote looks like hf://<organisation>, not {remote!r}")
+        raise InputError(f"a remote looks like hf://<organization>, not {remote!r}")
     require("huggingface_hub", "hub")
     return remote
 
 
 def _checksums(folder: Path) -> str:
-    """One line for each file, as `sha256sum` writes them."""
+    """Return one line for each file, as `sha256sum` writes them."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != _CHECKSUMS)
     return "".join(f"{file_sha256(path)}  {path.relative_to(folder).as_posix()}\n" for path in files)
 

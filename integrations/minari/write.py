@@ -1,10 +1,11 @@
-"""Episodes become a Minari dataset: lossless, self-describing, and all of it or nothing."""
+"""Episodes become a Minari dataset: without loss, with all that it takes to make them again, and all of it or nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing, suppress
 from dataclasses import replace
+from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,17 @@ from pretrainrl.data.episode import FRAME_SHAPE, Episode
 from pretrainrl.data.packing import PackedEpisode, content_sha256
 from pretrainrl.errors import DatasetError, InputError
 from pretrainrl.games import Game, find_game
-from pretrainrl.integrations.minari.metadata import check_id, datasets_root, episode_metadata, provenance
+from pretrainrl.integrations.minari.metadata import check_dataset, check_id, datasets_root
 from pretrainrl.integrations.minari.store import EpisodeWriter
 from pretrainrl.paths import writable_folder
+from pretrainrl.runs.folder import require_same
 from pretrainrl.runs.lock import scratch_folder
+
+# Keys that take one of a few values, in the metadata of every published episode.
+EPISODE_KEYS = {
+    "ends_by": ("game_over", "time_out", "cut"),
+    "final_observation": ("true", "repeated"),
+}
 
 
 def write_dataset(
@@ -40,24 +48,29 @@ def write_dataset(
 ) -> minari.MinariDataset:
     """Write `episodes` of one game as the Minari dataset `name` under `MINARI_DATASETS_PATH`.
 
-    Frames are stored without loss, one episode at a time as they come, in a hidden folder that is renamed at the end: on
-    any failure or interruption nothing is left and the id stays free; what a killed process left is removed by the next.
+    Frames are stored without loss, one episode at a time as they come, in a hidden folder that is renamed at the end. A
+    failure or an interruption leaves nothing, and the id stays free; what a killed process left is removed by the next one.
     Every episode gets the metadata `return`, `ends_by` and `final_observation`, if it does not have them.
 
     Args:
-        name: id, `pretrainrl/atari/<game>-<kind>-v<version>`.
-        episodes: at least one, all of the id's game.
-        sticky_actions: of the environment that `recover_environment()` gives.
-        algorithm: who played.
-        description: a sentence for people; by default made from the rest.
-        author: of the dataset.
-        metadata: further facts, JSON values; or a function that gives them once the last episode has been read.
-        preprocessing: how the frames and rewards were made.
-        overwrite: replace a dataset of the same id.
+        name: Id of the dataset, `pretrainrl/atari/<game>-<kind>-v<version>`.
+        episodes: Episodes of the id's game, at least one.
+        sticky_actions: Probability of sticky actions in the environment that `recover_environment()` gives, in [0, 1].
+        algorithm: Player, for people.
+        description: Sentence for people; by default it is made from the rest.
+        author: Author of the dataset.
+        metadata: Further facts, JSON values; or a function that gives them once the last episode has been read.
+        preprocessing: Way of the frames from the screen to 84x84, and what was done to the rewards.
+        overwrite: Whether a dataset of the same id is replaced.
+
+    Returns:
+        The dataset, as Minari loads it.
 
     Raises:
-        InputError: when the id, the episodes or the folder will not do.
-        DatasetError: when the id exists.
+        InputError: The id has another form, there are no episodes or they do not belong together, or the folder cannot be
+            written to.
+        UnknownNameError: The id's game does not exist.
+        DatasetError: The id exists.
     """
     namespace, slug = check_id(name)
     game = find_game(slug)
@@ -90,6 +103,26 @@ def write_dataset(
 def exists_error(name: str) -> DatasetError:
     """Return the error for an id that is taken."""
     return DatasetError(f"{name} exists at {datasets_root() / name}; choose another version or delete it first")
+
+
+def is_written(name: str, key: str, settings: Mapping[str, Any], *, resume: bool) -> bool:
+    """Whether the dataset `name` is here already, made with the same settings.
+
+    Args:
+        name: Minari id.
+        key: Key of the dataset's metadata that holds the settings with which it was made.
+        settings: Settings with which it would be made now.
+        resume: Whether a dataset that is here is one to go on after, and not a mistake.
+
+    Raises:
+        DatasetError: It is here and `resume` is not set, it was made with other settings, or it is damaged.
+    """
+    if not (datasets_root() / name).exists():
+        return False
+    if not resume:
+        raise exists_error(name)
+    require_same(settings, check_dataset(name).metadata.get(key, {}), name, "choose another --version", DatasetError)
+    return True
 
 
 def _evaluated(metadata: Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None) -> Mapping[str, Any]:
@@ -149,3 +182,42 @@ def move(new: Path, target: Path, old: Path | None) -> None:
         if old is not None and old.exists():
             old.rename(target)
         raise
+
+
+def episode_metadata(episode: Episode | PackedEpisode) -> dict[str, Any]:
+    """Return the metadata of an episode, with `return`, `ends_by` and `final_observation` added where they are missing.
+
+    An episode that does not end with the game was cut, unless its source says otherwise.
+
+    Raises:
+        InputError: A value is none of `EPISODE_KEYS`, or contradicts the terminations.
+    """
+    over = bool(episode.terminations[-1])
+    facts = {
+        "return": float(episode.rewards.sum()),
+        "ends_by": "game_over" if over else "cut",
+        "final_observation": "true",
+        **episode.metadata,
+    }
+    for key, values in EPISODE_KEYS.items():
+        if facts[key] not in values:
+            raise InputError(f"an episode's {key} must be one of {', '.join(values)}, not {facts[key]!r}")
+    if over != (facts["ends_by"] == "game_over"):
+        last = "a termination" if over else "no termination"
+        raise InputError(f"an episode whose last transition is {last} cannot end by {facts['ends_by']!r}")
+    return facts
+
+
+def provenance(game: Game, env: Env[Any, Any], sticky_actions: float) -> dict[str, Any]:
+    """Return everything needed to make the same observations again."""
+    return {
+        "game": game.slug,
+        "rom": game.rom,
+        "rom_md5": game.rom_md5,
+        "ale_py_version": package_version("ale-py"),
+        "action_meanings": list(env.unwrapped.get_action_meanings()),  # type: ignore[attr-defined]
+        "sticky_actions": sticky_actions,
+        "minari_version": package_version("minari"),
+        "code_permalink": f"pretrainrl=={package_version('pretrainrl')}",
+        "requirements": ["ale-py>=0.12", "gymnasium[atari]>=1.1"],
+    }

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from pretrainrl.errors import DatasetError
 from pretrainrl.paths import environment_variables
 
 app = typer.Typer(help="List the datasets; show, build, upload or download one.")
 console = Console()
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="Minari id, e.g. pretrainrl/atari/pong-random-v0.")]
-Remote = Annotated[str | None, typer.Option(help="hf://<organisation>; default MINARI_REMOTE.")]
+Remote = Annotated[str | None, typer.Option(help="hf://<organization>; default MINARI_REMOTE.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -25,18 +23,18 @@ def list_datasets(context: typer.Context) -> None:
     """List the datasets that are here and those that can be built from recordings; show, build, upload or download one."""
     if context.invoked_subcommand is not None:
         return
+    from rich.filesize import decimal
     from rich.markup import escape
     from rich.table import Table
 
     from pretrainrl.dataset_cards import RECORDINGS
     from pretrainrl.errors import DatasetError
     from pretrainrl.integrations.minari.card import find_dataset_card
-    from pretrainrl.integrations.minari.check import check_dataset
-    from pretrainrl.integrations.minari.metadata import NAMESPACE, datasets_root, local_ids
+    from pretrainrl.integrations.minari.metadata import NAMESPACE, check_dataset, datasets_root, local_ids
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("id", no_wrap=True)
-    for column in ("MB", "transitions", "episodes", "mean return"):
+    for column in ("size", "transitions", "episodes", "mean return"):
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("card", no_wrap=True)
     problems = []
@@ -48,13 +46,13 @@ def list_datasets(context: typer.Context) -> None:
             problems.append(str(error))
             continue
         card = find_dataset_card(name)
-        numbers = f"{found.bytes / 1e6:.1f}", f"{found.transitions:,}", f"{len(found.episodes):,}", f"{found.mean_return:.2f}"
+        numbers = decimal(found.bytes), f"{found.transitions:,}", f"{len(found.episodes):,}", f"{found.mean_return:.2f}"
         table.add_row(name, *numbers, card.name if card else "")
     for recorded in RECORDINGS.items():
         if (name := f"{NAMESPACE}/{recorded.name}") not in local:
             mean = f"{recorded.returns.mean:.2f}" if recorded.returns else ""
             episodes = f"{recorded.returns.episodes:,}" if recorded.returns else ""
-            size = f"{recorded.bytes / 1e6:.2f}"
+            size = decimal(recorded.bytes)
             table.add_row(name, size, f"{recorded.transitions:,}", episodes, mean, "a recording, built when it is needed")
     if table.row_count:
         Console(width=200).print(table)  # an id cut short on a narrow terminal could not be copied
@@ -77,7 +75,6 @@ def build(
     jobs: Annotated[int | None, typer.Option(min=1, help="Processes; default one for each core.")] = None,
 ) -> None:
     """Play recordings again and write what is seen as Minari datasets; those that are here already are skipped."""
-    from pretrainrl.cli.datasets import root_of_datasets
     from pretrainrl.integrations.minari.metadata import datasets_root
     from pretrainrl.integrations.minari.recordings import build_dataset, matching_recordings
 
@@ -99,8 +96,7 @@ def show_card(name: Id) -> None:
     """Print a local dataset's card as the hub shows it, in Markdown; of one that is not built yet, its recording's card."""
     from pretrainrl.dataset_cards import RECORDINGS
     from pretrainrl.integrations.minari.card import render_card
-    from pretrainrl.integrations.minari.check import check_dataset
-    from pretrainrl.integrations.minari.metadata import datasets_root
+    from pretrainrl.integrations.minari.metadata import check_dataset, datasets_root
     from pretrainrl.integrations.minari.recordings import is_recorded
 
     if is_recorded(name) and not (datasets_root() / name).exists():
@@ -136,25 +132,6 @@ def download(name: Id, remote: Remote = None) -> None:
 
     download_dataset(name, remote=remote)
     console.print(f"{name} is in {datasets_root()}", soft_wrap=True)
-
-
-def is_done(name: str, key: str, settings: Mapping[str, Any], resume: bool) -> bool:
-    """Whether the dataset `name` is there, made with the same settings, which its metadata hold under `key`.
-
-    Raises:
-        DatasetError: when it is there without `resume`, or was made with other settings.
-    """
-    from pretrainrl.integrations.minari import open_dataset
-    from pretrainrl.integrations.minari.metadata import datasets_root
-    from pretrainrl.integrations.minari.write import exists_error
-    from pretrainrl.runs.folder import require_same
-
-    if not (datasets_root() / name).exists():
-        return False
-    if not resume:
-        raise exists_error(name)
-    require_same(settings, open_dataset(name).metadata.get(key, {}), name, "choose another --version", DatasetError)
-    return True
 
 
 def root_of_datasets(out: Path | None) -> AbstractContextManager[None]:

@@ -1,4 +1,4 @@
-"""Frames on their way from a game to a loss: episodes, recordings, the frame cache, windows."""
+"""Frames on their way from a game to a loss: episodes, recordings, the frame cache and windows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Image augmentation: random shift and random intensity, drawn once a sample and shared by all of its frames."""
+"""Image augmentation: random shift and random intensity, drawn once for each sample and shared by all of its frames."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def random_shift(frames: Tensor, pad: int = 4) -> Tensor:
     needs none.
 
     Args:
-        frames: (B, L, H, W) of any dtype, fastest as uint8; or feature maps (B, C, H, W), where a cell is a pixel.
-        pad: Greatest shift.
+        frames: Frames (B, L, H, W) of any dtype, fastest as uint8; or feature maps (B, C, H, W), where a cell is a pixel.
+        pad: Greatest shift in pixels.
 
     Returns:
         (B, L, H, W) of the same dtype.
@@ -46,7 +46,7 @@ def intensity(images: Tensor, scale: float = 0.05) -> Tensor:
     """Multiply each sample by 1 + scale * clip(N(0, 1), -2, 2); the result is not clipped.
 
     Args:
-        images: (B, L, H, W) float.
+        images: Images (B, L, H, W) float.
         scale: Standard deviation of the factor before clipping.
     """
     noise = torch.randn((len(images), 1, 1, 1), device=images.device).clamp(-2, 2)
@@ -57,7 +57,7 @@ def augment(frames: Tensor) -> Tensor:
     """Shift, scale to [0, 1] and vary the intensity of stacked frames.
 
     Args:
-        frames: (B, L, 84, 84) uint8.
+        frames: Stacked frames (B, L, 84, 84) uint8.
 
     Returns:
         (B, L, 84, 84) float32 in [0, 1.1].

@@ -44,19 +44,19 @@ def collect_episodes(
 ) -> Iterator[Episode]:
     """Play `game` for exactly `steps` transitions and yield the episodes as they finish.
 
-    Memory is bounded by the episodes under way, one per environment. The episodes still running at the end are cut:
-    their last transition is a truncation and their last frame the observation it led to. The same arguments give the
-    same episodes. What chance did, the no-ops at a game's start and the sticky actions, is recorded with each episode.
+    Memory is bounded by the episodes under way, one for each environment. The episodes still running at the end are cut: their
+    last transition is a truncation, and their last frame is the observation that it led to. The same arguments give the same
+    episodes. What chance did, the no-ops at a game's start and the sticky actions, is recorded with each episode.
 
     Args:
-        game: any spelling that `find_game` knows.
-        steps: transitions over all environments together.
-        n_envs: games played at the same time.
-        seed: of the policy and of every environment.
-        repeat_probability: chance that the policy repeats its last action, in [0, 1).
-        sticky_actions: chance that the game itself repeats the action of the raw frame before, in [0, 1].
-        ram: also store the console's 128 bytes of memory, as `infos["ram"]` `(T + 1, 128)` uint8.
-        progress: called with the number of new transitions after every step.
+        game: Game, in any spelling that `find_game` knows.
+        steps: Number of transitions of all environments together, at least 1.
+        n_envs: Number of games played at the same time, at least 1.
+        seed: Seed of the policy and of every environment, at least 0.
+        repeat_probability: Probability with which the policy repeats its last action, in [0, 1).
+        sticky_actions: Probability with which the game itself repeats the action of the raw frame before, in [0, 1].
+        ram: Whether the console's 128 bytes of memory are stored too, as `infos["ram"]` `(T + 1, 128)` uint8.
+        progress: Function that is called with the number of new transitions after every step.
 
     Returns:
         An iterator of episodes. Their metadata: `seed` (with which the environment was first reset), `env`,
@@ -64,8 +64,8 @@ def collect_episodes(
         `cut`) and `final_observation` (`true`). Their `infos["delays"]` (T,) uint8 are the delays of `Emulator.step`.
 
     Raises:
-        UnknownNameError: when no such game exists.
-        InputError: when a number is out of range.
+        UnknownNameError: No such game exists.
+        InputError: A number is out of range.
     """
     found = find_game(game)
     if steps < 1 or n_envs < 1 or seed < 0:
@@ -122,9 +122,9 @@ def _play(
 
 
 def single_env(game: Game, sticky_actions: float, noop_max: int = NOOP_MAX) -> Env[Any, Any]:
-    """One environment through Gymnasium, with the preprocessing of the vector one: 84x84 grey frames, no stack.
+    """Make one Gymnasium environment with the preprocessing of ALE's vector environment: 84x84 grey frames, no stack.
 
-    The one difference is the number of no-ops after a reset, 1..30 here and 0..29 there.
+    The only difference is the number of no-ops after a reset, 1..30 here and 0..29 there.
     """
     import ale_py
     import gymnasium

@@ -1,4 +1,4 @@
-"""One episode of one game: the unit that is collected, published and cached."""
+"""One episode of one game: the unit that is collected, written and cached."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ FRAME_SHAPE = (84, 84)
 class Episode:
     """An episode of T transitions, with every observation stored once.
 
-    Transition t goes from `frames[t]` by `actions[t]` to `frames[t + 1]`; the last frame is the observation the
-    episode ended on.
+    Transition t goes from `frames[t]` by `actions[t]` to `frames[t + 1]`; the last frame is the observation on which the
+    episode ended.
 
     Attributes:
-        frames: `(T + 1, 84, 84)` uint8 in 0..255, single grey frames (no stack), T >= 1.
-        actions: `(T,)` int64, indices into the game's minimal action set.
-        rewards: `(T,)` float32, the raw score.
-        terminations: `(T,)` bool, true where the game was over.
-        truncations: `(T,)` bool, true where the episode was cut while the game went on.
-        game: slug of the game, e.g. `mspacman`.
-        infos: further arrays with a leading axis of T or T + 1, e.g. `ram` `(T + 1, 128)` uint8.
-        metadata: facts on the episode as a whole: strings and numbers. With `final_observation` as `repeated` the last
-            frame only repeats the one before, where the source lacks it.
+        frames: Single grey frames (no stack), `(T + 1, 84, 84)` uint8 in 0..255, T >= 1.
+        actions: Indices into the game's minimal action set, `(T,)` int64.
+        rewards: Raw score, `(T,)` float32.
+        terminations: Whether the game was over, `(T,)` bool.
+        truncations: Whether the episode was cut while the game went on, `(T,)` bool.
+        game: Slug of the game, e.g. `mspacman`.
+        infos: Further arrays with a leading axis of T or T + 1, e.g. `ram` `(T + 1, 128)` uint8.
+        metadata: Facts on the episode as a whole, strings and numbers. Where `final_observation` is `repeated`, the source
+            lacks the last observation, and the last frame repeats the one before.
 
     Raises:
-        InputError: when an array has another shape or dtype.
+        InputError: An array has another shape or dtype, or there is no transition.
     """
 
     frames: npt.NDArray[np.uint8]
@@ -63,12 +63,12 @@ class Episode:
                 )
 
     def __len__(self) -> int:
-        """Transitions, T."""
+        """Number of transitions, T."""
         return len(self.actions)
 
     @property
     def last_observed(self) -> int:
-        """Time of the last frame that was really seen: T, or T - 1 where the final one is a repetition."""
+        """Time of the last frame that was really seen: T, or T - 1 where the last frame is a repetition."""
         return len(self) - (self.metadata.get("final_observation") == "repeated")
 
 
@@ -76,12 +76,12 @@ class EpisodeRecorder:
     """The episode under way in one environment.
 
     Args:
-        game: slug.
-        env: number of the environment.
-        seed: with which it was first reset.
+        game: Slug of the game.
+        env: Number of the environment.
+        seed: Seed with which the environment was first reset.
 
     Attributes:
-        kept: whether the episode under way is recorded; of one that is not, nothing is held in memory.
+        kept: Whether the episode under way is recorded; otherwise nothing of it is held in memory.
     """
 
     def __init__(self, game: str, env: int, seed: int) -> None:
@@ -107,7 +107,15 @@ class EpisodeRecorder:
         kept: bool = True,
         **facts: Any,
     ) -> None:
-        """Begin an episode with its first frame, 7056 uint8 values in any shape; `noops` and `facts` go into its metadata."""
+        """Begin an episode.
+
+        Args:
+            frame: First frame, 7056 uint8 values in any shape.
+            ram: Memory of the console, `(128,)` uint8, where it is recorded.
+            noops: Number of no-ops before the first frame, for the metadata.
+            kept: Whether the episode is recorded.
+            **facts: Further facts for the metadata.
+        """
         self.kept, self.facts = kept, {"episode": self._begun, "noops": noops, **facts}
         self._begun += 1
         self.steps = 0
@@ -120,7 +128,7 @@ class EpisodeRecorder:
         self.observe(frame, ram)
 
     def add(self, action: int, delay: int, reward: float, terminated: bool, truncated: bool) -> None:
-        """Add a transition, but for the frame it led to, which `observe` adds; `delay` is that of `Emulator.step`."""
+        """Add a transition without the frame that it led to, which `observe` adds; `delay` is that of `Emulator.step`."""
         self.steps += 1
         self._terminated, self._truncated = bool(terminated), bool(truncated)
         if self.kept:

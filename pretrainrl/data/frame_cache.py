@@ -1,4 +1,4 @@
-"""Episodes laid out for random access: every frame of every game in one file."""
+"""Episodes laid out for random access, with every frame of every game in one file."""
 
 from __future__ import annotations
 
@@ -45,22 +45,22 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, eq=False)
 class FrameCache:
-    """Every frame of a set of episodes, opened by `FrameCache.open`; read-only, and mapped into memory.
+    """Every frame of a set of episodes, read-only and mapped into memory; `FrameCache.open` opens it.
 
     The row `starts[e] + t` is frame t of episode e, and transition t where t < lengths[e]; row 0 is the zero frame.
 
     Attributes:
-        folder: where it is.
-        games: slugs, sorted.
-        frames: the 1 + N frames; `frames.read(rows)` gives `(R, 84, 84)` uint8.
-        actions: `(1 + N,)` uint8.
-        rewards: `(1 + N,)` float32, raw score.
-        terminations: `(1 + N,)` bool.
-        starts: `(E,)` int64, row of each episode's first frame.
-        lengths: `(E,)` int64, transitions of each episode.
-        observed: `(E,)` int64, time of each episode's last real frame: its length, or one less where the final frame
-            only repeats the one before.
-        game_ids: `(E,)` int64, index of each episode's game in `games`.
+        folder: Folder of its files.
+        games: Slugs of the games, sorted.
+        frames: The 1 + N frames; `frames.read(rows)` returns `(R, 84, 84)` uint8.
+        actions: Actions, `(1 + N,)` uint8.
+        rewards: Raw score, `(1 + N,)` float32.
+        terminations: Whether the game was over, `(1 + N,)` bool.
+        starts: Row of each episode's first frame, `(E,)` int64.
+        lengths: Number of transitions of each episode, `(E,)` int64.
+        observed: Time of each episode's last real frame, `(E,)` int64: its length, or one less where the last frame only
+            repeats the one before.
+        game_ids: Index of each episode's game in `games`, `(E,)` int64.
     """
 
     folder: Path
@@ -76,7 +76,7 @@ class FrameCache:
 
     @property
     def num_transitions(self) -> int:
-        """Transitions of all episodes."""
+        """Number of transitions of all episodes together."""
         return int(self.lengths.sum())
 
     @property
@@ -91,18 +91,18 @@ class FrameCache:
     ) -> FrameCache:
         """Write `episodes`, one at a time, to a new cache at `folder` and open it.
 
-        A cache that is there already is opened as it is, and one that was begun is gone on with, whatever `episodes`
-        are: name folders by their content. While another process builds it, this one waits.
+        A cache that is there already is opened as it is, and one that was begun is finished, whatever `episodes` are: name
+        folders by their content. While another process builds it, this one waits.
 
         Args:
-            episodes: what to write.
-            folder: of the cache.
-            codec: `raw`, 7056 bytes a frame, or `lz4`, compressed without loss.
-            datasets: where the episodes are from, for the record.
+            episodes: Episodes to write.
+            folder: Folder of the cache.
+            codec: Storage of the frames: `raw`, 7056 bytes a frame, or `lz4`, compressed without loss.
+            datasets: Ids of the datasets that the episodes are from, for the record.
 
         Raises:
-            DatasetError: when there are no episodes.
-            InputError: when `folder` cannot be written to.
+            DatasetError: There are no episodes, or the cache is damaged.
+            InputError: `codec` is unknown, or `folder` cannot be written to.
         """
         if codec not in ("raw", "lz4"):
             raise InputError(f"a frame cache is 'raw' or 'lz4', not {codec!r}")
@@ -124,7 +124,7 @@ class FrameCache:
         """Open the cache at `folder`, checking the size of every file and the content of all but the frames.
 
         Raises:
-            DatasetError: when there is none or it is damaged; the message names what to delete.
+            DatasetError: There is none, or it is damaged; the message names what to delete.
         """
         try:
             manifest = json.loads((folder / MANIFEST).read_text())

@@ -1,4 +1,4 @@
-"""Frames in a file, raw or in compressed blocks: both are read by row number and give the same."""
+"""Frames in a file, raw or in compressed blocks; both are read by row number and give the same frames."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Frames(Protocol):
     """Every frame of a cache by row number; row 0 is the zero frame."""
 
     def __len__(self) -> int:
-        """Rows, the zero frame included."""
+        """Number of rows, the zero frame included."""
         ...
 
     def read(self, rows: Tensor) -> Tensor:
@@ -35,14 +35,14 @@ class RawFrames:
     """An array mapped into memory.
 
     Args:
-        array: `(1 + N, 84, 84)` uint8, read-only.
+        array: Frames, `(1 + N, 84, 84)` uint8, read-only.
     """
 
     def __init__(self, array: npt.NDArray[np.uint8]) -> None:
         self.tensor = as_tensor(array)
 
     def __len__(self) -> int:
-        """Rows, the zero frame included."""
+        """Number of rows, the zero frame included."""
         return len(self.tensor)
 
     def read(self, rows: Tensor) -> Tensor:
@@ -51,14 +51,14 @@ class RawFrames:
 
 
 class Lz4Frames:
-    """Blocks of 8 frames, compressed; those that are needed are decompressed, one after the other.
+    """Compressed blocks of 8 frames; those that are needed are decompressed, one after the other.
 
     Args:
-        path: the file, named in errors.
-        content: `(bytes,)` uint8, the blocks.
-        block_ends: `(blocks,)` int64, where each ends.
-        starts: `(E,)` int64, row of each episode's first frame.
-        lengths: `(E,)` int64, transitions of each episode.
+        path: File of the frames, named in errors.
+        content: Blocks, `(bytes,)` uint8.
+        block_ends: End of each block, `(blocks,)` int64.
+        starts: Row of each episode's first frame, `(E,)` int64.
+        lengths: Number of transitions of each episode, `(E,)` int64.
     """
 
     def __init__(
@@ -79,14 +79,14 @@ class Lz4Frames:
         self._first_blocks = blocks.cumsum() - blocks
 
     def __len__(self) -> int:
-        """Rows, the zero frame included."""
+        """Number of rows, the zero frame included."""
         return 1 + int(self._sizes.sum())
 
     def read(self, rows: Tensor) -> Tensor:
         """Return the frames at `rows`, `(R,)` int64 -> `(R, 84, 84)` uint8.
 
         Raises:
-            DatasetError: when a block is damaged.
+            DatasetError: A block is damaged.
         """
         frames = torch.empty(len(rows), *FRAME_SHAPE, dtype=torch.uint8)
         target = frames.numpy().data.cast("B")
@@ -110,7 +110,7 @@ class Lz4Frames:
         return content
 
     def _runs(self, rows: npt.NDArray[np.int64]) -> Iterator[_Run]:
-        """Successive rows that lie in the same block, ordered by block so that none is decompressed twice."""
+        """Yield runs of successive rows in the same block, ordered by block so that none is decompressed twice."""
         episodes = np.searchsorted(self._starts, rows, side="right") - 1  # -1 for the zero frame, overwritten below
         times = rows - self._starts[episodes]
         blocks = np.where(rows > 0, self._first_blocks[episodes] + times // BLOCK, -1)
@@ -133,7 +133,7 @@ class Lz4Frames:
 
 
 class _Run(NamedTuple):
-    """Bytes to be copied from one block to one place; `size` 0 stands for zeros."""
+    """Bytes that are copied from one block to one place; `size` 0 stands for zeros."""
 
     block: int
     start: int  # of the block, in the file
@@ -145,7 +145,7 @@ class _Run(NamedTuple):
 
 
 class Lz4Encoder:
-    """Compresses the blocks of an episode on all cores, for the highest ratio: it is done once and read many times."""
+    """Compresses the blocks of an episode on all cores, as small as it can: they are written once and read many times."""
 
     LEVEL = 9
 

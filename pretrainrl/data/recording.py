@@ -30,7 +30,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pretrainrl.data.emulator import FRAME_SKIP, MAX_EPISODE_STEPS, NOOP_MAX, Emulator
-from pretrainrl.data.episode import Episode
+from pretrainrl.data.episode import FRAME_SHAPE, Episode
 from pretrainrl.errors import DatasetError
 from pretrainrl.games import Game, find_game
 from pretrainrl.paths import atomic_path
@@ -140,11 +140,11 @@ class Recording:
             raise DatasetError(f"recording {path} is truncated or damaged ({error}); get it again") from error
 
     def check_game(self) -> Game:
-        """Return the game, when it can be played here as it was recorded.
+        """Return the game, when its ROM is the one that was recorded.
 
         Raises:
             UnknownNameError: The game is unknown.
-            DatasetError: Its ROM is another one, or an action or a delay is none of the game's.
+            DatasetError: Its ROM is another one.
         """
         game = find_game(self.game)
         if game.rom_md5 != self.rom_md5:
@@ -152,13 +152,22 @@ class Recording:
                 f"{self.game} was recorded with a ROM of MD5 {self.rom_md5}, and ale-py {_ale_py_version()} has one of "
                 f"{game.rom_md5}; install ale-py {self.ale_py_version}"
             )
-        num_actions = len(game.minimal_actions)
+        return game
+
+    def check_steps(self, num_actions: int) -> None:
+        """Check the actions and their delays.
+
+        Args:
+            num_actions: Size of the game's minimal action set.
+
+        Raises:
+            DatasetError: An action or a delay is none of the game's.
+        """
         for episode in self.episodes:
             if (action := episode.actions.max()) >= num_actions:
                 raise DatasetError(f"the recording has action {action}, and {self.game} has the actions 0..{num_actions - 1}")
             if (delay := episode.delays.max()) > FRAME_SKIP:
                 raise DatasetError(f"the recording has a delay of {delay} raw frames; a step has {FRAME_SKIP}")
-        return game
 
 
 def replay(emulator: Emulator, game: str, recorded: RecordedEpisode, *, ram: bool = False) -> Episode:
@@ -177,16 +186,18 @@ def replay(emulator: Emulator, game: str, recorded: RecordedEpisode, *, ram: boo
         DatasetError: The game is over earlier or later than it was.
     """
     steps = len(recorded)
-    frames = np.empty((steps + 1, 84, 84), np.uint8)
-    memory = np.empty((steps + 1, 128), np.uint8)
+    frames = np.empty((steps + 1, *FRAME_SHAPE), np.uint8)
+    memory = np.empty((steps + 1, 128), np.uint8) if ram else None
     rewards, over = np.empty(steps, np.float32), False
     frames[0] = emulator.restart(int(recorded.metadata["noops"]))
-    memory[0] = emulator.ram
+    if memory is not None:
+        memory[0] = emulator.ram
     for t, (action, delay) in enumerate(zip(recorded.actions.tolist(), recorded.delays.tolist(), strict=True)):
         if over:
             raise DatasetError(f"the game was over after {t} steps, and was played for {steps} when it was recorded")
         frames[t + 1], rewards[t], over = emulator.step(action, delay)
-        memory[t + 1] = emulator.ram
+        if memory is not None:
+            memory[t + 1] = emulator.ram
     if over != (recorded.metadata["ends_by"] == "game_over"):
         raise DatasetError(
             f"an episode ended by {recorded.metadata['ends_by']} when it was recorded; now the game is "
@@ -195,7 +206,7 @@ def replay(emulator: Emulator, game: str, recorded: RecordedEpisode, *, ram: boo
     ends = np.zeros((2, steps), np.bool_)
     ends[0, -1], ends[1, -1] = over, not over
     infos: dict[str, npt.NDArray[Any]] = {"delays": recorded.delays}
-    if ram:
+    if memory is not None:
         infos["ram"] = memory
     return Episode(frames, recorded.actions.astype(np.int64), rewards, ends[0], ends[1], game, infos, dict(recorded.metadata))
 
@@ -233,7 +244,7 @@ def _parse(content: bytes) -> Recording:
 
 
 def _check(columns: dict[str, list[Any]], lengths: list[int], steps: int) -> None:
-    """Check what `replay` relies on; `Recording.check_game` checks the actions."""
+    """Check what `replay` relies on; `Recording.check_steps` checks the actions."""
     if not lengths or any(type(each) is not int or not 1 <= each <= MAX_EPISODE_STEPS for each in lengths):
         raise ValueError(f"episodes of {lengths[:3]} transitions")
     if sum(lengths) != steps:

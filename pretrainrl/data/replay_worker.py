@@ -37,6 +37,7 @@ def play_share(file: Path, folder: Path, shares: int, ram: bool, share: str, rep
     """
     recording = Recording.read(file)
     emulator = Emulator(recording.check_game())
+    recording.check_steps(emulator.num_actions)
     for index in deal([len(episode) for episode in recording.episodes], shares)[int(share)]:
         target = episode_file(folder, index)
         if not target.exists():

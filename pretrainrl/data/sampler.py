@@ -17,23 +17,23 @@ from pretrainrl.errors import InputError
 class WindowSampler:
     """Batches of windows in an order that is a function of (seed, step) alone.
 
-    Every epoch is a permutation of all windows, drawn from (seed, epoch) and cut into batches; the last, partial one
-    is left out. With several ranks each takes every `world_size`-th window of a global batch of
-    `batch_size * world_size`, so together they see what a single process with that batch size sees.
+    Every epoch is a permutation of all windows, drawn from (seed, epoch) and cut into batches; the last, partial one is left
+    out. With several ranks, each takes every `world_size`-th window of a global batch of `batch_size * world_size`, so
+    together they see what a single process with that batch size sees.
 
     Args:
-        cache: where the frames are.
-        spec: what a window holds.
-        batch_size: windows per batch and rank.
-        seed: of the order.
-        rank: this process, in 0..world_size - 1.
-        world_size: number of processes.
+        cache: Frames and transitions.
+        spec: Content of a window.
+        batch_size: Number of windows in a batch of each rank, at least 1.
+        seed: Seed of the order, at least 0.
+        rank: Number of this process, in 0..world_size - 1.
+        world_size: Number of processes.
 
     Attributes:
-        steps_per_epoch: batches per epoch.
+        steps_per_epoch: Number of batches in an epoch.
 
     Raises:
-        InputError: when a number is out of range or there are fewer windows than one global batch.
+        InputError: A number is out of range, or there are fewer windows than one global batch.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class WindowSampler:
         self._last: tuple[int, Tensor] | None = None
 
     def __len__(self) -> int:
-        """Windows per epoch, those of the partial last batch included."""
+        """Number of windows in an epoch, those of the partial last batch included."""
         return int(self._ends[-1])
 
     def batch(self, step: int) -> Batch:
@@ -83,7 +83,10 @@ class WindowSampler:
         return read_ahead(self.batch, range(start, stop), depth)
 
     def read(self, windows: Tensor) -> Batch:
-        """Return windows by number, `(B,)` int64 in 0..len(self) - 1: those of an episode follow one another in time."""
+        """Return the windows with the numbers `windows`, `(B,)` int64 in 0..len(self) - 1.
+
+        The numbers of an episode's windows follow one another in time.
+        """
         cache = self.cache
         episodes = torch.searchsorted(self._ends, windows, right=True)
         starts = cache.starts[episodes].unsqueeze(1)

@@ -1,4 +1,4 @@
-"""What an objective reads of an episode: a window of frames and transitions around one time."""
+"""Windows of frames and transitions around one time: all that an objective reads of an episode."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ class Returns:
     """Sums of rewards from a step on, each reward clipped to its sign, never past the episode's end.
 
     Attributes:
-        steps: n of an n-step return; None goes on to the episode's end (return-to-go).
-        discount: factor per step, in 0..1.
+        steps: Number of rewards in the sum, the n of an n-step return, at least 1; None sums up to the episode's end
+            (return-to-go).
+        discount: Factor of each further step, in [0, 1].
 
     Raises:
-        InputError: when `steps` is not positive or `discount` is out of range.
+        InputError: `steps` is not positive, or `discount` is out of range.
     """
 
     steps: int | None = None
@@ -35,19 +36,19 @@ class Returns:
 class WindowSpec:
     """What an objective reads around time t of an episode of T transitions.
 
-    Windows start at every t with `t + max(future, steps) <= T`, so they never cross an episode's end. A final frame that
-    only repeats the one before is no observation: there `t + future <= T - 1`.
+    Windows start at every t with `t + max(future, steps) <= T`, so they never cross an episode's end. A last frame that only
+    repeats the one before is no observation: there `t + future <= T - 1`.
 
     Attributes:
-        future: the last observation read, in steps after t.
-        steps: transitions (action, reward, termination) read, from t on.
-        stack: frames of one observation; those before the episode's start are zero.
-        returns: sums of rewards read from each of the transitions on, if any.
-        bootstraps: the observation at t + future only tells the value of going on, and is not looked at where a termination
-            comes before it; there it may be a repeated final frame.
+        future: Time of the last observation read, in steps after t, at least 0.
+        steps: Number of transitions (action, reward, termination) read from t on, at least 0.
+        stack: Number of frames in an observation, at least 1; those before the episode's start are zero.
+        returns: Sums of rewards read from each of the transitions on; None reads none.
+        bootstraps: Whether the observation at t + future only tells the value of going on, and is not looked at where a
+            termination comes before it; there it may be a repeated last frame.
 
     Raises:
-        InputError: when a number is negative or `stack` is not positive.
+        InputError: A number is negative, or `stack` is not positive.
     """
 
     future: int = 0
@@ -62,7 +63,7 @@ class WindowSpec:
 
     @property
     def reach(self) -> int:
-        """Transitions that a window needs from t on."""
+        """Number of transitions that a window needs from t on."""
         return max(self.future, self.steps)
 
 
@@ -71,14 +72,14 @@ class Batch:
     """B windows.
 
     Attributes:
-        frames: `(B, stack + future, 84, 84)` uint8, from t - stack + 1 to t + future.
-        actions: `(B, steps)` int64, from t on.
-        rewards: `(B, steps)` float32, raw score.
-        terminations: `(B, steps)` bool.
-        games: `(B,)` int64, index into the cache's `games`.
-        stack: frames of one observation.
-        returns: `(B, steps)` float32, from t on; `(B, 0)` without `WindowSpec.returns`.
-        valid: `(B, stack + future)` bool, False for the zero frames before an episode's start.
+        frames: Frames from t - stack + 1 to t + future, `(B, stack + future, 84, 84)` uint8.
+        actions: Actions from t on, `(B, steps)` int64.
+        rewards: Raw score from t on, `(B, steps)` float32.
+        terminations: Whether the game was over, `(B, steps)` bool.
+        games: Index into the cache's `games`, `(B,)` int64.
+        stack: Number of frames in an observation.
+        returns: Sums of rewards from t on, `(B, steps)` float32; `(B, 0)` without `WindowSpec.returns`.
+        valid: Whether a frame is one of the episode, `(B, stack + future)` bool; the zero frames before its start are not.
     """
 
     frames: Tensor
@@ -100,10 +101,10 @@ class Batch:
         """Return the frame stack at t + `offset`, `(B, stack, 84, 84)` uint8.
 
         Args:
-            offset: in 0..future; one for all or a `(B,)` integer tensor, one per window.
+            offset: Steps after t, in 0..future: an integer for all windows, or a `(B,)` integer tensor with one for each.
 
         Raises:
-            InputError: when an integer offset is outside the window.
+            InputError: An integer offset is outside the window.
         """
         if isinstance(offset, Tensor):
             rows = offset.unsqueeze(1) + torch.arange(self.stack, device=offset.device)
@@ -122,8 +123,8 @@ class Batch:
 def discounted_returns(cache: FrameCache, returns: Returns) -> Tensor:
     """Return the sum of clipped rewards from every row on, up to its episode's end, `(1 + N,)` float32.
 
-    Sums over 1, 2, 4, ... rewards are each made of two of the one before, and those that make up the wanted number
-    are joined: log2 passes over the rows however long the episodes are, and no loop over them.
+    Sums over 1, 2, 4, ... rewards are each made of two of the one before, and those that make up the wanted number are joined.
+    That takes log2 passes over the rows, however long the episodes are, and no loop over them.
     """
     longest = int(cache.lengths.max())
     wanted = min(returns.steps or longest, longest)
@@ -148,7 +149,7 @@ def _add_later(sums: Tensor, later: Tensor, distance: int, discount: float, rows
 
 
 def _rows_left(cache: FrameCache) -> Tensor:
-    """Rows after each one in the same episode, `(1 + N,)` int64."""
+    """Return the number of rows after each one in the same episode, `(1 + N,)` int64."""
     left = torch.zeros(len(cache.rewards), dtype=torch.int64)
     ends = cache.starts + cache.lengths
     left[1:] = torch.repeat_interleave(ends, cache.lengths + 1) - torch.arange(1, len(left))

@@ -50,7 +50,7 @@ def test_the_whole_way_from_shards(call, tmp_path: Path) -> None:  # type: ignor
     assert code == 0
     header, line = out.splitlines()
     assert header.split("  ")[0] == "id"
-    assert re.fullmatch(r"pretrainrl/atari/pong-dqn-replay-v0 +0\.\d +25 +3 +-?\d+\.\d\d +dqn-replay", line.strip())
+    assert re.fullmatch(r"pretrainrl/atari/pong-dqn-replay-v0 +\d+\.\d kB +25 +3 +-?\d+\.\d\d +dqn-replay", line.strip())
     code, out, _ = call("datasets", "card", "pretrainrl/atari/pong-dqn-replay-v0")
     assert code == 0
     assert "An Optimistic Perspective on Offline Reinforcement Learning" in out

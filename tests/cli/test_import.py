@@ -15,7 +15,7 @@ from dqn_shards import log_of, numbered, write_shard
 
 from pretrainrl.cli import main
 from pretrainrl.data.sampler import WindowSampler
-from pretrainrl.data.sources import dqn_replay as reading
+from pretrainrl.data.sources import shard as reading
 from pretrainrl.data.windows import WindowSpec
 from pretrainrl.integrations.minari import cache_datasets, local_ids, open_dataset
 

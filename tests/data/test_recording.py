@@ -196,10 +196,10 @@ def test_actions_that_the_game_has_not_are_refused() -> None:
     facts = {"noops": 0, "ends_by": "cut", "return": 0.0}
     wrong = RecordedEpisode(np.array([6], np.uint8), np.array([0], np.uint8), facts)
     with pytest.raises(DatasetError, match=r"action 6.*0\.\.5"):
-        recording([wrong]).check_game()
+        recording([wrong]).check_steps(6)
     late = RecordedEpisode(np.array([0], np.uint8), np.array([5], np.uint8), facts)
     with pytest.raises(DatasetError, match="delay of 5"):
-        recording([late]).check_game()
+        recording([late]).check_steps(6)
 
 
 def test_an_end_that_does_not_come_is_told() -> None:

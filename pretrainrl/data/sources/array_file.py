@@ -1,4 +1,4 @@
-"""NumPy arrays in files, gzip-compressed or plain, read from their start without holding more than was asked for."""
+"""NumPy arrays in files, gzip-compressed or plain, which are read from their start without holding more than was asked for."""
 
 from __future__ import annotations
 
@@ -25,22 +25,24 @@ _HEADERS = {
 class ArrayFile:
     """An array in NumPy's file format, gzip-compressed or not, whose rows are read one after the other.
 
-    What the file is, is told by its first bytes, not by its name. Shape, dtype and order are checked before anything
-    is allocated, and pickled objects are never loaded. gzip's checksum is checked where the end is reached, by `read`
-    or by `verify`; `numpy.load` does not.
+    The file's first bytes, not its name, tell what it is. Shape, dtype and order are checked before anything is allocated, and
+    pickled objects are never loaded. The checksum of gzip is checked where `read` or `verify` reaches the end; `numpy.load`
+    does not check it.
 
     Args:
-        path: the file.
-        row_shape: shape of one row; further axes of size 1 are let pass.
-        dtypes: NumPy types, abstract ones too, of which the array's must be one.
+        path: File of the array.
+        row_shape: Shape of one row; the file may have further axes of size 1.
+        dtypes: NumPy types, abstract ones too, one of which must be the array's.
 
     Attributes:
-        rows: as the header says.
-        dtype: of the array.
-        position: rows read so far.
+        path: File of the array.
+        row_shape: Shape of one row.
+        rows: Number of rows, as the header says.
+        dtype: Type of the array.
+        position: Number of rows read so far.
 
     Raises:
-        DatasetError: when it cannot be read or is of another kind.
+        DatasetError: The file cannot be read or is of another kind.
     """
 
     def __init__(self, path: Path, row_shape: tuple[int, ...], dtypes: Sequence[type[np.generic]]) -> None:
@@ -59,7 +61,7 @@ class ArrayFile:
         """Read the next `rows` rows, `(rows, *row_shape)`.
 
         Raises:
-            DatasetError: when the file ends before or is damaged.
+            DatasetError: The file ends before or is damaged.
         """
         out = np.empty((rows, *self.row_shape), self.dtype)
         self.read_into(out)
@@ -69,10 +71,10 @@ class ArrayFile:
         """Fill `out` with the next `len(out)` rows.
 
         Args:
-            out: `(rows, *row_shape)`, contiguous, of the array's dtype.
+            out: Array `(rows, *row_shape)`, contiguous, of the file's dtype.
 
         Raises:
-            DatasetError: when the file ends before or is damaged.
+            DatasetError: The file ends before or is damaged.
         """
         if not out.size:
             return
@@ -98,7 +100,7 @@ class ArrayFile:
         """Read on to the end, so that truncation and damage anywhere are noticed.
 
         Raises:
-            DatasetError: when there is any.
+            DatasetError: There is any.
         """
         while self.position < self.rows:
             row_bytes = max(1, self.dtype.itemsize * int(np.prod(self.row_shape)))
@@ -127,10 +129,10 @@ def open_array(path: Path) -> tuple[IO[bytes], tuple[int, ...], np.dtype[Any]]:
     """Open an array's file, gzip-compressed or plain, and read its header.
 
     Returns:
-        The file at the first row, shape and dtype.
+        The file at the first row, the shape and the dtype.
 
     Raises:
-        DatasetError: when it cannot be read, is no array, or one of Python objects or in Fortran order.
+        DatasetError: The file cannot be read, holds no array, or holds one of Python objects or in Fortran order.
     """
     with as_dataset_errors(path), path.open("rb") as raw:
         start = raw.read(32)
@@ -159,10 +161,10 @@ def open_array(path: Path) -> tuple[IO[bytes], tuple[int, ...], np.dtype[Any]]:
 
 
 def read_number(path: Path) -> int:
-    """Read the integer that is all an array's file holds.
+    """Read an array's file that holds one integer and nothing else.
 
     Raises:
-        DatasetError: when it holds something else.
+        DatasetError: It holds something else.
     """
     file, shape, dtype = open_array(path)
     with file, as_dataset_errors(path):
@@ -183,13 +185,13 @@ def _read_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]
 
 @contextmanager
 def as_dataset_errors(path: Path, where: str = "") -> Iterator[None]:
-    """Turn what reading a file ends in into a `DatasetError` that names it.
+    """Turn the errors of reading a file into a `DatasetError` that names it.
 
-    What goes wrong in reading is not to be taken for what goes wrong in writing: both are `OSError`.
+    Otherwise a failure to read could be taken for a failure to write: both are `OSError`.
 
     Args:
-        path: the file.
-        where: in it, with a leading space.
+        path: File that is read.
+        where: Place in the file, for people, with a leading space.
     """
     try:
         yield

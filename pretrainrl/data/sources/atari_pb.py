@@ -1,9 +1,8 @@
 """The files in which Atari-PB keeps what it took from the DQN Replay Dataset, for those who still hold them.
 
-One HDF5 file for each field, in it one array, `data`, over games, runs, checkpoints and rows. Which games they are,
-only the numbers in `game_id` tell; which runs and checkpoints, nothing does: they are taken as numbered from 1, which
-is what the benchmark's are. A build that was interrupted leaves files that look complete and are zero where it did
-not get to.
+There is one HDF5 file for each field, with one array, `data`, over games, runs, checkpoints and rows. Only the numbers in
+`game_id` tell which games they are, and nothing tells which runs and checkpoints: these are taken as numbered from 1, as the
+benchmark's are. A build that was interrupted leaves files that look complete and are zero where it did not get to.
 """
 
 from __future__ import annotations
@@ -19,7 +18,9 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from pretrainrl.data.sources import Source
 from pretrainrl.data.sources.array_file import as_dataset_errors
+from pretrainrl.data.sources.dqn_replay import ORIGIN, ShardSource
 from pretrainrl.data.sources.shard import ARRAYS, KINDS, Shard
 from pretrainrl.errors import DatasetError, InputError
 from pretrainrl.games import find_game
@@ -33,9 +34,40 @@ _NAMES = (
     "yarsrevenge zaxxon"
 )
 GAMES = tuple(_NAMES.split())  # the place is the number in game_id
+ATARI_PB_ORIGIN = {
+    **ORIGIN,
+    "by_way_of": "Atari-PB's HDF5 files, https://arxiv.org/abs/2406.06037",
+    "run_and_checkpoint": "places in those files, counted from 1; the files do not name them",
+}
 _FIELDS = (*ARRAYS, "game_id")
 _AXES = ("games", "runs", "checkpoints")
 _PROBES = 16  # rows that are looked at to see whether a shard was written
+
+
+def find_sources(
+    folder: str | Path,
+    games: Sequence[str],
+    *,
+    runs: Sequence[int] = (1, 2),
+    checkpoints: Sequence[int] = range(1, 11),
+    steps: int = 10_000,
+) -> list[Source]:
+    """Find shards in Atari-PB's finished files, which hold rows of the DQN Replay Dataset and are read as such.
+
+    Args:
+        folder: Folder of the files.
+        games: Games, in any spelling.
+        runs: Numbers of the agents of each game, from 1.
+        checkpoints: Numbers of the shards of each run, from 1.
+        steps: Number of transitions from the start of each shard, at least 1. The last row only tells what the one before led
+            to.
+
+    Raises:
+        UnknownNameError, InputError, DatasetError: As in `find_atari_pb_shards`.
+    """
+    shards = find_atari_pb_shards(Path(folder).expanduser(), games, runs, checkpoints)
+    selection = {"runs": sorted(set(runs)), "checkpoints": sorted(set(checkpoints)), "steps": steps}
+    return [ShardSource.of(found, selection, ATARI_PB_ORIGIN) for found in shards.values()]
 
 
 @dataclass(frozen=True)
@@ -43,9 +75,9 @@ class AtariPBShard(Shard):
     """A shard in files that it shares with others.
 
     Attributes:
-        game, run, checkpoint: as `Shard`'s.
-        paths: of each of `ARRAYS`.
-        place: of the shard, along the files' first three axes.
+        game, run, checkpoint: Those of `Shard`.
+        paths: Path of each of `ARRAYS`.
+        place: Indices of the shard along the first three axes of the files.
     """
 
     paths: dict[str, Path]
@@ -72,18 +104,18 @@ class SharedRows:
     """The rows of one shard in a file that it shares with others.
 
     Args:
-        path: the file.
-        place: of the shard, along the first three axes.
-        row_shape: shape of one row; further axes of size 1 are let pass.
+        path: File of the array.
+        place: Indices of the shard along the first three axes.
+        row_shape: Shape of one row; the file may have further axes of size 1.
 
     Attributes:
-        path: the file.
-        rows: of this shard.
-        dtype: of the array.
-        position: rows read so far.
+        path: File of the array.
+        rows: Number of rows of this shard.
+        dtype: Type of the array.
+        position: Number of rows read so far.
 
     Raises:
-        DatasetError: when the file cannot be read.
+        DatasetError: The file cannot be read.
     """
 
     def __init__(self, path: Path, place: tuple[int, int, int], row_shape: tuple[int, ...]) -> None:
@@ -102,7 +134,7 @@ class SharedRows:
         """Fill `out`, contiguous and of the array's dtype, with the next `len(out)` rows.
 
         Raises:
-            DatasetError: when there are fewer, or they cannot be read.
+            DatasetError: There are fewer rows, or they cannot be read.
         """
         stop = self.position + len(out)
         if stop > self.rows:
@@ -147,20 +179,20 @@ def find_atari_pb_shards(
     """Find the shards of every game, run and checkpoint in Atari-PB's finished files.
 
     Args:
-        folder: of the files: `observation_10000.hdf5`, `action_10000_3_0.99.hdf5` and so on. If it holds several sets,
-            the one with the most rows is taken.
-        games: any spelling that `find_game` knows.
-        runs: of each game, numbered from 1 along the second axis.
-        checkpoints: of each run, numbered from 1 along the third axis.
+        folder: Folder of the files `observation_10000.hdf5`, `action_10000_3_0.99.hdf5` and so on. Of several sets in it, the
+            one with the most rows is taken.
+        games: Games, in any spelling that `find_game` knows.
+        runs: Numbers of the agents of each game, from 1 along the second axis.
+        checkpoints: Numbers of the shards of each run, from 1 along the third axis.
 
     Returns:
         The shards of each game's slug, by run and then checkpoint.
 
     Raises:
-        UnknownNameError: when a game does not exist.
-        InputError: when a run or checkpoint is below 1.
-        DatasetError: when files are missing, all of which it names, or their arrays are not what they should be, or
-            hold no such game, run or checkpoint.
+        UnknownNameError: A game does not exist.
+        InputError: A run or a checkpoint is below 1, or there is none.
+        DatasetError: Files are missing, all of which are named; or their arrays are not what they should be, or hold no such
+            game, run or checkpoint.
     """
     slugs = list(dict.fromkeys(find_game(game).slug for game in games))
     if not runs or not checkpoints or min(*runs, *checkpoints) < 1:
@@ -239,7 +271,7 @@ def _open(path: Path) -> tuple[h5py.File, h5py.Dataset]:
     """Open a file and the array in it.
 
     Raises:
-        DatasetError: when it cannot be read or has no array `data`.
+        DatasetError: It cannot be read or has no array `data`.
     """
     with as_dataset_errors(path):
         file = h5py.File(path, "r")

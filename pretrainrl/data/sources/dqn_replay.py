@@ -1,31 +1,27 @@
-"""Episodes from shards of the DQN Replay Dataset, read as a stream.
-
-A shard is a log of a replay buffer, and shows it: before each episode stand three empty rows, the observation after
-an episode's last action was never stored, time-outs are marked as ends of the game, the last of its million rows was
-written before the first, and the last shard of a run holds old rows past the place where training stopped. Rewards
-were clipped to [-1, 1] before they were stored.
-"""
+"""The DQN Replay Dataset, in files of its own: three layouts are in circulation."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from pretrainrl.data.collect import single_env
-from pretrainrl.data.episode import FRAME_SHAPE, Episode
-from pretrainrl.data.sources.shard import Rows, Shard
+from pretrainrl.data.episode import Episode
+from pretrainrl.data.sources import Source
+from pretrainrl.data.sources.array_file import ArrayFile, read_number
+from pretrainrl.data.sources.shard import ARRAYS, KINDS, Findings, Shard, check_shards, read_episodes
 from pretrainrl.errors import DatasetError, InputError
 from pretrainrl.games import find_game
 
-SHARD_ROWS = 1_000_000
-TIME_OUT = 27_000  # steps after which an episode was broken off
-PADDING_ROWS = 3
-
+ON_MISSING = ("error", "skip", "previous")
+ORIGIN = {
+    "dataset": "DQN Replay Dataset",
+    "url": "https://research.google/tools/datasets/dqn-replay/",
+    "paper": "https://arxiv.org/abs/1907.04543",
+    "rom_set": "that of atari-py<=0.2.5, not the one whose checksum is in rom_md5",
+}
 PREPROCESSING: dict[str, Any] = {
     "frame_skip": 4,
     "max_pool": "last 2 raw frames",
@@ -37,220 +33,240 @@ PREPROCESSING: dict[str, Any] = {
     "reward_clipping": "[-1, 1], in the source",
 }
 
+_COUNT = "add_count"
+_FURTHEST_BACK = 2  # checkpoints: 50 -> 49 -> 48
 
-@dataclass
-class Findings:
-    """What was noticed in reading shards.
-
-    Attributes:
-        dropped_padding_rows: empty rows left out.
-        starts_without_padding: episodes that start with fewer than three empty rows after another's end; their rows
-            are kept.
-        nan_rewards: rewards that were no finite number and became 0.
-        unclipped_rewards: rewards outside [-1, 1], kept as they are.
-    """
-
-    dropped_padding_rows: int = 0
-    starts_without_padding: int = 0
-    nan_rewards: int = 0
-    unclipped_rewards: int = 0
+# The dataset's own; Atari-PB's; SGI's, which has one run only. In the first the count has no prefix.
+_WITH_RUN = ("{run}/replay_logs/{store}{name}_ckpt.{checkpoint}", "{name}_{run}_{checkpoint}")
+_WITHOUT_RUN = "{name}_{checkpoint}"
+_SUFFIXES = (".gz", ".npy")
 
 
-def read_episodes(
-    shards: Sequence[Shard],
-    steps: int,
-    num_actions: int,
+def find_sources(
+    root: str | Path,
+    games: Sequence[str],
     *,
+    runs: Sequence[int] = (1, 2),
+    checkpoints: Sequence[int] = range(1, 11),
+    steps: int = 10_000,
+    on_missing: str = "error",
     verify: bool = False,
-    progress: Callable[[int], None] | None = None,
-    findings: Findings | None = None,
-) -> Iterator[Episode]:
-    """Read the first `steps` transitions of every shard, one episode at a time and no further than needed.
-
-    Headers of all shards are checked before the first is read. Memory is bounded by two episodes. A shard with fewer
-    transitions gives what it has; the transition that would need a row past its end is left out.
+) -> list[Source]:
+    """Find local shards of the DQN Replay Dataset.
 
     Args:
-        shards: of one game.
-        steps: transitions of each shard, padding not counted.
-        num_actions: size of the game's minimal action set.
-        verify: read every file to its end, which checks gzip's checksums.
-        progress: called with the number of new transitions after each episode.
-        findings: counters to add to.
-
-    Returns:
-        An iterator of episodes. Their metadata: `run`, `checkpoint`, `shard_row` (row of the first transition),
-        `starts_at_reset`, `ends_by` (`game_over`, `time_out` or `cut`), `final_observation` (`true`, or `repeated`
-        after an end, where the shard lacks it) and `return` (of clipped rewards). An episode whose start lies in
-        another shard cannot be told to end by time-out.
+        root: Folder with one folder for each game, whose name may be spelled in any way.
+        games: Games, in any spelling.
+        runs: Numbers of the agents of each game.
+        checkpoints: Numbers of the shards of each run, 0 to 50 in the original.
+        steps: Number of transitions from the start of each shard, at least 1.
+        on_missing: Way to deal with an incomplete shard: `error`, `skip` it, or take a `previous` checkpoint.
+        verify: Whether every file is read to its end, which checks the checksums of gzip.
 
     Raises:
-        InputError: when `steps` is not positive.
-        DatasetError: when a file is damaged or holds what it should not.
+        UnknownNameError, InputError, DatasetError: As in `find_shards`.
     """
-    if steps < 1:
-        raise InputError(f"steps must be at least 1, not {steps}")
-    check_shards(shards)
-    return _read(shards, steps, num_actions, verify, progress or (lambda _: None), findings or Findings())
+    shards = find_shards(Path(root).expanduser(), games, runs, checkpoints, on_missing)
+    selection = {"runs": sorted(set(runs)), "checkpoints": sorted(set(checkpoints)), "on_missing": on_missing, "steps": steps}
+    return [ShardSource.of(found, selection, ORIGIN, verify=verify) for found in shards.values()]
 
 
-def count_actions(game: str) -> int:
-    """Return the size of a game's minimal action set, whose indices the shards hold."""
-    with closing(single_env(find_game(game), 0.0)) as env:
-        return int(env.action_space.n)  # type: ignore[attr-defined]
-
-
-def check_shards(shards: Sequence[Shard]) -> None:
-    """Check the headers of all files of `shards`.
-
-    Raises:
-        DatasetError: when a file is of another kind, or those of a shard have different lengths.
-    """
-    for files in shards:
-        _Reader(files, 0).close()
-
-
-def _read(
-    shards: Sequence[Shard],
-    steps: int,
-    num_actions: int,
-    verify: bool,
-    progress: Callable[[int], None],
-    findings: Findings,
-) -> Iterator[Episode]:
-    for files in shards:
-        shard = _Reader(files, num_actions)
-        try:
-            for episode in _episodes(shard, steps, findings):
-                yield episode
-                progress(len(episode))
-            if verify:
-                shard.verify()
-        finally:
-            shard.close()
-
-
-def _episodes(shard: _Reader, steps: int, findings: Findings) -> Iterator[Episode]:
-    row, left, after_end = 0, steps, False
-    while left > 0:
-        padding, frame = shard.skip_padding(row)
-        row += padding
-        findings.dropped_padding_rows += padding
-        findings.starts_without_padding += after_end and frame is not None and padding < PADDING_ROWS
-        length, ended = shard.find_end(row, left)
-        if frame is None or length == 0:
-            return
-        frames = np.empty((length + 1, *FRAME_SHAPE), np.uint8)
-        frames[0] = frame
-        shard.observations.read_into(frames[1:length] if ended else frames[1:])
-        if ended:
-            frames[length] = frames[length - 1]
-        starts_at_reset = after_end or padding > 0
-        ends_by = "cut" if not ended else "time_out" if starts_at_reset and length == TIME_OUT else "game_over"
-        actions, rewards = shard.steps(row, length, findings)
-        last = np.arange(length) == length - 1
-        yield Episode(
-            frames=frames,
-            actions=actions,
-            rewards=rewards,
-            terminations=last & (ends_by == "game_over"),
-            truncations=last & (ends_by != "game_over"),
-            game=shard.files.game,
-            metadata={
-                "run": shard.files.run,
-                "checkpoint": shard.files.checkpoint,
-                "shard_row": row,
-                "starts_at_reset": starts_at_reset,
-                "ends_by": ends_by,
-                "final_observation": "repeated" if ended else "true",
-                "return": float(rewards.sum()),
-            },
-        )
-        if not ended:
-            return
-        row, left, after_end = row + length, left - length, True
-
-
-class _Reader:
-    """The four arrays of a shard: observations as a stream, the rest as far as it was needed.
+@dataclass(kw_only=True, eq=False)
+class ShardSource(Source):
+    """Shards of one game, in whatever files.
 
     Attributes:
-        files: where they are.
-        observations: read up to where the episodes are.
-        rows: how many hold transitions in order.
+        shards: Shards, by run and then checkpoint.
+        steps: Number of transitions from the start of each shard.
+        origin: Place where the shards are from, for the metadata.
+        verify: Whether every file is read to its end.
+        findings: What was noticed in reading the episodes.
     """
 
-    def __init__(self, files: Shard, num_actions: int) -> None:
-        self.files, self._num_actions = files, num_actions
+    shards: Sequence[Shard]
+    steps: int
+    origin: Mapping[str, str]
+    verify: bool
+    findings: Findings = field(default_factory=Findings)
+
+    @classmethod
+    def of(
+        cls, shards: Sequence[Shard], selection: Mapping[str, Any], origin: Mapping[str, str], *, verify: bool = False
+    ) -> ShardSource:
+        """Make a source of the shards of one game; `selection` holds the number of `steps` of each."""
+        return cls(
+            game=shards[0].game,
+            kind="dqn-replay",
+            content=f"{len(shards)} shards",
+            transitions=selection["steps"] * len(shards),
+            selection=selection,
+            algorithm="DQN, at several stages of its training",
+            author="DQN Replay Dataset: Agarwal, Schuurmans and Norouzi, 2020",
+            preprocessing=PREPROCESSING,
+            shards=shards,
+            steps=selection["steps"],
+            origin=origin,
+            verify=verify,
+        )
+
+    def check(self) -> None:
+        """Check the headers of all files."""
+        check_shards(self.shards)
+
+    def episodes(self) -> Iterator[Episode]:
+        """Read the episodes, one at a time, and count what is noticed."""
+        self.findings = Findings()
+        num_actions = len(find_game(self.game).minimal_actions)
+        return read_episodes(self.shards, self.steps, num_actions, verify=self.verify, findings=self.findings)
+
+    def metadata(self) -> dict[str, Any]:
+        """Return where the shards are from and what was noticed; rewards stay as they are stored, and this says how."""
+        return {
+            "source": dict(self.origin),
+            "shards": [{"run": shard.run, "checkpoint": shard.checkpoint} for shard in self.shards],
+            "checksums_verified": self.verify,
+            "reward_clipping": "unknown" if self.findings.unclipped_rewards else PREPROCESSING["reward_clipping"],
+            **asdict(self.findings),
+        }
+
+
+@dataclass(frozen=True)
+class ShardFiles(Shard):
+    """A shard in files of its own.
+
+    Attributes:
+        game, run, checkpoint: Those of `Shard`.
+        arrays: Path of each of `ARRAYS`.
+        add_count: Path of the file that says how many transitions had been written; None where there is none.
+    """
+
+    arrays: dict[str, Path]
+    add_count: Path | None
+
+    def open(self) -> dict[str, ArrayFile]:
+        """Open each of `ARRAYS`."""
         with ExitStack() as opened:
-            self._arrays = files.open()
-            for array in self._arrays.values():
-                opened.callback(array.close)
-            self.observations = self._arrays["observation"]
-            if len({array.rows for array in self._arrays.values()}) > 1:
-                each = ", ".join(f"{array.path.name} {array.rows:,}" for array in self._arrays.values())
-                raise DatasetError(f"files of one shard in {self.observations.path.parent} differ in rows: {each}")
-            self.rows = _rows_in_order(self.observations, files.count())
-            self._opened = opened.pop_all()
-        self._columns = {name: np.empty(0, array.dtype) for name, array in self._arrays.items() if name != "observation"}
+            arrays: dict[str, ArrayFile] = {}
+            for name, path in self.arrays.items():
+                arrays[name] = ArrayFile(path, *KINDS[name])
+                opened.callback(arrays[name].close)
+            opened.pop_all()
+        return arrays
 
-    def close(self) -> None:
-        self._opened.close()
-
-    def verify(self) -> None:
-        """Read all files to their ends."""
-        for array in self._arrays.values():
-            array.verify()
-
-    def skip_padding(self, row: int) -> tuple[int, npt.NDArray[np.uint8] | None]:
-        """Return how many empty rows there are from `row` on, at most three, and the frame after them, if any."""
-        for padding in range(min(PADDING_ROWS, self.rows - row) + 1):
-            if row + padding == self.rows:
-                return padding, None
-            frame = self.observations.read(1)[0]
-            empty = not frame.any() and not any(self._column(name, row + padding + 1)[row + padding] for name in self._columns)
-            if not empty or padding == PADDING_ROWS:
-                return padding, frame
-        return 0, None
-
-    def find_end(self, row: int, limit: int) -> tuple[int, bool]:
-        """Return the number of transitions from `row` on, at most `limit`, and whether the episode ends with them.
-
-        Without an end, the row after the last transition must exist: it holds the final observation.
-        """
-        stop = min(row + limit, self.rows)
-        ends = np.flatnonzero(self._column("terminal", stop)[row:stop])
-        if len(ends):
-            return int(ends[0]) + 1, True
-        return max(0, min(stop, self.rows - 1) - row), False
-
-    def steps(self, row: int, length: int, findings: Findings) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-        """Return actions and rewards of `length` transitions from `row` on, both `(length,)`."""
-        actions = self._column("action", row + length)[row : row + length]
-        rewards = self._column("reward", row + length)[row : row + length].astype(np.float32)
-        finite = np.isfinite(rewards)
-        rewards[~finite] = 0
-        findings.nan_rewards += int((~finite).sum())
-        findings.unclipped_rewards += int((np.abs(rewards) > 1).sum())
-        return actions.astype(np.int64), rewards
-
-    def _column(self, name: str, stop: int) -> npt.NDArray[Any]:
-        """Return at least the rows before `stop` of a short array."""
-        column, array = self._columns[name], self._arrays[name]
-        if stop > len(column):
-            new = array.read(stop - len(column))
-            limit = {"action": self._num_actions, "terminal": 2}.get(name)
-            if limit is not None and len(wrong := np.flatnonzero((new < 0) | (new >= limit))):
-                row, value = len(column) + int(wrong[0]), new[wrong[0]]
-                raise DatasetError(f"{array.path} holds {name} {value} in row {row:,}; it must be in 0..{limit - 1}")
-            column = self._columns[name] = np.concatenate([column, new])
-        return column
+    def count(self) -> int | None:
+        """Return the number of transitions that had been written when the shard was; None where no file says it."""
+        return None if self.add_count is None else read_number(self.add_count)
 
 
-def _rows_in_order(observations: Rows, count: int | None) -> int:
-    """Rows that hold transitions in order: neither left over from before nor the one that went before the first."""
-    rows = observations.rows - (observations.rows == SHARD_ROWS)
-    rows = rows if count is None else min(rows, count)
-    if rows < 1:
-        raise DatasetError(f"{observations.path} has no rows")
-    return rows
+def folders_of_games(root: Path, games: Sequence[str]) -> dict[str, Path]:
+    """Return the folder of each game under `root`, by slug; its name may be spelled in any way.
+
+    A game without a folder gets the path where it would be.
+
+    Raises:
+        UnknownNameError: A game does not exist.
+        DatasetError: `root` is no folder.
+    """
+    found = [find_game(game) for game in games]
+    if not root.is_dir():
+        raise DatasetError(f"there is no folder {root}")
+    folders = {path.name.replace("_", "").replace("-", "").lower(): path for path in sorted(root.iterdir()) if path.is_dir()}
+    return {game.slug: folders.get(game.slug, root / game.env_id.removeprefix("ALE/").removesuffix("-v5")) for game in found}
+
+
+def find_shards(
+    root: Path, games: Sequence[str], runs: Sequence[int], checkpoints: Sequence[int], on_missing: str = "error"
+) -> dict[str, list[ShardFiles]]:
+    """Find the shards of every game, run and checkpoint, in any of the three layouts.
+
+    Args:
+        root: Folder with one folder for each game, whose name may be spelled in any way.
+        games: Games, in any spelling that `find_game` knows.
+        runs: Numbers of the agents of each game. Files without a run in their name are those of the one run that is asked for.
+        checkpoints: Numbers of the shards of each run.
+        on_missing: Way to deal with an incomplete shard: `error`, `skip` it, or take the `previous` checkpoint or the one
+            before, if that is complete and not taken already.
+
+    Returns:
+        The shards of each game's slug, by run and then checkpoint.
+
+    Raises:
+        UnknownNameError: A game does not exist.
+        InputError: A run or a checkpoint is below 0, there is none, or `on_missing` is another word.
+        DatasetError: Files are missing, all of which are named, or nothing is left of a game.
+    """
+    if not runs or not checkpoints or min(*runs, *checkpoints) < 0 or on_missing not in ON_MISSING:
+        raise InputError(
+            f"import needs runs and checkpoints from 0 on and on_missing one of {', '.join(ON_MISSING)}, "
+            f"not {list(runs)}, {list(checkpoints)} and {on_missing!r}"
+        )
+    folders = folders_of_games(root, games)
+    shards: dict[str, list[ShardFiles]] = {slug: [] for slug in folders}
+    missing: list[str] = []
+    for slug, folder in folders.items():
+        finder = _Finder(slug, folder, single_run=len(set(runs)) == 1)
+        for run in sorted(set(runs)):
+            found, lacking = finder.find(run, sorted(set(checkpoints)), back=on_missing == "previous")
+            shards[slug] += found
+            missing += [str(name.relative_to(root)) for name in lacking]
+    if missing and on_missing != "skip":
+        hint = "" if on_missing == "previous" else "; --on-missing skip or previous goes on without them"
+        raise DatasetError(f"missing under {root}: {', '.join(missing)}{hint}")
+    if empty := [slug for slug in folders if not shards[slug]]:
+        raise DatasetError(f"there is no complete shard of {', '.join(empty)} under {root}")
+    return shards
+
+
+@dataclass(frozen=True)
+class _Finder:
+    """Looks for the shards of one game."""
+
+    game: str
+    folder: Path
+    single_run: bool
+
+    def find(self, run: int, checkpoints: Sequence[int], back: bool) -> tuple[list[ShardFiles], list[Path]]:
+        """Return the shards of `run` and the names of the files that are missing, arrays of one shard in braces."""
+        complete = {number: shard for number in checkpoints if (shard := self._shard(run, number))}
+        missing = []
+        for number in checkpoints:
+            if number in complete:
+                continue
+            earlier = range(number - 1, max(number - _FURTHEST_BACK, 0) - 1, -1) if back else ()
+            candidates = ((other, self._shard(run, other)) for other in earlier if other not in complete)
+            other, shard = next(((other, shard) for other, shard in candidates if shard), (number, None))
+            if shard is None:
+                missing.append(self._missing(run, number))
+            else:
+                complete[other] = shard
+        return [complete[number] for number in sorted(complete)], missing
+
+    def _shard(self, run: int, checkpoint: int) -> ShardFiles | None:
+        for layout in self._layouts():
+            arrays = {name: path for name in ARRAYS if (path := self._file(layout, name, run, checkpoint))}
+            if len(arrays) == len(ARRAYS):
+                return ShardFiles(self.game, run, checkpoint, arrays, self._file(layout, _COUNT, run, checkpoint))
+        return None
+
+    def _missing(self, run: int, checkpoint: int) -> Path:
+        """Name what is missing in the layout of which most is there, the original one if nothing is."""
+
+        def lacking(layout: str) -> list[str]:
+            return [name for name in ARRAYS if not self._file(layout, name, run, checkpoint)]
+
+        layout = min(self._layouts(), key=lambda layout: len(lacking(layout)))
+        names = lacking(layout)
+        return self._path(layout, names[0] if len(names) == 1 else "{" + ",".join(names) + "}", run, checkpoint, ".gz")
+
+    def _layouts(self) -> Iterator[str]:
+        yield from _WITH_RUN
+        if self.single_run:
+            yield _WITHOUT_RUN
+
+    def _file(self, layout: str, name: str, run: int, checkpoint: int) -> Path | None:
+        paths = (self._path(layout, name, run, checkpoint, suffix) for suffix in _SUFFIXES)
+        return next((path for path in paths if path.is_file()), None)
+
+    def _path(self, layout: str, name: str, run: int, checkpoint: int, suffix: str) -> Path:
+        store = "" if name == _COUNT else "$store$_"
+        return self.folder / (layout.format(store=store, name=name, run=run, checkpoint=checkpoint) + suffix)

@@ -1,11 +1,12 @@
 """Episodes from RL Unplugged's Atari records, `atari_episodes_ordered`: the DQN Replay Dataset once more, by episodes.
 
-In time order, with rewards that were not clipped and the observation an episode really ended on. Frames are PNG.
+The episodes are in the order of time, with rewards that were not clipped and the observations on which they really ended.
+Frames are PNG.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,19 @@ import numpy as np
 import numpy.typing as npt
 
 from pretrainrl.data.episode import FRAME_SHAPE, Episode
-from pretrainrl.data.sources.dqn_replay import TIME_OUT
-from pretrainrl.data.sources.dqn_replay_files import folders_of_games
+from pretrainrl.data.sources import Source
+from pretrainrl.data.sources.dqn_replay import ORIGIN, PREPROCESSING, folders_of_games
+from pretrainrl.data.sources.shard import TIME_OUT
 from pretrainrl.data.sources.tfrecord import Feature, check_start, parse_example, read_records
 from pretrainrl.errors import DatasetError, InputError
+from pretrainrl.games import find_game
 
+RL_UNPLUGGED_ORIGIN = {
+    "dataset": "RL Unplugged, Atari, episodes in order",
+    "url": "https://github.com/google-deepmind/deepmind-research/tree/master/rl_unplugged",
+    "paper": "https://arxiv.org/abs/2006.13888",
+    "rom_set": ORIGIN["rom_set"],
+}
 _KINDS = {"observations": "bytes", "actions": "int64", "unclipped_rewards": "float32", "discounts": "float32"}
 
 
@@ -28,10 +37,10 @@ class RecordFile:
     """The episodes that began within one million steps of an agent.
 
     Attributes:
-        game: slug.
-        run: tells the agents of a game apart; 1..5 in the original.
-        checkpoint: which of the agent's millions; 0..49 in the original.
-        path: of the file.
+        game: Slug of the game.
+        run: Number of the agent, which tells the agents of a game apart; 1..5 in the original.
+        checkpoint: Number of the agent's million steps; 0..49 in the original.
+        path: Path of the file.
     """
 
     game: str
@@ -40,24 +49,98 @@ class RecordFile:
     path: Path
 
 
+def find_sources(
+    root: str | Path,
+    games: Sequence[str],
+    *,
+    runs: Sequence[int] = (1, 2),
+    checkpoints: Sequence[int] = range(1, 11),
+    steps: int = 10_000,
+    verify: bool = False,
+) -> list[Source]:
+    """Find local records of RL Unplugged.
+
+    Args:
+        root: Folder with one folder for each game, whose name may be spelled in any way.
+        games: Games, in any spelling.
+        runs: Numbers of the agents of each game.
+        checkpoints: Numbers of the files of each run, from 0.
+        steps: Number of transitions of each file, at least 1.
+        verify: Whether every file is read to its end, which checks all checksums.
+
+    Raises:
+        UnknownNameError, InputError, DatasetError: As in `find_records`.
+    """
+    selection = {"runs": sorted(set(runs)), "checkpoints": sorted(set(checkpoints)), "steps": steps}
+    return [
+        RLUnpluggedSource(
+            game=game,
+            kind="rlu",
+            content=f"{len(files)} shards",
+            transitions=steps * len(files),
+            selection=selection,
+            algorithm="DQN, at several stages of its training",
+            author="RL Unplugged: Gulcehre et al., 2020; DQN Replay Dataset: Agarwal, Schuurmans and Norouzi, 2020",
+            preprocessing={**PREPROCESSING, "reward_clipping": "none"},
+            files=files,
+            steps=steps,
+            verify=verify,
+        )
+        for game, files in find_records(Path(root).expanduser(), games, runs, checkpoints).items()
+    ]
+
+
+@dataclass(kw_only=True, eq=False)
+class RLUnpluggedSource(Source):
+    """Files of records of one game.
+
+    Attributes:
+        files: Files, by run and then checkpoint.
+        steps: Number of transitions of each file.
+        verify: Whether every file is read to its end.
+    """
+
+    files: Sequence[RecordFile]
+    steps: int
+    verify: bool
+
+    def check(self) -> None:
+        """Check the starts of all files."""
+        check_records(self.files)
+
+    def episodes(self) -> Iterator[Episode]:
+        """Read the episodes, one at a time."""
+        num_actions = len(find_game(self.game).minimal_actions)
+        return read_record_episodes(self.files, self.steps, num_actions, verify=self.verify)
+
+    def metadata(self) -> dict[str, Any]:
+        """Return where the files are from."""
+        return {
+            "source": RL_UNPLUGGED_ORIGIN,
+            "shards": [{"run": file.run, "checkpoint": file.checkpoint} for file in self.files],
+            "checksums_verified": self.verify,
+            "reward_clipping": self.preprocessing["reward_clipping"],
+        }
+
+
 def find_records(
     root: Path, games: Sequence[str], runs: Sequence[int], checkpoints: Sequence[int]
 ) -> dict[str, list[RecordFile]]:
     """Find the files `<Game>/run_<run>-<checkpoint>-of-<files>` of every game, run and checkpoint.
 
     Args:
-        root: folder with one folder for each game, under any spelling of its name.
-        games: any spelling that `find_game` knows.
-        runs: of each game.
-        checkpoints: of each run; numbers in the files' names, from 0.
+        root: Folder with one folder for each game, whose name may be spelled in any way.
+        games: Games, in any spelling that `find_game` knows.
+        runs: Numbers of the agents of each game.
+        checkpoints: Numbers of the files of each run, as in their names, from 0.
 
     Returns:
         The files of each game's slug, by run and then checkpoint.
 
     Raises:
-        UnknownNameError: when a game does not exist.
-        InputError: when there is no run or no checkpoint.
-        DatasetError: when files are missing, all of which it names.
+        UnknownNameError: A game does not exist.
+        InputError: There is no run or no checkpoint.
+        DatasetError: Files are missing, all of which are named.
     """
     if not runs or not checkpoints:
         raise InputError(f"import needs runs and checkpoints, not {list(runs)} and {list(checkpoints)}")
@@ -81,7 +164,8 @@ def check_records(files: Sequence[RecordFile]) -> None:
     """Check the starts of all of `files`.
 
     Raises:
-        DatasetError: when one is no file of records.
+        DatasetError: One is no file of records.
+        MissingExtraError: google-crc32c is not installed.
     """
     for file in files:
         check_start(file.path)
@@ -93,18 +177,16 @@ def read_record_episodes(
     num_actions: int,
     *,
     verify: bool = False,
-    progress: Callable[[int], None] | None = None,
 ) -> Iterator[Episode]:
     """Read the first `steps` transitions of every file, one episode at a time and no further than needed.
 
     Memory is bounded by one record and one episode. A file with fewer transitions gives what it has.
 
     Args:
-        files: of one game.
-        steps: transitions of each file.
-        num_actions: size of the game's minimal action set.
-        verify: read every file to its end, which checks all checksums.
-        progress: called with the number of new transitions after each episode.
+        files: Files of one game.
+        steps: Number of transitions of each file, at least 1.
+        num_actions: Size of the game's minimal action set.
+        verify: Whether every file is read to its end, which checks all checksums.
 
     Returns:
         An iterator of episodes. Their metadata: `run`, `checkpoint`, `episode` (its number in the source),
@@ -112,17 +194,15 @@ def read_record_episodes(
         `return`.
 
     Raises:
-        InputError: when `steps` is not positive.
-        DatasetError: when a file is damaged or holds what it should not.
+        InputError: `steps` is not positive.
+        DatasetError: A file is damaged or holds what it should not.
     """
     if steps < 1:
         raise InputError(f"steps must be at least 1, not {steps}")
-    return _read(files, steps, num_actions, verify, progress or (lambda _: None))
+    return _read(files, steps, num_actions, verify)
 
 
-def _read(
-    files: Sequence[RecordFile], steps: int, num_actions: int, verify: bool, progress: Callable[[int], None]
-) -> Iterator[Episode]:
+def _read(files: Sequence[RecordFile], steps: int, num_actions: int, verify: bool) -> Iterator[Episode]:
     for file in files:
         left = steps
         for number, record in enumerate(read_records(file.path)):
@@ -134,7 +214,6 @@ def _read(
                 if episode is not None:
                     yield episode
                     left -= len(episode)
-                    progress(len(episode))
             if left <= 0 and not verify:
                 break
 
@@ -142,11 +221,11 @@ def _read(
 def _episode(features: Mapping[str, Feature], file: RecordFile, limit: int, num_actions: int) -> Episode | None:
     """Make an episode of at most `limit` transitions; None if there is not one transition.
 
-    The last step has an observation only. Where the game was over, that is how the records are made; where it was not,
-    what its action led to is not known.
+    The last step has an observation only. Where the game was over, the records are made so; where it was not, nobody knows
+    what the last action led to.
 
     Raises:
-        ValueError: when the features are not those of an episode.
+        ValueError: The features are not those of an episode.
     """
     steps = _lists(features)
     images, discounts = steps["observations"], steps["discounts"]
@@ -182,7 +261,7 @@ def _episode(features: Mapping[str, Feature], file: RecordFile, limit: int, num_
 
 
 def _lists(features: Mapping[str, Feature]) -> dict[str, Any]:
-    """Check that the lists of an episode are there, of their types and of one length."""
+    """Return the lists of an episode, which must be there, of their types and of one length."""
     if lacking := [name for name in _KINDS if name not in features]:
         raise ValueError(f"no {', '.join(lacking)}; it holds {', '.join(sorted(features)) or 'nothing'}")
     for name in _KINDS:
@@ -197,7 +276,7 @@ def _lists(features: Mapping[str, Feature]) -> dict[str, Any]:
 
 
 def _number(features: Mapping[str, Feature]) -> dict[str, int]:
-    """The episode's number in the source, if it is there."""
+    """Return the episode's number in the source, if it is there."""
     numbers = features.get("episode_idx")
     return {"episode": int(numbers[0])} if isinstance(numbers, np.ndarray) and len(numbers) == 1 else {}
 

@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pretrainrl.data.sources.array_file import as_dataset_errors
-from pretrainrl.data.sources.crc32c import masked_crc32c
 from pretrainrl.errors import DatasetError
+from pretrainrl.optional import require
 
 Feature = list[memoryview] | npt.NDArray[np.float32] | npt.NDArray[np.int64]
 
@@ -31,7 +31,8 @@ def read_records(path: Path) -> Iterator[bytes]:
     """Read the records of a file, gzip-compressed or not, one at a time.
 
     Raises:
-        DatasetError: when the file cannot be read, is no TFRecord file, is truncated, or a checksum is wrong.
+        DatasetError: The file cannot be read, is no TFRecord file, is truncated, or a checksum is wrong.
+        MissingExtraError: google-crc32c is not installed.
     """
     with _opened(path) as file:
         for number in count():
@@ -45,7 +46,8 @@ def check_start(path: Path) -> None:
     """Check that a file is one of records, as far as its first bytes tell.
 
     Raises:
-        DatasetError: when it is not.
+        DatasetError: It is not.
+        MissingExtraError: google-crc32c is not installed.
     """
     with _opened(path) as file:
         _read_length(path, file, 0)
@@ -63,7 +65,7 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
 
 
 def _read_length(path: Path, file: IO[bytes], number: int) -> int | None:
-    """Read what stands before a record; None at the end of the file."""
+    """Return the length of the next record; None at the end of the file."""
     with as_dataset_errors(path, f" in record {number}"):
         header = file.read(12)
     if not header and number:
@@ -72,7 +74,7 @@ def _read_length(path: Path, file: IO[bytes], number: int) -> int | None:
         raise DatasetError(f"{path} is empty; download it again")
     if len(header) == 12:
         length, checksum = struct.unpack("<QI", header)
-        if masked_crc32c(header[:8]) == checksum:
+        if _masked_crc32c(header[:8]) == checksum:
             return int(length)
     if not number:
         raise DatasetError(
@@ -88,18 +90,24 @@ def _read_content(path: Path, file: IO[bytes], number: int, length: int) -> byte
         content, checksum = file.read(length), file.read(4)
     if len(content) < length or len(checksum) < 4:
         raise DatasetError(f"{path} is truncated in record {number}; download it again")
-    if int.from_bytes(checksum, "little") != masked_crc32c(content):
+    if int.from_bytes(checksum, "little") != _masked_crc32c(content):
         raise DatasetError(f"{path} is damaged in record {number}: its checksum is another; download it again")
     return content
+
+
+def _masked_crc32c(data: bytes) -> int:
+    """Return the checksum as TFRecord files store it: rotated by 15 bits and moved, as it is taken of other checksums."""
+    checksum = int(require("google_crc32c", "import").value(data))
+    return ((checksum >> 15 | checksum << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
 def parse_example(record: bytes) -> dict[str, Feature]:
     """Return the features of an encoded `tf.train.Example`.
 
-    Bytes are views of `record`. A list without values may have lost its type: it comes as an empty list of bytes.
+    Bytes are views of `record`. A list without values may have lost its type: it becomes an empty list of bytes.
 
     Raises:
-        ValueError: when `record` is not one.
+        ValueError: `record` is no such message.
     """
     features: dict[str, Feature] = {}
     try:
@@ -113,7 +121,7 @@ def parse_example(record: bytes) -> dict[str, Feature]:
 
 
 def _feature(message: memoryview) -> Feature:
-    """Values of a `Feature`: a message with one field, whose number tells the type of the list in it."""
+    """Return the values of a `Feature`: a message with one field, whose number tells the type of the list in it."""
     for number, _, values in _fields(message):
         fields = [(wire, value) for field, wire, value in _fields(memoryview(values)) if field == 1]
         if number == 1:

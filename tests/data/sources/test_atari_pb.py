@@ -11,8 +11,8 @@ from dqn_shards import Log, log_of, numbered, write_shard
 
 from pretrainrl.data.episode import Episode
 from pretrainrl.data.sources.atari_pb import GAMES, find_atari_pb_shards
-from pretrainrl.data.sources.dqn_replay import Findings, check_shards, read_episodes
-from pretrainrl.data.sources.dqn_replay_files import find_shards
+from pretrainrl.data.sources.dqn_replay import find_shards
+from pretrainrl.data.sources.shard import Findings, check_shards, read_episodes
 from pretrainrl.errors import DatasetError, InputError, UnknownNameError
 from pretrainrl.games import all_games
 

@@ -1,6 +1,7 @@
 """Records that others wrote come back; what is damaged does not."""
 
 import gzip
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pretrainrl.data.sources.tfrecord import check_start, parse_example, read_records
-from pretrainrl.errors import DatasetError
+from pretrainrl.errors import DatasetError, MissingExtraError
 
 RECORDS = [b"first", b"", bytes(range(256)) * 50]
 
@@ -76,6 +77,13 @@ def test_other_files(tmp_path: Path, content: bytes) -> None:
             read(path)
     with pytest.raises(DatasetError, match="cannot read"):
         check_start(tmp_path / "nothing")
+
+
+def test_a_missing_checksum_library_is_told_before_anything_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_records(tmp_path / "records", RECORDS)
+    monkeypatch.setitem(sys.modules, "google_crc32c", None)
+    with pytest.raises(MissingExtraError, match=r'google_crc32c is not installed; run: pip install "pretrainrl\[import\]"'):
+        check_start(path)
 
 
 INT64 = st.integers(-(2**63), 2**63 - 1)

@@ -114,7 +114,7 @@ def test_remote_of_the_environment(hub: FakeHub, elsewhere: Any, monkeypatch: py
 @pytest.mark.parametrize("remote", ["someone", "hf://", "hf://a/b", "s3://bucket"])
 def test_malformed_remotes(hub: FakeHub, remote: str) -> None:
     write_dataset(NAME, numbered([5]))
-    with pytest.raises(InputError, match="a remote looks like hf://<organisation>"):
+    with pytest.raises(InputError, match="a remote looks like hf://<organization>"):
         upload_dataset(NAME, remote=remote)
 
 

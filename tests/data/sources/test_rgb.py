@@ -11,9 +11,10 @@ import pytest
 from dqn_shards import numbered
 from native_sets import make_native
 
+from pretrainrl.data.sources import find_sources
+from pretrainrl.data.sources.rgb import standard_frame
 from pretrainrl.errors import DatasetError, InputError, UnknownNameError
-from pretrainrl.integrations.minari import cache_datasets, import_rgb, local_ids, open_dataset, open_native, write_dataset
-from pretrainrl.integrations.minari.native_rgb import standard_frame
+from pretrainrl.integrations.minari import cache_datasets, import_source, local_ids, open_dataset, write_dataset
 
 SOURCE, NAME = "atari/pong/expert-v0", "pretrainrl/atari/pong-farama-expert-v0"
 
@@ -40,10 +41,9 @@ def test_frames_are_those_of_ale(game: str) -> None:
 
 def test_lossless_source() -> None:
     played = make_native(SOURCE, jpeg=False, over=True, repeat_action_probability=0.0)
-    seen: list[int] = []
-    assert import_rgb(open_native(SOURCE), progress=seen.append).id == NAME
+    assert [made.id for made in import_source(find_sources("minari", [SOURCE]))] == [NAME]
     dataset = open_dataset(NAME)
-    assert (len(dataset), seen, dataset.game) == (2, [12, 12], "pong")
+    assert (len(dataset), dataset.game) == (2, "pong")
     for episode, original in zip(dataset, played, strict=True):
         assert np.array_equal(episode.frames, np.stack([standard_frame(frame) for frame in original.observations]))
         assert np.array_equal(episode.actions, original.actions)
@@ -61,7 +61,7 @@ def test_lossless_source() -> None:
 
 def test_jpeg_source_is_told() -> None:
     played = make_native("atari/pong/human-v3", jpeg=True, frameskip=2)
-    import_rgb(open_native("atari/pong/human-v3"), kind="person", version=4)
+    import_source(find_sources("minari", ["atari/pong/human-v3"]), kind="person", version=4)
     dataset = open_dataset("pretrainrl/atari/pong-person-v4")
     assert dataset.metadata["source"]["image_coding"] == "JPEG, lossy"
     assert dataset.metadata["preprocessing"]["frame_skip"] == 2
@@ -75,22 +75,22 @@ def test_jpeg_source_is_told() -> None:
 
 def test_time_outs() -> None:
     make_native(SOURCE, max_num_frames_per_episode=48)
-    import_rgb(open_native(SOURCE))
+    import_source(find_sources("minari", [SOURCE]))
     assert {episode.metadata["ends_by"] for episode in open_dataset(NAME)} == {"time_out"}
 
 
 def test_what_is_not_native() -> None:
     write_dataset("pretrainrl/atari/pong-mine-v0", numbered([5]))
     with pytest.raises(DatasetError, match=r"pong-mine-v0 holds \(84, 84\) frames already"):
-        open_native("pretrainrl/atari/pong-mine-v0")
+        find_sources("minari", ["pretrainrl/atari/pong-mine-v0"])
     make_native("atari/pong/ram-v0", obs_type="ram")
     with pytest.raises(DatasetError, match=r"uint8 observations of shape \(128,\); .* \(210, 160, 3\) are needed"):
-        open_native("atari/pong/ram-v0")
+        find_sources("minari", ["atari/pong/ram-v0"])
     make_native("atari/pong/full-v0", full_action_space=True)
     with pytest.raises(DatasetError, match=r"Discrete\(18\); the 6 that do something in pong"):
-        open_native("atari/pong/full-v0")
+        find_sources("minari", ["atari/pong/full-v0"])
     with pytest.raises(InputError, match="atari/pong/expert-v0"):
-        open_native("atari/pong/expert")
+        find_sources("minari", ["atari/pong/expert"])
 
 
 @pytest.mark.filterwarnings("ignore:.* is set to None")
@@ -99,13 +99,13 @@ def test_of_no_atari_game(root: Path) -> None:
     metadata = root / SOURCE / "data/metadata.json"
     metadata.write_text(metadata.read_text().replace("ALE/Pong-v5", "Nothing/Ping-v5"))
     with pytest.raises(UnknownNameError, match="unknown game 'ping'; did you mean 'pong'"):
-        open_native(SOURCE)
+        find_sources("minari", [SOURCE])
     environment = gymnasium.make("CartPole-v1")
     buffers = make_native("atari/pong/other-v0", steps=2, episodes=1)
     poles = [buffer.__class__(**{**vars(buffer), "observations": np.zeros((3, 4), np.float32)}) for buffer in buffers]
     minari.create_dataset_from_buffers("gym/cartpole-v0", poles, env=environment)
     with pytest.raises(DatasetError, match=r"holds float32 observations of shape \(4,\)"):
-        open_native("gym/cartpole-v0")
+        find_sources("minari", ["gym/cartpole-v0"])
 
 
 def test_not_there_and_not_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,7 +114,7 @@ def test_not_there_and_not_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(minari, "load_dataset", offline)
     with pytest.raises(DatasetError, match=r"atari/pong/expert-v0 cannot be downloaded \(no network\)"):
-        open_native(SOURCE)
+        find_sources("minari", [SOURCE])
 
 
 @pytest.mark.parametrize("cut", [200, 20_000])
@@ -129,6 +129,6 @@ def test_damaged_source_leaves_nothing(root: Path, cut: int) -> None:
         content[start : start + 600] = bytes(600)
         path.write_bytes(content)
     with pytest.raises(DatasetError, match=f"{SOURCE} cannot be read"):
-        import_rgb(open_native(SOURCE))
+        import_source(find_sources("minari", [SOURCE]))
     assert local_ids() == [SOURCE]
     assert sorted(path.name for path in root.iterdir()) == ["atari"]

@@ -1,0 +1,176 @@
+"""Minari datasets of an Atari game's own colored frames become episodes of the frames that encoders see.
+
+Frames become grey by ALE's own weights, 0.299 R + 0.587 G + 0.114 B, and 84x84 by averaging areas, as in the standard
+preprocessing. What the source lacks cannot be made: of the raw frames between two steps only the last was kept, so there is no
+maximum over two, and objects that flicker are missing from some frames. Where the source is JPEG, its errors stay. The
+metadata `preprocessing` and `source` say so.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from pretrainrl.data.episode import FRAME_SHAPE, Episode
+from pretrainrl.data.sources import Source
+from pretrainrl.errors import DatasetError, InputError
+from pretrainrl.games import find_game
+
+if TYPE_CHECKING:
+    import minari
+
+_AS_SOURCE = "as in the source"
+_MAX_RAW_FRAMES = 108_000  # half an hour, after which ALE's environments break an episode off
+
+
+def find_sources(ids: Sequence[str]) -> list[Source]:
+    """Open Minari datasets of native frames; those that are not here are downloaded as Minari does it.
+
+    Args:
+        ids: Minari ids, e.g. `atari/pong/expert-v0`.
+
+    Raises:
+        InputError: An id has another form.
+        UnknownNameError: A dataset is of a game that does not exist.
+        DatasetError: A dataset cannot be downloaded or read, or holds something else.
+    """
+    return [_open(name) for name in dict.fromkeys(ids)]
+
+
+@dataclass(kw_only=True, eq=False)
+class RGBSource(Source):
+    """A Minari dataset of native frames, `(210, 160, 3)` uint8.
+
+    Attributes:
+        dataset: The dataset.
+        env_kwargs: Arguments with which its environment was made, as far as it says.
+    """
+
+    dataset: minari.MinariDataset
+    env_kwargs: dict[str, Any]
+
+    def check(self) -> None:
+        """Do nothing: spaces and sizes were looked at when the dataset was opened."""
+
+    def episodes(self) -> Iterator[Episode]:
+        """Convert the episodes, one at a time; each is in memory with its native frames, for Minari reads no less."""
+        originals = self.dataset.iterate_episodes()
+        while True:
+            try:
+                episode = self._episode(next(originals))
+            except StopIteration:
+                return
+            except (OSError, KeyError, ValueError, IndexError) as error:
+                raise DatasetError(f"dataset {self.content} cannot be read ({error})") from error
+            yield episode
+
+    def metadata(self) -> dict[str, Any]:
+        """Return where the dataset is from and how its frames were made."""
+        spec, facts = self.dataset.env_spec, self.dataset.storage.metadata
+        return {
+            "source": {
+                "dataset": self.content,
+                "frames": f"{self.dataset.observation_space.shape} RGB",
+                "image_coding": "JPEG, lossy" if self.dataset.storage.jpeg_encoding else "lossless",
+                "minari_version": facts.get("minari_version"),
+                "code_permalink": facts.get("code_permalink"),
+                "env_id": spec.id if spec else None,
+                "env_kwargs": self.env_kwargs,
+                "wrappers": [wrapper.name for wrapper in spec.additional_wrappers] if spec else [],
+            }
+        }
+
+    def _episode(self, original: minari.EpisodeData) -> Episode:
+        length = len(original.actions)
+        rewards = np.asarray(original.rewards, np.float32)
+        over = bool(original.terminations[-1])
+        max_raw = self.env_kwargs.get("max_num_frames_per_episode") or _MAX_RAW_FRAMES
+        timed_out = length * self.env_kwargs.get("frameskip", 1) >= max_raw
+        last = np.arange(length) == length - 1
+        return Episode(
+            frames=np.stack([standard_frame(frame) for frame in original.observations]),
+            actions=np.asarray(original.actions, np.int64),
+            rewards=rewards,
+            terminations=last & over,
+            truncations=last & (not over),
+            game=self.game,
+            metadata={
+                "source_episode": int(original.id),
+                "ends_by": "game_over" if over else "time_out" if timed_out else "cut",
+                "final_observation": "true",
+                "return": float(rewards.sum()),
+            },
+        )
+
+
+def standard_frame(frame: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Convert a native frame, `(210, 160, 3)` uint8, to grey `(84, 84)` uint8."""
+    grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)  # the same bits as ALE's own grey screen
+    return cv2.resize(grey, FRAME_SHAPE, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
+
+
+def _open(name: str) -> RGBSource:
+    match = re.fullmatch(r"(?:[\w-]+/)*(?P<kind>[\w-]+)-v\d+", name)
+    if match is None:
+        raise InputError(f"{name!r} is not a dataset id; ids look like atari/pong/expert-v0")
+    dataset = _load(name)
+    game = _checked_game(name, dataset)
+    env_kwargs = dict(dataset.env_spec.kwargs) if dataset.env_spec else {}
+    facts = dataset.storage.metadata
+    author = facts.get("author") or "unknown"
+    return RGBSource(
+        game=game,
+        kind=f"farama-{match['kind']}",
+        content=name,
+        transitions=int(dataset.total_steps),
+        selection={"dataset": name},
+        algorithm=str(facts.get("algorithm_name") or "unknown"),
+        author=author if isinstance(author, str) else ", ".join(sorted(author)),
+        preprocessing={
+            "frame_skip": env_kwargs.get("frameskip", "unknown"),
+            "max_pool": "none: the last raw frame",
+            "grayscale": True,
+            "resize": "84x84 area",
+            **dict.fromkeys(("noop_max", "fire_reset", "life_loss", "reward_clipping"), _AS_SOURCE),
+        },
+        sticky_actions=env_kwargs.get("repeat_action_probability", 0.25),
+        dataset=dataset,
+        env_kwargs=env_kwargs,
+    )
+
+
+def _load(name: str) -> minari.MinariDataset:
+    import minari
+    from minari.storage.local import get_dataset_path
+
+    local = False
+    try:
+        local = (get_dataset_path(name) / "data").is_dir()
+        return minari.load_dataset(name, download=True)
+    except Exception as error:  # of the network: of any kind
+        raise DatasetError(f"{name} cannot be {'read' if local else 'downloaded'} ({error})") from error
+
+
+def _checked_game(name: str, dataset: minari.MinariDataset) -> str:
+    """Return the slug of the game, if frames and actions are what they should be."""
+    space = dataset.observation_space
+    if getattr(space, "shape", None) == FRAME_SHAPE:
+        raise DatasetError(f"{name} holds {FRAME_SHAPE} frames already; nothing is to be converted")
+    if len(space.shape or ()) != 3 or space.shape[1:] != (160, 3) or space.dtype != np.uint8:
+        raise DatasetError(
+            f"{name} holds {space.dtype} observations of shape {space.shape}; "
+            "an Atari game's own uint8 frames of shape (210, 160, 3) are needed"
+        )
+    game = find_game(dataset.env_spec.id if dataset.env_spec else name.split("/")[-2:][0])
+    expected = len(game.minimal_actions)
+    if getattr(dataset.action_space, "n", None) != expected:
+        raise DatasetError(
+            f"{name} has actions {dataset.action_space}; the {expected} that do something in {game.slug} are needed"
+        )
+    return game.slug
