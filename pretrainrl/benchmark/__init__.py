@@ -1,0 +1,1 @@
+"""Which encoder to use on which kind of game, with what certainty: suites, results that only grow, aggregates, reports."""
