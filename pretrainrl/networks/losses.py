@@ -49,6 +49,13 @@ def gather(part: Tensor) -> Tensor:
     return whole
 
 
+def from_first(tensor: Tensor) -> Tensor:
+    """Return the tensor of the first process, in all of them; in a single process, `tensor` itself. It has no gradient."""
+    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+        dist.broadcast(tensor, 0)
+    return tensor
+
+
 def masked_mean(values: Tensor, ignore: Tensor | None = None) -> Tensor:
     """Return the mean over the samples that are not ignored.
 
@@ -124,3 +131,31 @@ def info_nce(
     losses = F.cross_entropy(logits, labels, reduction="none")
     hits = (logits.detach().argmax(dim=1) == labels).float()
     return _kept_mean(losses, keep), _kept_mean(hits, keep)
+
+
+def gaussianity(samples: Tensor, directions: int, *, knots: int = 17, widest: float = 3.0) -> Tensor:
+    """SIGReg (Balestriero & LeCun, 2025, https://arxiv.org/abs/2511.08544): how far samples are from standard normal ones.
+
+    Samples are projected onto random directions. On each the Epps-Pulley statistic is the squared distance of their
+    characteristic function from that of the standard normal distribution, weighted by exp(-t^2 / 2) and multiplied by the
+    number of samples; the integral over |t| <= `widest` is a sum over `knots` points.
+
+    Args:
+        samples: Samples of the whole batch, gathered already, (N, D) float.
+        directions: Number of random directions, drawn from PyTorch's default generator, the same in every process.
+        knots: Number of points of the trapezoidal rule on [0, `widest`], at least 2.
+        widest: Greatest t.
+
+    Returns:
+        Mean over the directions, 0-d float32.
+    """
+    with torch.autocast(samples.device.type, enabled=False):
+        drawn = from_first(torch.randn(samples.shape[1], directions, device=samples.device))
+        projected = samples.float() @ F.normalize(drawn, dim=0)
+        t = torch.linspace(0, widest, knots, device=samples.device)
+        normal = torch.exp(-(t**2) / 2)
+        steps = torch.full_like(t, 2 * widest / (knots - 1))  # twice: the integrand is even
+        steps[[0, -1]] /= 2
+        angles = projected.unsqueeze(2) * t
+        distance = (angles.cos().mean(0) - normal) ** 2 + angles.sin().mean(0) ** 2
+        return len(samples) * (distance @ (steps * normal)).mean()
