@@ -1,0 +1,194 @@
+"""Where cells are computed: in processes of this machine, or on a Ray cluster. The results are the same, to the bit."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event
+from typing import Any, Protocol
+
+from pretrainrl.benchmark.cells import CellSpec, run_cell
+from pretrainrl.benchmark.results import CellResult
+from pretrainrl.errors import InputError, PretrainRLError
+from pretrainrl.optional import require
+from pretrainrl.runs.interrupt import InterruptedRunError
+
+Finished = Callable[[CellSpec, CellResult], None]
+_SECONDS = 0.2  # between two looks at the processes
+_PATIENCE = 60.0  # seconds for a process that was asked to stop to write its checkpoint
+
+
+class Engine(Protocol):
+    """Computes cells. One that fails does not stop the others."""
+
+    def run(self, specs: Sequence[CellSpec], *, stop: Event, started: Callable[[CellSpec], None], finished: Finished) -> None:
+        """Compute all cells.
+
+        Args:
+            specs: Cells to compute, in this order as far as workers are free.
+            stop: Event that asks for an end; cells under way keep their checkpoints.
+            started: Function that is called with each cell when its work begins.
+            finished: Function that is called with each cell and its result, in the calling thread.
+
+        Raises:
+            InterruptedRunError: `stop` was set.
+        """
+
+
+class LocalEngine:
+    """One process for each cell, several at a time, each with its share of the threads.
+
+    A process of its own gives a cell's memory back when it ends, and when the system kills it, one cell has failed.
+
+    Args:
+        jobs: Number of processes at a time, at least 1.
+        threads: Number of threads of each.
+
+    Raises:
+        InputError: A number is less than 1.
+    """
+
+    def __init__(self, jobs: int, threads: int = 1) -> None:
+        if min(jobs, threads) < 1:
+            raise InputError(f"jobs and threads must be at least 1, got {jobs} and {threads}")
+        self.jobs, self.threads = jobs, threads
+
+    def run(self, specs: Sequence[CellSpec], *, stop: Event, started: Callable[[CellSpec], None], finished: Finished) -> None:
+        """See `Engine`."""
+        waiting, running = list(specs), dict[subprocess.Popen[str], tuple[CellSpec, float]]()
+        try:
+            while (waiting or running) and not stop.is_set():
+                while waiting and len(running) < self.jobs:
+                    spec = waiting.pop(0)
+                    running[self._start(spec)] = spec, time.monotonic()
+                    started(spec)
+                for process in [process for process in running if process.poll() is not None]:
+                    spec, began = running.pop(process)
+                    finished(spec, _result_of(process, spec, time.monotonic() - began))
+                time.sleep(_SECONDS)
+        finally:
+            _stop_all(running)
+        if stop.is_set():
+            raise InterruptedRunError("interrupted")
+
+    def _start(self, spec: CellSpec) -> subprocess.Popen[str]:
+        environment = {**os.environ, "OMP_NUM_THREADS": str(self.threads), "MKL_NUM_THREADS": str(self.threads)}
+        process = subprocess.Popen(
+            [sys.executable, "-m", "pretrainrl.benchmark.worker"],
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,  # Ctrl-C is for the process that shows progress; it asks the others to stop
+        )
+        assert process.stdin is not None
+        process.stdin.write(spec.model_dump_json())
+        process.stdin.close()
+        return process
+
+
+class RayEngine:
+    """Workers of a Ray cluster, one core for each cell.
+
+    The package is installed on every node; datasets and features are built there when they are first needed.
+
+    Args:
+        address: Address of the cluster, `auto` for the one that this machine belongs to, or `local` for one that is started.
+
+    Raises:
+        MissingExtraError: Ray is not installed.
+        InputError: No cluster answers at the address.
+    """
+
+    def __init__(self, address: str = "auto") -> None:
+        self._ray = require("ray", "ray")
+        self.address = address
+        try:
+            self._ray.init(None if address == "local" else address, log_to_driver=False, configure_logging=False)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise InputError(f"no Ray cluster answers at {address!r} ({str(error).splitlines()[0]})") from error
+
+    def run(self, specs: Sequence[CellSpec], *, stop: Event, started: Callable[[CellSpec], None], finished: Finished) -> None:
+        """See `Engine`."""
+        ray = self._ray
+        remote = ray.remote(num_cpus=1, max_retries=2)(_run_on_a_node)
+        pending = {remote.remote(spec.model_dump_json()): spec for spec in specs}
+        for spec in specs:
+            started(spec)
+        while pending and not stop.is_set():
+            done, _ = ray.wait(list(pending), timeout=_SECONDS)
+            for reference in done:
+                spec = pending.pop(reference)
+                finished(spec, _result_of_ray(ray, reference, spec))
+        for reference in pending:
+            ray.cancel(reference)
+        if stop.is_set():
+            raise InterruptedRunError("interrupted")
+
+    def close(self) -> None:
+        """Leave the cluster."""
+        self._ray.shutdown()
+
+
+@contextmanager
+def open_engine(name: str, *, jobs: int, address: str = "auto") -> Iterator[Engine]:
+    """Make an engine by name, `local` or `ray`.
+
+    Raises:
+        InputError: The name is another one, or no cluster answers.
+        MissingExtraError: Ray is not installed.
+    """
+    if name == "local":
+        yield LocalEngine(jobs)
+    elif name == "ray":
+        engine = RayEngine(address)
+        try:
+            yield engine
+        finally:
+            engine.close()
+    else:
+        raise InputError(f"engine must be local or ray, got {name!r}")
+
+
+def _run_on_a_node(spec: str) -> str:
+    os.environ["OMP_NUM_THREADS"] = "1"
+    return run_cell(CellSpec.parse(json.loads(spec), "a cell")).model_dump_json()
+
+
+def _result_of(process: subprocess.Popen[str], spec: CellSpec, seconds: float) -> CellResult:
+    output, errors = process.communicate()
+    if process.returncode == 0:
+        return CellResult.parse(json.loads(output.splitlines()[-1]), f"the result of {spec.title}")
+    reason = f"killed by {signal.Signals(-process.returncode).name}" if process.returncode < 0 else _last_line(errors)
+    return spec.failed(reason, seconds)
+
+
+def _result_of_ray(ray: Any, reference: Any, spec: CellSpec) -> CellResult:
+    try:
+        return CellResult.parse(json.loads(ray.get(reference)), f"the result of {spec.title}")
+    except (ray.exceptions.RayError, PretrainRLError) as error:
+        return spec.failed(_last_line(str(error)), 0.0)
+
+
+def _last_line(text: str) -> str:
+    lines = [line for line in text.splitlines() if line.strip()]
+    return lines[-1].strip() if lines else "ended without a word"
+
+
+def _stop_all(running: dict[subprocess.Popen[str], tuple[CellSpec, float]]) -> None:
+    for process in running:
+        process.terminate()
+    deadline = time.monotonic() + _PATIENCE
+    for process in running:
+        try:
+            process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
