@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _LAZY = {
+    "benchmark": "pretrainrl.benchmark.run",
     "check_encoder": "pretrainrl.encoders",
     "clear_encoder_cache": "pretrainrl.encoders",
     "collect": "pretrainrl.commands",
@@ -34,6 +35,7 @@ _LAZY = {
 }
 
 __all__ = [
+    "benchmark",
     "check_encoder",
     "clear_encoder_cache",
     "collect",

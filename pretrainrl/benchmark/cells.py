@@ -8,8 +8,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
-
 from pretrainrl.benchmark.results import Cell, CellResult, Hardware
 from pretrainrl.benchmark.suite import Suite
 from pretrainrl.cards import Card, Scalar
@@ -46,7 +44,6 @@ class CellSpec(Card):
         seed: Seed of the run.
         agent: Name of the agent's card.
         preset: Name of the settings on that card.
-        settings: Settings that replace the preset's.
         length: Budget, in steps or epochs.
         dataset: Minari id; None where the agent learns by playing.
         episodes: Number of whole games of the final evaluation.
@@ -63,7 +60,6 @@ class CellSpec(Card):
     seed: int
     agent: str
     preset: str
-    settings: dict[str, Scalar] = Field(default_factory=dict)
     length: int
     dataset: str | None = None
     episodes: int
@@ -84,7 +80,6 @@ class CellSpec(Card):
             seed=seed,
             agent=what.agent,
             preset=what.preset,
-            settings=what.settings,
             length=what.length,
             dataset=None if what.dataset is None else what.dataset.format(game=game),
             episodes=how.episodes,
@@ -109,7 +104,6 @@ class CellSpec(Card):
             "max_episode_steps": self.max_episode_steps,
             "dtype": self.dtype,
             "frozen": self.entrant.frozen,
-            **self.settings,
         }
         return Cell(
             self.suite,
@@ -173,7 +167,6 @@ def _fine_tune(spec: CellSpec, began: float) -> CellResult:
         spec.game,
         spec.entrant.encoder,
         preset=spec.preset,
-        settings=spec.settings,
         end_to_end=not spec.entrant.frozen,
         seed=spec.seed,
         eval_episodes=spec.episodes,
@@ -191,7 +184,7 @@ def _fine_tune(spec: CellSpec, began: float) -> CellResult:
         status="done",
         scores=last.scores,
         lengths=last.lengths,
-        curve=tuple((one.step, sum(one.scores) / len(one.scores)) for one in found.evaluations),
+        curve=tuple((one.timestep, sum(one.scores) / len(one.scores)) for one in found.evaluations),
         seconds=time.monotonic() - began,
         versions=package_versions(),
     )

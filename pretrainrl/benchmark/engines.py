@@ -7,12 +7,13 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from dataclasses import dataclass
 from threading import Event
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 from pretrainrl.benchmark.cells import CellSpec, run_cell
 from pretrainrl.benchmark.results import CellResult
@@ -42,6 +43,28 @@ class Engine(Protocol):
         """
 
 
+@dataclass
+class _Worker:
+    """A process that computes a cell, and where its error messages go."""
+
+    spec: CellSpec
+    process: subprocess.Popen[str]
+    errors: IO[str]
+    began: float
+
+    def result(self) -> CellResult:
+        """Return the result of a process that has ended."""
+        output, _ = self.process.communicate()
+        code = self.process.returncode
+        with self.errors as errors:
+            errors.seek(0)
+            message = errors.read()
+        if code == 0:
+            return CellResult.parse(json.loads(output.splitlines()[-1]), f"the result of {self.spec.title}")
+        reason = f"killed by {signal.Signals(-code).name}" if code < 0 else _last_line(message)
+        return self.spec.failed(reason, time.monotonic() - self.began)
+
+
 class LocalEngine:
     """One process for each cell, several at a time, each with its share of the threads.
 
@@ -62,37 +85,38 @@ class LocalEngine:
 
     def run(self, specs: Sequence[CellSpec], *, stop: Event, started: Callable[[CellSpec], None], finished: Finished) -> None:
         """See `Engine`."""
-        waiting, running = list(specs), dict[subprocess.Popen[str], tuple[CellSpec, float]]()
+        waiting, running = list(specs), list[_Worker]()
         try:
             while (waiting or running) and not stop.is_set():
                 while waiting and len(running) < self.jobs:
-                    spec = waiting.pop(0)
-                    running[self._start(spec)] = spec, time.monotonic()
-                    started(spec)
-                for process in [process for process in running if process.poll() is not None]:
-                    spec, began = running.pop(process)
-                    finished(spec, _result_of(process, spec, time.monotonic() - began))
+                    running.append(self._start(waiting.pop(0)))
+                    started(running[-1].spec)
+                for worker in [worker for worker in running if worker.process.poll() is not None]:
+                    running.remove(worker)
+                    finished(worker.spec, worker.result())
                 time.sleep(_SECONDS)
         finally:
-            _stop_all(running)
+            _stop_all([worker.process for worker in running])
         if stop.is_set():
-            raise InterruptedRunError("interrupted")
+            raise InterruptedRunError("interrupted; go on with the same command")
 
-    def _start(self, spec: CellSpec) -> subprocess.Popen[str]:
-        environment = {**os.environ, "OMP_NUM_THREADS": str(self.threads), "MKL_NUM_THREADS": str(self.threads)}
+    def _start(self, spec: CellSpec) -> _Worker:
+        threads = {name: str(self.threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+        errors = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115  # closed when the result is read
         process = subprocess.Popen(
             [sys.executable, "-m", "pretrainrl.benchmark.worker"],
-            env=environment,
+            env={**os.environ, **threads},
             stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE,  # one line, at the end
+            stderr=errors,
             text=True,
             start_new_session=True,  # Ctrl-C is for the process that shows progress; it asks the others to stop
         )
         assert process.stdin is not None
         process.stdin.write(spec.model_dump_json())
         process.stdin.close()
-        return process
+        process.stdin = None
+        return _Worker(spec, process, errors, time.monotonic())
 
 
 class RayEngine:
@@ -131,7 +155,7 @@ class RayEngine:
         for reference in pending:
             ray.cancel(reference)
         if stop.is_set():
-            raise InterruptedRunError("interrupted")
+            raise InterruptedRunError("interrupted; go on with the same command")
 
     def close(self) -> None:
         """Leave the cluster."""
@@ -163,14 +187,6 @@ def _run_on_a_node(spec: str) -> str:
     return run_cell(CellSpec.parse(json.loads(spec), "a cell")).model_dump_json()
 
 
-def _result_of(process: subprocess.Popen[str], spec: CellSpec, seconds: float) -> CellResult:
-    output, errors = process.communicate()
-    if process.returncode == 0:
-        return CellResult.parse(json.loads(output.splitlines()[-1]), f"the result of {spec.title}")
-    reason = f"killed by {signal.Signals(-process.returncode).name}" if process.returncode < 0 else _last_line(errors)
-    return spec.failed(reason, seconds)
-
-
 def _result_of_ray(ray: Any, reference: Any, spec: CellSpec) -> CellResult:
     try:
         return CellResult.parse(json.loads(ray.get(reference)), f"the result of {spec.title}")
@@ -183,11 +199,11 @@ def _last_line(text: str) -> str:
     return lines[-1].strip() if lines else "ended without a word"
 
 
-def _stop_all(running: dict[subprocess.Popen[str], tuple[CellSpec, float]]) -> None:
-    for process in running:
+def _stop_all(processes: Sequence[subprocess.Popen[str]]) -> None:
+    for process in processes:
         process.terminate()
     deadline = time.monotonic() + _PATIENCE
-    for process in running:
+    for process in processes:
         try:
             process.wait(max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:

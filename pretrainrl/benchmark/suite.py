@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from pretrainrl.cards import Card, Scalar
+from pretrainrl.cards import Card
 from pretrainrl.errors import InputError, UnknownNameError
 from pretrainrl.games import find_game
 from pretrainrl.registry import Registry
@@ -25,14 +25,12 @@ class Task(Card):
         preset: Name of the settings on that card.
         length: Steps of all games together, or epochs of agents that learn from a dataset; the budget.
         dataset: Minari id with `{game}` in the game's place; None where the agent learns by playing.
-        settings: Settings that replace the preset's.
     """
 
     agent: str
     preset: str
     length: int = Field(ge=1)
     dataset: str | None = None
-    settings: dict[str, Scalar] = Field(default_factory=dict)
 
 
 class Evaluation(Card):

@@ -28,6 +28,7 @@ def finetune(
     neck: Annotated[
         str, typer.Option(help="mlp, which standardizes features; on maps, spatial or Atari-PB's spatial_mlp.")
     ] = "mlp",
+    end_to_end: Annotated[bool, typer.Option("--end-to-end", help="Train the encoder too, as a baseline.")] = False,
     weights: Annotated[str | None, typer.Option(help="Of the encoder, instead of the card's, as for make_encoder.")] = None,
     dataset: Annotated[str | None, typer.Option(help="bc: Minari id of what is imitated.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Of all games together; default 50,000. Not of bc.")] = None,
@@ -65,6 +66,7 @@ def finetune(
         preset=preset,
         features=features,
         neck=neck,  # type: ignore[arg-type]  # checked with the other names
+        end_to_end=end_to_end,
         weights=weights,
         dataset=dataset,
         steps=steps,

@@ -29,6 +29,7 @@ class ObservationSetup:
         device: Device of encoder and agent.
         dtype: Dtype in which the encoder computes.
         neck: Name of what is trained after the encoder.
+        end_to_end: Whether the encoder is trained with the agent.
         max_episode_steps: Number of the agent's steps after which a game is cut.
     """
 
@@ -38,6 +39,7 @@ class ObservationSetup:
     device: torch.device
     dtype: torch.dtype
     neck: Neck
+    end_to_end: bool
     max_episode_steps: int
 
     @property
@@ -60,7 +62,9 @@ class ObservationSetup:
     def policy(self) -> tuple[str, dict[str, Any]]:
         """Return the policy's name and arguments."""
         if self.features == "pixels":
-            return "CnnPolicy", policy_kwargs(self.encoder, neck=self.neck, weights=self.weights, dtype=self.dtype)
+            return "CnnPolicy", policy_kwargs(
+                self.encoder, neck=self.neck, weights=self.weights, dtype=self.dtype, trainable=self.end_to_end
+            )
         return "MlpPolicy", neck_policy_kwargs(neck=self.neck)
 
 

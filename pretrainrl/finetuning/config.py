@@ -29,6 +29,7 @@ class FinetuneConfig(Card):
         encoder: Name of the encoder.
         features: Kind of what the agent observes: `flat`, `pooled` or `map`; `pixels` where the encoder is in the agent.
         neck: Name of what is trained after the encoder, one of `NECKS`.
+        end_to_end: Whether the encoder is trained with the agent.
         dataset: Minari id of what is learned from, for agents that learn from a dataset.
         length: Length of the run: steps of all games together, or epochs for agents that learn from a dataset.
         n_envs: Number of games played together.
@@ -45,6 +46,7 @@ class FinetuneConfig(Card):
     encoder: str
     features: str
     neck: str = "mlp"
+    end_to_end: bool = False
     dataset: str | None = None
     length: int
     n_envs: int
@@ -75,6 +77,7 @@ class FinetuneConfig(Card):
         dataset: str | None,
         features: str | None,
         neck: str,
+        end_to_end: bool,
         steps: int | None,
         epochs: int | None,
         n_envs: int,
@@ -96,7 +99,11 @@ class FinetuneConfig(Card):
         default_length = agent.preset(preset).length
         _check_known("neck", neck, NECKS)
         card = find_card(encoder)
-        features = _features(features, neck, card)
+        if end_to_end and features not in (None, "pixels"):
+            raise InputError(
+                f"an encoder that is trained reads pixels at every update; features must be pixels, got {features}"
+            )
+        features = "pixels" if end_to_end else _features(features, neck, card)
         cloning = agent.learns_from == "dataset"
         if cloning:
             _check_absent(f"{algorithm} learns for a number of epochs", steps=steps)
@@ -120,6 +127,7 @@ class FinetuneConfig(Card):
             encoder=card.name,
             features=features,
             neck=neck,
+            end_to_end=end_to_end,
             dataset=dataset,
             length=length,
             n_envs=n_envs,

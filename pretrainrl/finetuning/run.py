@@ -34,6 +34,7 @@ def finetune(
     preset: str | None = None,
     features: str | None = None,
     neck: Neck = "mlp",
+    end_to_end: bool = False,
     weights: str | None = None,
     dataset: str | None = None,
     steps: int | None = None,
@@ -66,6 +67,8 @@ def finetune(
             what the encoder's card says, flat up to 8,192 values and else pooled; and `map` for a neck that reads maps.
         neck: Name of what is trained between encoder and heads: `mlp`, which standardizes each feature; or, on maps, `spatial`
             or Atari-PB's `spatial_mlp`. See `policy_kwargs` of Stable-Baselines3's integration.
+        end_to_end: Whether the encoder is trained with the agent, from its weights on, as a baseline for frozen ones. It then
+            reads pixels, computes in float32, and is in the saved agent.
         weights: Weights instead of the card's, as `make_encoder` takes them.
         dataset: Minari id of a dataset of the game, for `bc` only.
         steps: Number of transitions over all games together. The default is the preset's, 50,000; `bc` takes none.
@@ -100,6 +103,7 @@ def finetune(
         dataset=dataset,
         features=features,
         neck=neck,
+        end_to_end=end_to_end,
         steps=steps,
         epochs=epochs,
         n_envs=n_envs,
@@ -114,7 +118,7 @@ def finetune(
     demonstrations = None if config.dataset is None else open_dataset(config.dataset)
     chosen = resolve_device(device)
     setup = ObservationSetup(
-        encoder, weights, config.features, chosen, resolve_dtype(dtype, chosen), neck, config.max_episode_steps
+        encoder, weights, config.features, chosen, resolve_dtype(dtype, chosen), neck, end_to_end, config.max_episode_steps
     )
     settings = run_preset(config)
     record = FinetuneRecord(

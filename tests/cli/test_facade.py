@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import pretrainrl
+from pretrainrl.cli.benchmark import benchmark
 from pretrainrl.cli.collect import collect
 from pretrainrl.cli.finetune import finetune
 from pretrainrl.cli.pretrain import pretrain
@@ -16,7 +17,7 @@ from pretrainrl.cli.probe import probe
 from pretrainrl.integrations.minari import dataset_id
 from pretrainrl.results import CollectResult, PretrainResult, ProbeResult
 
-COMMANDS = {"collect": collect, "finetune": finetune, "pretrain": pretrain, "probe": probe}
+COMMANDS = {"benchmark": benchmark, "collect": collect, "finetune": finetune, "pretrain": pretrain, "probe": probe}
 REQUIRED = inspect.Parameter.empty
 
 
