@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _LAZY = {
-    "benchmark": "pretrainrl.benchmark.run",
+    "benchmark": "pretrainrl.benchmarking.run",
     "check_encoder": "pretrainrl.encoders",
     "clear_encoder_cache": "pretrainrl.encoders",
     "collect": "pretrainrl.commands",

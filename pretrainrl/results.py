@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pretrainrl.benchmark.results import CellResult
+    from pretrainrl.benchmarking.results import CellResult
     from pretrainrl.cards import EncoderCard
     from pretrainrl.probing import Probe
 

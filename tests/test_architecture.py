@@ -35,7 +35,7 @@ LAYERS = (
     {"parity", "pretraining"},
     {"integrations"},
     {"finetuning", "results"},
-    {"benchmark"},
+    {"benchmarking"},
     {"cli", "commands", "demo", "__main__", "pretrainrl"},
 )
 FACADE = "pretrainrl"  # takes names and dataset ids, so its functions reach every layer, when they are called

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from pretrainrl.benchmark.suite import Suite
+    from pretrainrl.benchmarking.suite import Suite
     from pretrainrl.results import BenchmarkResult
 
 console = Console()
@@ -32,7 +32,7 @@ def benchmark(
     retry: Annotated[bool, typer.Option("--retry", help="Compute failed cells again.")] = False,
 ) -> None:
     """Compare encoders by the protocol of SUITE. What is finished is not computed again."""
-    from pretrainrl.benchmark.suite import find_suite
+    from pretrainrl.benchmarking.suite import find_suite
 
     protocol = find_suite(suite)  # before the imports, which take seconds
 
@@ -60,7 +60,7 @@ def benchmark(
 
 def _show(result: BenchmarkResult, suite: Suite) -> None:
     """Print the ranking of each task and split."""
-    from pretrainrl.benchmark.table import compare, rank
+    from pretrainrl.benchmarking.table import compare, rank
     from pretrainrl.errors import InputError
 
     for task in suite.tasks:

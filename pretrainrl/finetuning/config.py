@@ -100,9 +100,7 @@ class FinetuneConfig(Card):
         _check_known("neck", neck, NECKS)
         card = find_card(encoder)
         if end_to_end and features not in (None, "pixels"):
-            raise InputError(
-                f"an encoder that is trained reads pixels at every update; features must be pixels, got {features}"
-            )
+            raise InputError(f"an encoder that is trained reads pixels; features must be pixels, got {features}")
         features = "pixels" if end_to_end else _features(features, neck, card)
         cloning = agent.learns_from == "dataset"
         if cloning:

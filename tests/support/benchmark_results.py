@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from pretrainrl.benchmark.results import Cell, CellResult
-from pretrainrl.benchmark.suite import Suite
+from pretrainrl.benchmarking.results import Cell, CellResult
+from pretrainrl.benchmarking.suite import Suite
 
 
 def suite_table(**changes: Any) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from pretrainrl.benchmark.aggregate import (
+from pretrainrl.benchmarking.aggregate import (
     METRICS,
     Estimate,
     Scores,
@@ -18,8 +18,8 @@ from pretrainrl.benchmark.aggregate import (
     paired_difference,
     probability_of_improvement,
 )
-from pretrainrl.benchmark.results import CellResult
-from pretrainrl.benchmark.suite import Suite
+from pretrainrl.benchmarking.results import CellResult
+from pretrainrl.benchmarking.suite import Suite
 from pretrainrl.errors import InputError
 from pretrainrl.games import all_scores
 

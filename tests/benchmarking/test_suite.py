@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from benchmark_results import suite_table as table
 
-from pretrainrl.benchmark.suite import SUITES, Suite, find_suite
+from pretrainrl.benchmarking.suite import SUITES, Suite, find_suite
 from pretrainrl.errors import CardError, InputError, UnknownNameError
 from pretrainrl.games import all_scores
 

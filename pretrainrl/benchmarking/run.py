@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from pretrainrl.benchmark.cells import END_TO_END, CellSpec, Entrant
-from pretrainrl.benchmark.engines import Engine, open_engine
-from pretrainrl.benchmark.results import CellResult, ResultStore
-from pretrainrl.benchmark.suite import Suite, find_suite
+from pretrainrl.benchmarking.cells import END_TO_END, CellSpec, Entrant
+from pretrainrl.benchmarking.engines import Engine, open_engine
+from pretrainrl.benchmarking.results import CellResult, ResultStore
+from pretrainrl.benchmarking.suite import Suite, find_suite
 from pretrainrl.cards import BACKBONES, ENCODERS, find_card
 from pretrainrl.errors import InputError
 from pretrainrl.progress import progress_bar
@@ -42,7 +42,8 @@ def benchmark(
 
     Args:
         suite: Name of a registered suite, or path of a TOML file.
-        encoders: Names, run folders or card files of encoders, as a sequence or with commas between them; `all` stands for those of the suite, which are the default.
+        encoders: Names, run folders or card files of encoders, as a sequence or with commas between them; `all` stands for
+            those of the suite, which are the default.
         tasks: Names of the suite's tasks. The default is all of them.
         games: Games of the suite. The default is all of them.
         seeds: Number of seeds, from 0. The default is the suite's.
@@ -71,8 +72,8 @@ def benchmark(
     by_cell = {spec.cell.key: spec for spec in specs}
     missing = [by_cell[cell.key] for cell in store.missing([spec.cell for spec in specs], retry=retry)]
     if missing:
-        with open_engine(engine, jobs=cores() if jobs is None else jobs, address=address) as chosen:
-            _compute(chosen, missing, store, done=len(specs) - len(missing), progress=progress)
+        with open_engine(engine, jobs=cores() if jobs is None else jobs, address=address) as workers:
+            _compute(workers, missing, store, done=len(specs) - len(missing), progress=progress)
     found = [result for result in store if result.key in by_cell]
     return BenchmarkResult(folder, protocol.name, tuple(found), len(specs))
 

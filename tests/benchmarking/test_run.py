@@ -12,7 +12,7 @@ import pytest
 from benchmark_results import make_suite
 
 import pretrainrl
-from pretrainrl.benchmark.run import find_entrants, plan_cells
+from pretrainrl.benchmarking.run import find_entrants, plan_cells
 from pretrainrl.errors import InputError, UnknownNameError
 
 GAMES = ["boxing", "pong"]

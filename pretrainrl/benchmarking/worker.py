@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 
-from pretrainrl.benchmark.cells import CellSpec, run_cell
+from pretrainrl.benchmarking.cells import CellSpec, run_cell
 from pretrainrl.runs.interrupt import InterruptedRunError
 
 

@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pretrainrl.benchmark.results import Cell, CellResult, Hardware
-from pretrainrl.benchmark.suite import Suite
+from pretrainrl.benchmarking.results import Cell, CellResult, Hardware
+from pretrainrl.benchmarking.suite import Suite
 from pretrainrl.cards import Card, Scalar
 from pretrainrl.errors import InputError, PretrainRLError
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from benchmark_results import make_result, make_suite
 
-from pretrainrl.benchmark.table import compare, correlate, is_ill_conditioned, rank
+from pretrainrl.benchmarking.table import compare, correlate, is_ill_conditioned, rank
 from pretrainrl.errors import InputError
 from pretrainrl.games import all_scores
 

@@ -10,7 +10,7 @@ from benchmark_results import make_result as result
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pretrainrl.benchmark.results import ResultStore, read_folders
+from pretrainrl.benchmarking.results import ResultStore, read_folders
 from pretrainrl.errors import InputError
 
 

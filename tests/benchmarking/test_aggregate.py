@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from pretrainrl.benchmark.aggregate import (
+from pretrainrl.benchmarking.aggregate import (
     METRICS,
     Estimate,
     correlation,

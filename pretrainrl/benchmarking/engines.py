@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from threading import Event
 from typing import IO, Any, Protocol
 
-from pretrainrl.benchmark.cells import CellSpec, run_cell
-from pretrainrl.benchmark.results import CellResult
+from pretrainrl.benchmarking.cells import CellSpec, run_cell
+from pretrainrl.benchmarking.results import CellResult
 from pretrainrl.errors import InputError, PretrainRLError
 from pretrainrl.optional import require
 from pretrainrl.runs.interrupt import InterruptedRunError
@@ -104,7 +104,7 @@ class LocalEngine:
         threads = {name: str(self.threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
         errors = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115  # closed when the result is read
         process = subprocess.Popen(
-            [sys.executable, "-m", "pretrainrl.benchmark.worker"],
+            [sys.executable, "-m", "pretrainrl.benchmarking.worker"],
             env={**os.environ, **threads},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,  # one line, at the end
