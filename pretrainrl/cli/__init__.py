@@ -16,6 +16,7 @@ from pretrainrl.cli.pretrain import pretrain
 from pretrainrl.cli.probe import probe
 from pretrainrl.errors import PretrainRLError
 from pretrainrl.paths import disk_full_reason
+from pretrainrl.runs.interrupt import InterruptedRunError
 
 _PLAYING = {"benchmark", "collect", "datasets", "demo", "finetune", "import", "parity", "pretrain", "probe"}
 app = typer.Typer(
@@ -56,9 +57,11 @@ app.command("convert")(convert)
 
 
 def main() -> None:
-    """Run the command line; bad input or a full disk prints one line and exits with 2, typer handles wrong usage likewise."""
+    """Run the command line. Bad input or a full disk prints one line and exits with 2, an interruption with 130."""
     try:
         app()
+    except InterruptedRunError as error:
+        _fail(str(error), code=130)  # as shells have it for a program that Ctrl-C ended
     except PretrainRLError as error:
         _fail(str(error))
     except OSError as error:
@@ -68,9 +71,9 @@ def main() -> None:
         _fail(f"cannot write {error.filename or 'to the disk'}: {reason}")
 
 
-def _fail(message: str) -> None:
+def _fail(message: str, code: int = 2) -> None:
     from rich.console import Console
     from rich.markup import escape
 
     Console(stderr=True).print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True, highlight=False)
-    sys.exit(2)
+    sys.exit(code)

@@ -84,7 +84,7 @@ def test_ctrl_c(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[s
     command = f"qrdqn --steps 60 --eval-freq 30 --checkpoint-every 20 --out out {OPTIONS}"
     with monkeypatch.context() as patch:
         patch.setattr(FinetuneSegments, "_on_step", stopping)
-        assert run(monkeypatch, command) == 2
+        assert run(monkeypatch, command) == 130
     said = capsys.readouterr().err
     assert "what was learned up to 40 of 60 is kept; go on with the same command and --resume" in said
     assert not Path("out/qrdqn/ALE-Pong-v5_1/ALE-Pong-v5.zip").exists()

@@ -208,7 +208,7 @@ def test_interrupted(shards: Path, root: Path, monkeypatch: pytest.MonkeyPatch, 
 
     with monkeypatch.context() as patch:
         patch.setattr(reading._Reader, "find_end", interrupting)
-        assert call(monkeypatch, shards, "pong", "breakout", *SMALL) == 2
+        assert call(monkeypatch, shards, "pong", "breakout", *SMALL) == 130
     assert "interrupted; 1 of 2 datasets are complete" in capsys.readouterr().err
     assert local_ids() == [PONG] and [path.name for path in root.iterdir()] == ["pretrainrl"]
     assert call(monkeypatch, shards, "pong", "breakout", "--resume", *SMALL) == 0

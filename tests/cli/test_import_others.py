@@ -166,7 +166,7 @@ def test_interrupted(case: Case, monkeypatch: pytest.MonkeyPatch, capsys: pytest
 
     with monkeypatch.context() as patch:
         patch.setattr(EpisodeWriter, "write", interrupting)
-        assert call(monkeypatch, *case.arguments) == 2
+        assert call(monkeypatch, *case.arguments) == 130
     assert "interrupted; 0 of 2 datasets are complete, of the one under way nothing is kept" in capsys.readouterr().err
     assert made() == []
     assert call(monkeypatch, *case.arguments, "--resume") == 0
