@@ -132,7 +132,7 @@ def canonical(name: str) -> str:
 def test_third_party_imports_are_declared() -> None:
     """An undeclared import works only as long as another dependency happens to bring the package."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    extras = [project["optional-dependencies"][extra] for extra in ("hub", "plot", "zoo")]
+    extras = [project["optional-dependencies"][extra] for extra in ("hub", "import", "plot", "ray", "zoo")]
     always = {canonical(Requirement(line).name) for line in project["dependencies"]}
     optional = {canonical(Requirement(line).name) for extra in extras for line in extra}
     owners = importlib.metadata.packages_distributions()
