@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from packaging.requirements import Requirement
@@ -150,16 +150,16 @@ def lines(path: Path) -> int:
 
 
 def test_modules_are_small() -> None:
-    sizes = {name: lines(path) for name, path in modules().items()}
-    tests = {path.name: lines(path) for path in (ROOT / "tests").rglob("*.py")}
-    scripts = {path.name: lines(path) for path in (ROOT / "speed").rglob("*.py")}
+    sizes: dict[str, Any] = {name: lines(path) for name, path in modules().items()}
+    tests: dict[str, Any] = {path.name: lines(path) for path in (ROOT / "tests").rglob("*.py")}
+    scripts: dict[str, Any] = {path.name: lines(path) for path in (ROOT / "speed").rglob("*.py")}
     everything = {**sizes, **tests, **scripts}
     assert {name: size for name, size in everything.items() if size > LONGEST_MODULE} == {}
     assert statistics.median(sizes.values()) <= 150
 
 
 def test_examples_are_small() -> None:
-    sizes = {path.name: lines(path) for path in (ROOT / "examples").glob("*.py")}
+    sizes: dict[str, Any] = {path.name: lines(path) for path in (ROOT / "examples").glob("*.py")}
     assert {name: size for name, size in sizes.items() if size > LONGEST_EXAMPLE} == {}
 
 

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -149,7 +150,14 @@ def test_numbers_follow_from_a_runs_size() -> None:
     assert AGENTS.get("rainbow").preset("atari_pb").scaled(100_000, 1).settings["exploration_fraction"] == 0.1
 
 
-TABLE = {"name": "a", "title": "A", "summary": "s", "algorithm": "json:loads", "uses": {}, "presets": {"p": {"steps": 1}}}
+TABLE: dict[str, Any] = {
+    "name": "a",
+    "title": "A",
+    "summary": "s",
+    "algorithm": "json:loads",
+    "uses": {},
+    "presets": {"p": {"steps": 1}},
+}
 
 
 @pytest.mark.parametrize(

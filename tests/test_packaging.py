@@ -6,6 +6,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -77,7 +78,7 @@ encoder = pretrainrl.make_encoder(bundled[0])
 assert encoder.sha256 == encoder.card.weights.sha256
 print(*names)
 """
-    environment = {**os.environ, "PYTHONPATH": str(site), "PRETRAINRL_HOME": str(tmp_path / "home")}
+    environment: dict[str, Any] = {**os.environ, "PYTHONPATH": str(site), "PRETRAINRL_HOME": str(tmp_path / "home")}
     command = [sys.executable, "-c", script, str(site)]
     result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr

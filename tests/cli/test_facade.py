@@ -47,7 +47,7 @@ def test_a_command_gives_its_function_all_arguments(name: str, monkeypatch: pyte
         raise Called
 
     monkeypatch.setattr(pretrainrl, name, called, raising=False)
-    required = {key: [key] for key, default in arguments(COMMANDS[name]).items() if default is REQUIRED}
+    required: dict[str, Any] = {key: [key] for key, default in arguments(COMMANDS[name]).items() if default is REQUIRED}
     required |= {"game": "pong", "encoder": "random"} if name == "finetune" else {}
     with pytest.raises(Called):
         COMMANDS[name](**required)

@@ -1,6 +1,7 @@
 """Collected episodes: how many, how they end, and that they are what ALE shows."""
 
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from pretrainrl.games import find_game
 
 
 def episode(**changes: object) -> Episode:
-    arrays = {
+    arrays: dict[str, Any] = {
         "frames": np.zeros((3, 84, 84), np.uint8),
         "actions": np.zeros(2, np.int64),
         "rewards": np.zeros(2, np.float32),

@@ -26,7 +26,7 @@ def recorded(episode: Any) -> RecordedEpisode:
 
 
 def recording(episodes: list[RecordedEpisode] | None = None, **changes: Any) -> Recording:
-    facts = {"noops": 3, "ends_by": "cut", "return": 1.0, "env": 0}
+    facts: dict[str, Any] = {"noops": 3, "ends_by": "cut", "return": 1.0, "env": 0}
     one = RecordedEpisode(np.array([0, 1, 5], np.uint8), np.array([0, 4, 1], np.uint8), facts)
     arguments: dict[str, Any] = {
         "dataset_id": "pretrainrl/atari/pong-test-v0",
@@ -193,7 +193,7 @@ def test_another_rom_is_refused_before_any_play() -> None:
 
 
 def test_actions_that_the_game_has_not_are_refused() -> None:
-    facts = {"noops": 0, "ends_by": "cut", "return": 0.0}
+    facts: dict[str, Any] = {"noops": 0, "ends_by": "cut", "return": 0.0}
     wrong = RecordedEpisode(np.array([6], np.uint8), np.array([0], np.uint8), facts)
     with pytest.raises(DatasetError, match=r"action 6.*0\.\.5"):
         recording([wrong]).check_steps(6)
@@ -203,7 +203,7 @@ def test_actions_that_the_game_has_not_are_refused() -> None:
 
 
 def test_an_end_that_does_not_come_is_told() -> None:
-    facts = {"noops": 0, "ends_by": "game_over", "return": 0.0}
+    facts: dict[str, Any] = {"noops": 0, "ends_by": "game_over", "return": 0.0}
     episode = RecordedEpisode(np.zeros(3, np.uint8), np.zeros(3, np.uint8), facts)
     with pytest.raises(DatasetError, match="not over after its 3 steps"):
         replay(Emulator(find_game("pong")), "pong", episode)

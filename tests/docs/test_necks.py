@@ -7,6 +7,7 @@ import sys
 import types
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -94,7 +95,7 @@ def test_cells_are_unique_and_complete(cells):
 def test_every_neck_can_be_made(cells):
     for setting in cells.SETTINGS:
         shape = {"flat": (3872,), "pooled": (32,), "map": (32, 11, 11)}[setting.features]
-        arguments = dict(setting.arguments)
+        arguments: dict[str, Any] = dict(setting.arguments)
         make_neck(arguments.pop("neck"), shape, 8, **arguments)
 
 

@@ -1,5 +1,7 @@
 """The backbones against what they are said to be."""
 
+from typing import Any
+
 import pytest
 import torch
 from gymnasium.spaces import Box
@@ -13,7 +15,7 @@ from pretrainrl.errors import InputError, UnknownNameError
 
 @pytest.mark.parametrize("name", BACKBONES.names())
 def test_map_shape_and_seed(name: str):
-    options = {"width": 1 / 16} if name == "resnet50" else {}
+    options: dict[str, Any] = {"width": 1 / 16} if name == "resnet50" else {}
     first, again, other = (make_backbone(name, seed=seed, **options) for seed in (1, 1, 2))
     frames = torch.rand(2, 4, 84, 84)
     assert first(frames).shape == (2, *first.feature_map_shape)

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from typing import Any
 
 import pytest
 import torch
@@ -65,7 +66,7 @@ def test_relus(inplace, dtype):
 @pytest.mark.parametrize("name", ["nature", "impala", "resnet50"])
 @torch.no_grad()
 def test_backbones(name, dtype):
-    options = {"width": 1 / 4} if name == "resnet50" else {}
+    options: dict[str, Any] = {"width": 1 / 4} if name == "resnet50" else {}
     ordinary = make_backbone(name, **options).to(dtype).to(memory_format=torch.channels_last).eval()
     frozen = copy.deepcopy(ordinary)
     freeze(frozen)

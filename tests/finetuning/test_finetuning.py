@@ -50,7 +50,7 @@ def _dataset(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 def run(algorithm: str, out: Path, **changes: Any) -> Path:
-    arguments = {**COMMON, **ARGUMENTS[algorithm], **changes}
+    arguments: dict[str, Any] = {**COMMON, **ARGUMENTS[algorithm], **changes}
     return finetune(algorithm, "pong", "random.nature", out=out, **arguments).folder
 
 
@@ -235,7 +235,9 @@ def test_seeds_have_folders_of_their_own(whole: dict[str, Path]) -> None:
     ],
 )
 def test_features(algorithm: str, features: str, neck: str, tmp_path: Path) -> None:
-    size = {"bc": {"epochs": 1}, "ppo": {"steps": 128, "eval_freq": 1000}}.get(algorithm, {"steps": 36, "eval_freq": 1000})
+    size: dict[str, Any] = {"bc": {"epochs": 1}, "ppo": {"steps": 128, "eval_freq": 1000}}.get(
+        algorithm, {"steps": 36, "eval_freq": 1000}
+    )
     folder = run(algorithm, tmp_path, features=features, neck=neck, eval_episodes=1, **size)
     agent: Any = CLASSES[algorithm].load(folder / "ALE-Pong-v5")
     assert agent.observation_space.shape == {"map": (64, 7, 7), "pixels": (4, 84, 84), "flat": (3136,)}[features]
@@ -276,7 +278,7 @@ BAD: dict[str, tuple[type[Exception], str, dict[str, Any]]] = {
 def test_bad_input_leaves_nothing(case: str, tmp_path: Path) -> None:
     error, match, changes = BAD[case]
     algorithm = changes.get("algorithm", "rainbow")
-    arguments = {"game": "pong", "encoder": "random.nature", **ARGUMENTS.get(algorithm, {}), **changes}
+    arguments: dict[str, Any] = {"game": "pong", "encoder": "random.nature", **ARGUMENTS.get(algorithm, {}), **changes}
     with pytest.raises(error, match=match):
         finetune(**{"algorithm": algorithm, **arguments}, out=tmp_path / "out", progress=False)
     assert not (tmp_path / "out").exists()

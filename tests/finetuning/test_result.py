@@ -16,7 +16,7 @@ from pretrainrl.results import FinetuneResult
 
 def finetune(out: Path, **changes: Any) -> FinetuneResult:
     sizes: dict[str, Any] = {"steps": 48, "n_envs": 2, "eval_freq": 24, "eval_episodes": 2, "max_episode_steps": 15}
-    arguments = {**sizes, "features": "pooled", "out": out, "progress": False, **changes}
+    arguments: dict[str, Any] = {**sizes, "features": "pooled", "out": out, "progress": False, **changes}
     return pretrainrl.finetune("qrdqn", "pong", "random.nature", **arguments)
 
 

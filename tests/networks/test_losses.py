@@ -1,4 +1,5 @@
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -83,7 +84,7 @@ def test_own_negatives_by_hand(temperature, normalize):
     torch.manual_seed(0)
     queries, keys, own = torch.randn(3, 6, 4).unbind()
     ignore = torch.tensor([False, True, False, False, False, True])
-    options = {"temperature": temperature, "normalize": normalize, "ignore": ignore}
+    options: dict[str, Any] = {"temperature": temperature, "normalize": normalize, "ignore": ignore}
     loss, accuracy = info_nce(queries, keys, own_negatives=own, **options)
     if normalize:
         queries, keys, own = (x / x.norm(dim=1, keepdim=True) for x in (queries, keys, own))

@@ -1,6 +1,7 @@
 """What holds for every registered objective: a new one is tested without a new line here."""
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from pretrainrl.data.windows import WindowSpec
 from pretrainrl.encoders import make_backbone
 from pretrainrl.objectives import Objective, make_objective
 
-BACKBONES = {"impala": {}, "nature": {}, "resnet50": {"width": 1 / 16}}
+BACKBONES: dict[str, Any] = {"impala": {}, "nature": {}, "resnet50": {"width": 1 / 16}}
 NAMES = pretrainrl.list_objectives()
 OVERFIT_STEPS = 801  # most need 80; momentum targets that hardly tell frames of one game apart at first need longer
 
@@ -151,7 +152,7 @@ def test_presets_build(name):
     presets = OBJECTIVES.get(name).presets
     assert set(presets) == {"nano", "paper"}
     for preset, settings in presets.items():
-        options = {"width": 1 / 16} if settings.backbone == "resnet50" else {}
+        options: dict[str, Any] = {"width": 1 / 16} if settings.backbone == "resnet50" else {}
         backbone = make_backbone(settings.backbone, **options)
         objective = make_objective(name, encoder=backbone, num_games=2, preset=preset)
         assert objective.backbone is backbone

@@ -1,12 +1,14 @@
 """Objectives with momentum targets: ATC and R3M put together from their parts by hand, and what holds for all of them."""
 
+from typing import Any
+
 import pytest
 import torch
 
 from pretrainrl.objectives import make_objective
 
 NAMES = ["curl", "atc", "r3m", "spr", "spr_idm"]
-BY_DOT_PRODUCT = {"augmentation": False, "normalize": False, "temperature": 0.5}
+BY_DOT_PRODUCT: dict[str, Any] = {"augmentation": False, "normalize": False, "temperature": 0.5}
 
 
 def make(name, **overrides):

@@ -1,5 +1,7 @@
 """Gradients of two processes that share a batch against those of one process with all of it."""
 
+from typing import Any
+
 import pytest
 import torch
 from processes import gradients_of_shares, in_processes, objective_gradients
@@ -14,7 +16,7 @@ NAMES = [name for name in pretrainrl.list_objectives() if name not in {"mae", "s
 
 @pytest.fixture(scope="module")
 def batches(frame_cache):
-    made = {}
+    made: dict[str, Any] = {}
     for name in NAMES:
         window = make_objective(name, encoder="nature", num_games=2, preset="nano").window
         made[name] = batch = WindowSampler(frame_cache, window, 8, seed=0).batch(0)

@@ -1,5 +1,7 @@
 """Each loss against its definition, put together from its parts by hand."""
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -124,7 +126,7 @@ def test_siammae_draws_every_gap_and_does_not_augment_its_target(real_batch):
     [("siammae", "impala", 1), ("siammae", "nature", 2), ("mae", "impala", 3), ("mae", "nature", 4)],
 )
 def test_the_paper_keeps_this_many_tokens_and_shows_them(name, backbone, kept, real_batch):
-    small = {"neck_widths": (32,), "encoder_depth": 1, "decoder_depth": 1, "mlp_width": 32}
+    small: dict[str, Any] = {"neck_widths": (32,), "encoder_depth": 1, "decoder_depth": 1, "mlp_width": 32}
     masked = make_objective(name, encoder=backbone, num_games=2, **small)
     batch = real_batch(masked)
     shown = masked.reconstruct(batch)[:, :2]

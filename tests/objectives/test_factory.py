@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 
@@ -46,6 +48,6 @@ def test_encoder_is_copied_and_stays_frozen():
     ],
 )
 def test_bad_arguments(arguments, error, message):
-    arguments = {"name": "curl", "encoder": make_backbone("nature"), "num_games": 1, **arguments}
+    arguments: dict[str, Any] = {"name": "curl", "encoder": make_backbone("nature"), "num_games": 1, **arguments}
     with pytest.raises(error, match=message):
         make_objective(arguments.pop("name"), **arguments)

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,7 +30,7 @@ def test_the_fixtures_are_of_every_kind():
 
 @pytest.mark.parametrize("key", ["expected/loss", "expected/features", "expected/backbone_grad_norm"])
 def test_each_number_counts(key: str, tmp_path: Path):
-    arrays = dict(np.load(DATA / "bc.npz"))
+    arrays: dict[str, Any] = dict(np.load(DATA / "bc.npz"))
     arrays[key] = arrays[key] * 1.01
     np.savez(tmp_path / "bc.npz", **arrays)
     assert not check_parity(DATA / "bc.pth", tmp_path / "bc.npz").ok
@@ -75,7 +76,7 @@ def test_batches_that_will_not_do(tmp_path: Path):
     path = tmp_path / "bc.npz"
     with pytest.raises(InputError, match="not a readable batch"):
         check_parity(DATA / "bc.pth", path)
-    arrays = dict(np.load(DATA / "bc.npz"))
+    arrays: dict[str, Any] = dict(np.load(DATA / "bc.npz"))
     np.savez(path, **{key: value for key, value in arrays.items() if key not in ("batch/act", "expected/loss")})
     with pytest.raises(InputError, match="batch/act is missing, expected/loss is missing"):
         check_parity(DATA / "bc.pth", path)
@@ -93,7 +94,7 @@ def test_the_command(tmp_path: Path):
     line = json.loads(agreed.stdout)
     assert line["ok"] and line["objective"] == "dt"
     assert {"loss", "expected_loss", "loss_rel_err", "features_rel_err", "grad_norm_rel_err"} <= line.keys()
-    arrays = dict(np.load(DATA / "dt.npz"))
+    arrays: dict[str, Any] = dict(np.load(DATA / "dt.npz"))
     np.savez(tmp_path / "dt.npz", **{**arrays, "expected/loss": arrays["expected/loss"] + 1})
     differing = command("parity", DATA / "dt.pth", tmp_path / "dt.npz")
     assert differing.returncode == 1 and not json.loads(differing.stdout)["ok"]

@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -35,7 +36,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> FrameCache:
 
 
 def config(objective: str = "idm", **changes: object) -> PretrainConfig:
-    options = {"steps": 6, "batch_size": 8, "backbone": "nature", **changes}
+    options: dict[str, Any] = {"steps": 6, "batch_size": 8, "backbone": "nature", **changes}
     return PretrainConfig.of(objective, ("pretrainrl/atari/pong-random-v0",), **options)  # type: ignore[arg-type]
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -67,7 +68,7 @@ def test_what_is_no_finished_run(finished: Path, tmp_path: Path):
         load_objective(tmp_path)
     (tmp_path / "config.toml").write_bytes((finished / "config.toml").read_bytes())
     tensors = load_file(finished / "objective.safetensors")
-    metadata = {"games": '["breakout", "pong"]', "best_returns": "[1.0, 2.0]"}
+    metadata: dict[str, Any] = {"games": '["breakout", "pong"]', "best_returns": "[1.0, 2.0]"}
     save_file(tensors, tmp_path / "objective.safetensors")
     with pytest.raises(WeightsError, match="does not say what its games are"):
         load_objective(tmp_path)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,7 +30,7 @@ class Settings(Card):
 
 
 def settings(**changes: object) -> Settings:
-    table = {"seed": 0, "games": ["pong"], "optimizer": {"lr": 0.1, "steps": 10}, **changes}
+    table: dict[str, Any] = {"seed": 0, "games": ["pong"], "optimizer": {"lr": 0.1, "steps": 10}, **changes}
     return Settings.parse(table, "a test")
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -21,7 +22,7 @@ def write_files(
         discount: for the files' names.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    fields = {
+    fields: dict[str, Any] = {
         name: np.stack([[[log[name] for log in run] for run in runs] for runs in logs.values()])
         for name in ("observation", "action", "reward", "terminal")
     }

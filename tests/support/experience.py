@@ -72,7 +72,7 @@ def experience(kind: str, n_envs: int, steps: int, ends: float, seed: int) -> li
     """Play `steps` steps; in `ends` of them something ends, each in its way: game over, time-out, lost life, unseen reset."""
     rng = np.random.default_rng(seed)
     space = SPACES[kind]
-    spaces = dict(space.spaces) if isinstance(space, Dict) else {"": space}
+    spaces: dict[str, Any] = dict(space.spaces) if isinstance(space, Dict) else {"": space}
     names = {key: "zero-padded stack" if key == "frames" else kind for key in spaces}
     eyes = [{key: _Eye(names[key], each, rng) for key, each in spaces.items()} for _ in range(n_envs)]
 

@@ -25,8 +25,8 @@ from pretrainrl.integrations.sb3.encoding.policies import (
 from pretrainrl.integrations.sb3.replay.compact_replay import CompactReplayBuffer
 
 PONG = "PongNoFrameskip-v4"
-OFF = {"buffer_size": 80, "learning_starts": 32, "batch_size": 3, "device": "cpu", "seed": 0}
-ON = {"n_steps": 32, "batch_size": 16, "n_epochs": 1, "device": "cpu", "seed": 0}
+OFF: dict[str, Any] = {"buffer_size": 80, "learning_starts": 32, "batch_size": 3, "device": "cpu", "seed": 0}
+ON: dict[str, Any] = {"n_steps": 32, "batch_size": 16, "n_epochs": 1, "device": "cpu", "seed": 0}
 
 
 def pixels() -> VecEnv:
@@ -41,7 +41,7 @@ def cartpole() -> VecEnv:
     return make_vec_env("CartPole-v1", 1)
 
 
-BY_NAME = {"encoder": "random.nature", "features_dim": 16}
+BY_NAME: dict[str, Any] = {"encoder": "random.nature", "features_dim": 16}
 AGENTS: dict[str, tuple[Callable[[], VecEnv], Callable[[VecEnv], BaseAlgorithm]]] = {
     "rainbow": (cartpole, lambda env: Rainbow("MlpPolicy", env, v_min=0, v_max=100, n_steps=5, **OFF)),
     "rainbow, plain": (

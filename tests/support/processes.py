@@ -68,7 +68,7 @@ def objective_gradients(name: str, batch: Batch, rank: int | None = None) -> dic
     module = objective if rank is None else DistributedDataParallel(objective)
     loss, _ = module(batch if rank is None else share(batch, rank))
     loss.backward()
-    gradients = {key: value.grad for key, value in objective.named_parameters() if value.grad is not None}
+    gradients: dict[str, Any] = {key: value.grad for key, value in objective.named_parameters() if value.grad is not None}
     return {"loss": loss.detach(), **gradients}
 
 

@@ -45,9 +45,9 @@ class RandomFrames(gym.Env[np.ndarray, Any]):
 
 
 STEPS = 36  # enough for the statistics of a standardizing neck, and a few updates
-OFF_POLICY = {"buffer_size": 80, "learning_starts": 32, "batch_size": 3, "train_freq": 1}
+OFF_POLICY: dict[str, Any] = {"buffer_size": 80, "learning_starts": 32, "batch_size": 3, "train_freq": 1}
 Q_LEARNING = {**OFF_POLICY, "target_update_interval": 1}
-ON_POLICY = {"n_steps": 32}
+ON_POLICY: dict[str, Any] = {"n_steps": 32}
 ALGORITHMS: dict[str, tuple[type[BaseAlgorithm], str, bool, dict[str, Any]]] = {
     "DQN": (DQN, "CnnPolicy", False, Q_LEARNING),
     "QRDQN": (QRDQN, "CnnPolicy", False, Q_LEARNING),

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import pytest
@@ -123,7 +124,7 @@ def test_a_cut_at_an_end_is_an_end(tmp_path: Path, log: Log) -> None:
 
 
 def test_end_of_a_shard_gives_its_last_frame_as_final_observation(tmp_path: Path) -> None:
-    log = {name: array[:20] for name, array in log_of(numbered([10, 30])).items()}
+    log: dict[str, Any] = {name: array[:20] for name, array in log_of(numbered([10, 30])).items()}
     write_shard(tmp_path, log)
     episodes = read(tmp_path, 1000)
     assert list(map(len, episodes)) == [10, 3]

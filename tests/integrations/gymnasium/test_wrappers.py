@@ -168,7 +168,7 @@ def test_vector_features_are_the_encoders(mode: AutoresetMode, batches: list[int
 
 @pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP])
 def test_ales_vector_environment_and_its_dense_final_observations(mode: AutoresetMode, batches: list[int]) -> None:
-    settings = {"num_envs": 3, "max_num_frames_per_episode": 40, "autoreset_mode": mode, "noop_max": 30}
+    settings: dict[str, Any] = {"num_envs": 3, "max_num_frames_per_episode": 40, "autoreset_mode": mode, "noop_max": 30}
     env = VectorEncodeObservation(AtariVectorEnv("pong", **settings), ENCODER, dtype="float32")
     twin = AtariVectorEnv("pong", **settings)
     encoder = make_encoder(ENCODER)

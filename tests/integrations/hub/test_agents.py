@@ -143,7 +143,12 @@ def test_nothing_is_unpickled(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_values_come_back() -> None:
-    value = {"a": [1, 2.5, None, "x", True], "b": (1, "step"), "c": LinearSchedule(1.0, 0.1, 0.5), "d": torch.nn.ReLU}
+    value: dict[str, Any] = {
+        "a": [1, 2.5, None, "x", True],
+        "b": (1, "step"),
+        "c": LinearSchedule(1.0, 0.1, 0.5),
+        "d": torch.nn.ReLU,
+    }
     plain = json.loads(json.dumps(to_json(value, "value")))
     back = from_json(plain)
     assert {**back, "c": None} == {**value, "c": None}

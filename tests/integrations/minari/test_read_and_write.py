@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import gymnasium
 import h5py
@@ -96,8 +97,13 @@ def test_it_can_be_appended_to_with_plain_minari(episodes: list[Episode]) -> Non
     dataset = write_dataset(NAME, episodes[:1])
     before = open_dataset(NAME).fingerprint
     last = episodes[-1]
-    arrays = {"actions": last.actions, "rewards": last.rewards, "observations": last.frames, "infos": last.infos}
-    ends = {"terminations": last.terminations, "truncations": last.truncations}
+    arrays: dict[str, Any] = {
+        "actions": last.actions,
+        "rewards": last.rewards,
+        "observations": last.frames,
+        "infos": last.infos,
+    }
+    ends: dict[str, Any] = {"terminations": last.terminations, "truncations": last.truncations}
     dataset.update_dataset_from_buffer([minari.data_collector.EpisodeBuffer(**arrays, **ends)])
     _, appended = open_dataset(NAME)
     assert np.array_equal(appended.frames, last.frames)

@@ -39,7 +39,7 @@ def buffer_of(episode: Episode) -> EpisodeBuffer:
 
 
 def with_stock_minari(name: str, episodes: list[Episode], **settings: Any) -> minari.MinariDataset:
-    spaces = {"observation_space": Box(0, 255, (84, 84), np.uint8), "action_space": Discrete(6)}
+    spaces: dict[str, Any] = {"observation_space": Box(0, 255, (84, 84), np.uint8), "action_space": Discrete(6)}
     with pytest.warns(UserWarning):
         return minari.create_dataset_from_buffers(name, [buffer_of(each) for each in episodes], **spaces, **settings)
 
@@ -81,7 +81,7 @@ def test_combining_turns_lossless_into_jpeg() -> None:
 @pytest.mark.parametrize("data_format", ["arrow", pytest.param("parquet", marks=pytest.mark.heavy)])
 def test_long_episodes_in_arrow_and_parquet(data_format: str) -> None:
     pytest.importorskip("pyarrow")
-    made = {"data_format": data_format, "jpeg_encoding": False}
+    made: dict[str, Any] = {"data_format": data_format, "jpeg_encoding": False}
     longest, longer = numbered([32_767, 3]), numbered([32_768, 3])
     fine = with_stock_minari(OTHER, longest, **made)
     assert [len(episode) for episode in fine.iterate_episodes()] == [32_767, 3]
@@ -140,7 +140,7 @@ def test_torchrl_reads_it(root: Path, tmp_path: Path) -> None:
     episodes = numbered([5, 6])
     write_dataset(NAME, episodes)
     with_stock_minari(OTHER, episodes, jpeg_encoding=False)
-    read = {"load_from_local_minari": True, "batch_size": 4, "root": tmp_path / "torchrl"}
+    read: dict[str, Any] = {"load_from_local_minari": True, "batch_size": 4, "root": tmp_path / "torchrl"}
     ours, stock = (MinariExperienceReplay(name, **read)[:] for name in (NAME, OTHER))
     # Compared with what it makes of plain Minari's own file: TorchRL 0.14 with tensordict 0.15 reads zeros from either.
     assert (ours == stock).all()

@@ -60,8 +60,10 @@ def words(options: dict[str, Any]) -> list[str]:
 
 
 def train(algo: str, module: str = ZOO, env: str = PONG, logs: str = "logs", **options: Any) -> list[str]:
-    size = {"env_kwargs": "max_episode_steps:160", "eval_freq": 30, "n": 60} if env == PONG else {"eval_freq": 100, "n": 300}
-    common = {"algo": algo, "env": env, "f": logs, "seed": 0, "device": "cpu", "eval_episodes": 2}
+    size: dict[str, Any] = (
+        {"env_kwargs": "max_episode_steps:160", "eval_freq": 30, "n": 60} if env == PONG else {"eval_freq": 100, "n": 300}
+    )
+    common: dict[str, Any] = {"algo": algo, "env": env, "f": logs, "seed": 0, "device": "cpu", "eval_episodes": 2}
     script = [f"{ZOO}.train"] if module == ZOO else [OURS, "train"]
     return [*script, *words({**common, **size, **options})]
 
@@ -73,7 +75,7 @@ def enjoy(env: str = PONG, steps: int = 60) -> list[str]:
 def python(script: str, folder: Path, *arguments: str) -> str:
     """Run a script in its own process, as the zoo patches Gymnasium when it is imported."""
     command = [sys.executable, "-W", "ignore", "-c", script, *arguments]
-    environment = {**os.environ, "MPLBACKEND": "Agg"}
+    environment: dict[str, Any] = {**os.environ, "MPLBACKEND": "Agg"}
     result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-3000:]
     return result.stdout

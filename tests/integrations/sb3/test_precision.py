@@ -38,7 +38,7 @@ def pixels(**arguments: Any) -> Rainbow:
 
 
 def clone(**arguments: Any) -> BehaviorCloning:
-    spaces = {"observation_space": CHANNEL_FIRST, "action_space": Discrete(3)}
+    spaces: dict[str, Any] = {"observation_space": CHANNEL_FIRST, "action_space": Discrete(3)}
     return BehaviorCloning("CnnPolicy", **{**spaces, "seed": 0, "device": "cpu", **arguments})
 
 
@@ -118,7 +118,7 @@ def updates(precision: str, **arguments: Any) -> tuple[Tensor, Tensor, list[Tens
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("trainable", [False, True, None])
 def test_bfloat16_is_close_to_float32(kind: Any, trainable: bool | None) -> None:
-    kwargs = {"net_arch": [32]} if trainable is None else small(trainable=trainable, net_arch=[32])
+    kwargs: dict[str, Any] = {"net_arch": [32]} if trainable is None else small(trainable=trainable, net_arch=[32])
     exact, close = (updates(p, distributional=kind, policy_kwargs=kwargs) for p in ("32-true", "bf16-mixed"))
     assert close[0].dtype == close[1].dtype == torch.float32
     assert not torch.equal(exact[0], close[0]), "it was computed otherwise"

@@ -56,7 +56,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
 
 def game(name: str = "breakout", **options: Any) -> AtariVecEnv:
-    settings = {"n_envs": 2, "seed": 0, "max_episode_steps": 25, "terminal_on_life_loss": False, **options}
+    settings: dict[str, Any] = {"n_envs": 2, "seed": 0, "max_episode_steps": 25, "terminal_on_life_loss": False, **options}
     return AtariVecEnv(name, **settings)
 
 

@@ -53,7 +53,14 @@ def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def in_policy(neck: Any = "mlp", env: Any = None, **arguments: Any) -> BehaviorCloning:
     """The encoder is in the policy."""
     kwargs = policy_kwargs(ENCODER, neck=neck, features_dim=64)
-    settings = {"batch_size": 32, "n_epochs": 2, "seed": 0, "device": "cpu", "policy_kwargs": kwargs, **arguments}
+    settings: dict[str, Any] = {
+        "batch_size": 32,
+        "n_epochs": 2,
+        "seed": 0,
+        "device": "cpu",
+        "policy_kwargs": kwargs,
+        **arguments,
+    }
     return BehaviorCloning("CnnPolicy", AtariVecEnv("pong", 2, seed=0) if env is None else env, **settings)
 
 
@@ -63,7 +70,7 @@ def encoded_env(features: Any = None, game: str = "pong", **arguments: Any) -> V
 
 def in_front(features: Any = None, env: Any = None, **arguments: Any) -> BehaviorCloning:
     """The encoder is in the environment."""
-    settings = {"batch_size": 32, "n_epochs": 2, "seed": 0, "device": "cpu", **arguments}
+    settings: dict[str, Any] = {"batch_size": 32, "n_epochs": 2, "seed": 0, "device": "cpu", **arguments}
     return BehaviorCloning(
         "MlpPolicy", env or encoded_env(features), policy_kwargs=neck_policy_kwargs(features_dim=64), **settings
     )
@@ -166,7 +173,7 @@ def test_equal_seeds_learn_the_same() -> None:
 
 
 def test_the_studys_setting_looks_at_augmented_frames(batches: list[int]) -> None:
-    arguments = {**BehaviorCloning.atari_pb(), "n_epochs": 2, "batch_size": STEPS}
+    arguments: dict[str, Any] = {**BehaviorCloning.atari_pb(), "n_epochs": 2, "batch_size": STEPS}
     model = in_policy("spatial_mlp", **arguments)
     rows = log_of(model)
     model.learn(DATASET)
@@ -251,7 +258,14 @@ def test_a_rainbow_run_begins_with_it(front: bool, dueling: bool) -> None:
     extractor = policy_kwargs(ENCODER, features_dim=64, net_arch=[16])
     clone = in_policy(policy_kwargs=extractor)
     clone.learn(DATASET)
-    settings = {"buffer_size": 100, "learning_starts": 8, "batch_size": 4, "train_freq": 1, "seed": 1, "device": "cpu"}
+    settings: dict[str, Any] = {
+        "buffer_size": 100,
+        "learning_starts": 8,
+        "batch_size": 4,
+        "train_freq": 1,
+        "seed": 1,
+        "device": "cpu",
+    }
     if front:
         kwargs = neck_policy_kwargs(features_dim=64, net_arch=[16])
         agent = Rainbow("MlpPolicy", encoded_env("flat"), policy_kwargs=kwargs, dueling=dueling, **settings)

@@ -23,8 +23,8 @@ from pretrainrl.integrations.sb3.encoding.policies import (
     RainbowEncoderPolicy,
 )
 
-OFF = {"buffer_size": 80, "learning_starts": 32, "batch_size": 3}
-ON = {"n_steps": 32}
+OFF: dict[str, Any] = {"buffer_size": 80, "learning_starts": 32, "batch_size": 3}
+ON: dict[str, Any] = {"n_steps": 32}
 KINDS: dict[str, tuple[type[BaseAlgorithm], Any, dict[str, Any]]] = {
     "dqn": (DQN, DQNEncoderPolicy, {**OFF, "target_update_interval": 1}),
     "qrdqn": (QRDQN, QRDQNEncoderPolicy, {**OFF, "target_update_interval": 1}),
@@ -33,7 +33,7 @@ KINDS: dict[str, tuple[type[BaseAlgorithm], Any, dict[str, Any]]] = {
     "trpo": (TRPO, ActorCriticEncoderPolicy, {**ON, "batch_size": 16, "n_critic_updates": 2, "cg_max_steps": 2}),
     "rainbow": (Rainbow, RainbowEncoderPolicy, OFF),
 }
-BY_NAME = {"encoder": "random.nature", "features_dim": 16}
+BY_NAME: dict[str, Any] = {"encoder": "random.nature", "features_dim": 16}
 
 
 def make(kind: str, env: Any = None, policy: Any = None, **kwargs: Any) -> BaseAlgorithm:

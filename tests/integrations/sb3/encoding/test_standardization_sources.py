@@ -67,7 +67,7 @@ def encoded_env(features: str, views: int | None = None) -> VecEncodeObservation
 def test_features_and_frames_give_the_same_agent(features: Any, neck: Any, embeddings: int) -> None:
     """Nothing is standardized twice, whether the encoder is in the environment or in the agent."""
     choice: dict[str, Any] = {"neck": neck, "embeddings": embeddings, "features_dim": 16}
-    settings = {**OFF, "seed": 0, "device": "cpu"}
+    settings: dict[str, Any] = {**OFF, "seed": 0, "device": "cpu"}
     env = encoded_env(features)
     outside = Rainbow("MlpPolicy", env, policy_kwargs=neck_policy_kwargs(**choice), **settings)
     kind = None if neck == "spatial" or features == "map" else features
@@ -218,7 +218,7 @@ def test_an_extractor_inside_another_reads_its_entry(fits: Fits) -> None:
             return {"features": super()._features(), "clock": np.zeros(1, np.float32)}
 
     for cls, arguments in ((DQN, OFF), (Rainbow, OFF), (PPO, {"n_steps": 40, "batch_size": 20})):
-        kwargs = {"features_extractor_class": Both, "net_arch": [8]}
+        kwargs: dict[str, Any] = {"features_extractor_class": Both, "net_arch": [8]}
         agent: Any = cls("MultiInputPolicy", DictFeatures(), policy_kwargs=kwargs, device="cpu", **arguments)
         agent.learn(60)
         assert all(each.is_fitted for each in standardizers(agent))

@@ -84,7 +84,7 @@ def test_stacks_of_vec_frame_stack_are_encoded() -> None:
 
 
 def test_one_forward_pass_a_step_whatever_the_updates(batches: list[int]) -> None:
-    settings = {"buffer_size": 50, "learning_starts": 5, "batch_size": 4, "train_freq": 1, "gradient_steps": 2}
+    settings: dict[str, Any] = {"buffer_size": 50, "learning_starts": 5, "batch_size": 4, "train_freq": 1, "gradient_steps": 2}
     kwargs = policy_kwargs(ENCODER, features_dim=8, normalization="layer")  # standardizing waits for more frames
     DQN("CnnPolicy", random_frames(1), policy_kwargs=kwargs, **settings).learn(12)
     assert sum(batches) > 12 * 8, "as an extractor, replayed frames are encoded again and again"
@@ -122,7 +122,7 @@ def test_the_obvious_wrapper_leaves_frames_in_the_infos() -> None:
             observations, *rest = self.venv.step_wait()
             return make_encoder(ENCODER)(observations).numpy(), *rest
 
-    settings = {"buffer_size": 20, "learning_starts": 100}
+    settings: dict[str, Any] = {"buffer_size": 20, "learning_starts": 100}
     with pytest.raises(ValueError, match="broadcast"):
         DQN("MlpPolicy", Naive(random_frames(1)), **settings).learn(4)
 
@@ -163,7 +163,7 @@ def test_one_pass_for_all_environments_where_gymnasium_wrappers_make_one_each(ba
 def test_agents_are_ordinary_mlp_ones(cls: Any, tmp_path: Any) -> None:
     env = VecEncodeObservation(random_frames(2, continuous=cls in (SAC, TD3)), ENCODER)
     on_policy = cls in (PPO, A2C)
-    settings = {"n_steps": 4} if on_policy else {"buffer_size": 50, "learning_starts": 4, "batch_size": 4}
+    settings: dict[str, Any] = {"n_steps": 4} if on_policy else {"buffer_size": 50, "learning_starts": 4, "batch_size": 4}
     agent = cls("MlpPolicy", env, policy_kwargs={"net_arch": [16]}, **settings).learn(12)
     buffer = agent.rollout_buffer if on_policy else agent.replay_buffer
     assert buffer.observations.dtype == np.float16

@@ -205,7 +205,9 @@ def test_views_change_neither_the_network_nor_its_weights() -> None:
 @pytest.mark.parametrize("cls", [DQN, QRDQN, PPO])
 def test_other_agents_read_the_plain_view(cls: Any) -> None:
     env = encoded(features="map", views=2)
-    settings = {"n_steps": 32, "batch_size": 16} if cls is PPO else {"buffer_size": 80, "learning_starts": 32, "batch_size": 4}
+    settings: dict[str, Any] = (
+        {"n_steps": 32, "batch_size": 16} if cls is PPO else {"buffer_size": 80, "learning_starts": 32, "batch_size": 4}
+    )
     agent = cls("MlpPolicy", env, policy_kwargs=neck_policy_kwargs(features_dim=8), device="cpu", **settings).learn(36)
     obs = env.reset()
     expected = agent.predict(obs, deterministic=True)[0]
@@ -228,7 +230,11 @@ def test_pickled_views() -> None:
 # --- agents
 
 
-CHOICES = {"shift": {"features": "map"}, "map": {"features": "map", "views": 2}, "pooled": {"features": "pooled", "views": 1}}
+CHOICES: dict[str, Any] = {
+    "shift": {"features": "map"},
+    "map": {"features": "map", "views": 2},
+    "pooled": {"features": "pooled", "views": 1},
+}
 
 
 @pytest.mark.parametrize("choice", CHOICES)

@@ -173,7 +173,7 @@ def test_the_preset_is_the_study() -> None:
 
 def test_the_preset_trains() -> None:
     env = AtariVecEnv("pong", n_envs=2, seed=0)
-    preset = {**Rainbow.atari_pb(40, n_envs=2), "buffer_size": 200, "learning_starts": 30, "batch_size": 4}
+    preset: dict[str, Any] = {**Rainbow.atari_pb(40, n_envs=2), "buffer_size": 200, "learning_starts": 30, "batch_size": 4}
     agent = Rainbow("CnnPolicy", env, policy_kwargs=small(neck="spatial_mlp"), device="cpu", **preset)
     target = weights(agent.q_net_target)
     agent.learn(40)
@@ -183,7 +183,7 @@ def test_the_preset_trains() -> None:
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_an_accelerator_trains(tmp_path: Path) -> None:
-    arguments = {**SMALL, "device": "cuda"}
+    arguments: dict[str, Any] = {**SMALL, "device": "cuda"}
     agent = Rainbow(
         "CnnPolicy", RandomFrames(CHANNEL_FIRST), policy_kwargs=small(neck="spatial_mlp"), augment=True, **arguments
     )

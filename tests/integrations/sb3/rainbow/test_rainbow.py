@@ -39,7 +39,11 @@ variants = pytest.mark.parametrize("variant", VARIANTS)
 
 
 def make(env: Any = "CartPole-v1", policy: str = "MlpPolicy", **arguments: Any) -> Rainbow:
-    settings = {**SMALL, **({"policy_kwargs": {"net_arch": [16]}} if policy == "MlpPolicy" else {}), **arguments}
+    settings: dict[str, Any] = {
+        **SMALL,
+        **({"policy_kwargs": {"net_arch": [16]}} if policy == "MlpPolicy" else {}),
+        **arguments,
+    }
     return Rainbow(policy, env, device="cpu", **settings)
 
 
@@ -161,7 +165,7 @@ def test_arguments_change_what_is_loaded(tmp_path: Path) -> None:
 @pytest.mark.parametrize("channel_first", [True, False])
 def test_images(variant: str, channel_first: bool, tmp_path: Path) -> None:
     env = FakeImageEnv(screen_height=40, screen_width=40, n_channels=1, discrete=True, channel_first=channel_first)
-    kwargs = {"features_extractor_kwargs": {"features_dim": 16}}
+    kwargs: dict[str, Any] = {"features_extractor_kwargs": {"features_dim": 16}}
     agent = make(env, "CnnPolicy", policy_kwargs=kwargs, augment=True, **VARIANTS[variant])
     online, target = agent.q_net.features_extractor, agent.q_net_target.features_extractor
     assert online is not target and same(weights(online), weights(target))
@@ -176,7 +180,7 @@ def test_images(variant: str, channel_first: bool, tmp_path: Path) -> None:
 @pytest.mark.parametrize("prioritized", [True, False])
 def test_dictionaries(prioritized: bool) -> None:
     env = DummyVecEnv([lambda: SimpleMultiObsEnv(random_start=False)] * 2)
-    kwargs = {"net_arch": [8]}
+    kwargs: dict[str, Any] = {"net_arch": [8]}
     agent = make(env, "MultiInputPolicy", prioritized=prioritized, augment=True, policy_kwargs=kwargs).learn(80)
     assert agent._n_updates > 3
     assert agent.predict(env.reset())[0].shape == (2,)
@@ -184,7 +188,7 @@ def test_dictionaries(prioritized: bool) -> None:
 
 
 def test_other_replay_buffers_may_be_given() -> None:
-    replay = {"replay_buffer_class": NStepReplayBuffer, "replay_buffer_kwargs": {"n_steps": 3, "gamma": 0.99}}
+    replay: dict[str, Any] = {"replay_buffer_class": NStepReplayBuffer, "replay_buffer_kwargs": {"n_steps": 3, "gamma": 0.99}}
     with pytest.warns(UserWarning, match="configure it explicitly"):
         assert make(prioritized=False, **replay).learn(60)._n_updates > 3
 
@@ -199,7 +203,7 @@ def test_identity_is_learnt() -> None:
 
 
 def test_cartpole_is_learnt() -> None:
-    learning = {
+    learning: dict[str, Any] = {
         "learning_rate": 3e-3,
         "batch_size": 64,
         "gradient_steps": 2,
@@ -207,7 +211,7 @@ def test_cartpole_is_learnt() -> None:
         "v_min": 0,
         "v_max": 100,
     }
-    exploring = {"noisy": False, "exploration_fraction": 0.3, "learning_starts": 200}
+    exploring: dict[str, Any] = {"noisy": False, "exploration_fraction": 0.3, "learning_starts": 200}
     agent = make(buffer_size=10_000, policy_kwargs={"net_arch": [64]}, **learning, **exploring).learn(4_000)
     mean, _ = evaluate_policy(agent, make_vec_env("CartPole-v1", 1, seed=1), n_eval_episodes=5)
     assert mean > 150, "random play lasts 22 steps"
@@ -328,7 +332,7 @@ class DropoutExtractor(BaseFeaturesExtractor):
 
 
 def test_modes() -> None:
-    kwargs = {"features_extractor_class": DropoutExtractor, "net_arch": [8]}
+    kwargs: dict[str, Any] = {"features_extractor_class": DropoutExtractor, "net_arch": [8]}
     agent = make(policy_kwargs=kwargs, noisy=False, target_update_interval=1_000)
     obs = torch.as_tensor(np.random.default_rng(0).normal(size=(6, 4)), dtype=torch.float32)
     agent.policy.set_training_mode(True)

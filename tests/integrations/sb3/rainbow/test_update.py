@@ -113,7 +113,7 @@ def test_scalar_priority_is_the_size_of_the_error() -> None:
 
 def test_without_discounts_gamma_is_the_discount() -> None:
     nets, batch = policy(), transitions()
-    arguments = {"double_q": True, "augment": False, "gamma": 0.9}
+    arguments: dict[str, Any] = {"double_q": True, "augment": False, "gamma": 0.9}
     none, same = batch._replace(discounts=None), batch._replace(discounts=torch.full((BATCH, 1), 0.9))
     assert torch.equal(*(td_losses(nets.q_net, nets.q_net_target, each, **arguments)[0] for each in (none, same)))
 
@@ -207,7 +207,12 @@ def test_each_environment_explores_on_its_own_and_with_every_action() -> None:
 
 def test_exploration_falls_from_the_start_of_learning() -> None:
     env = make_vec_env("CartPole-v1", 1)
-    arguments = {"learning_starts": 20, "exploration_fraction": 0.4, "exploration_final_eps": 0.1, "train_freq": 200}
+    arguments: dict[str, Any] = {
+        "learning_starts": 20,
+        "exploration_fraction": 0.4,
+        "exploration_final_eps": 0.1,
+        "train_freq": 200,
+    }
     agent, rates = Rainbow("MlpPolicy", env, noisy=False, buffer_size=200, device="cpu", **arguments), []
     agent.learn(100, lambda local, _: rates.append(local["self"].exploration_rate) or True)
     assert rates[20] == 1 and rates[40] == pytest.approx(0.55) and rates[61] == rates[99] == 0.1

@@ -52,7 +52,7 @@ class Frames(RandomFrames):
 
 def agent(cls: Any = DQN, n_envs: int = 1, buffer_size: int = 100, env: Any = None, **settings: Any) -> Any:
     env = env or DummyVecEnv([lambda: Frames(space=CHANNEL_FIRST)] * n_envs)
-    small = {"net_arch": [8], "features_extractor_kwargs": {"features_dim": 8}}
+    small: dict[str, Any] = {"net_arch": [8], "features_extractor_kwargs": {"features_dim": 8}}
     policy, kwargs = ("CnnPolicy", small) if len(env.observation_space.shape) == 3 else ("MlpPolicy", {"net_arch": [8]})
     return cls(policy, env, policy_kwargs=kwargs, buffer_size=buffer_size, device="cpu", seed=0, **settings)
 
@@ -111,7 +111,11 @@ def test_equal_to_the_slow_reference(n_envs: int) -> None:
 @pytest.mark.parametrize("max_episode_steps", [40, 27_000])
 def test_equal_to_what_the_agent_stores_itself(max_episode_steps: int) -> None:
     def make() -> Any:
-        settings = {"terminal_on_life_loss": False, "clip_reward": False, "max_episode_steps": max_episode_steps}
+        settings: dict[str, Any] = {
+            "terminal_on_life_loss": False,
+            "clip_reward": False,
+            "max_episode_steps": max_episode_steps,
+        }
         return agent(QRDQN, env=AtariVecEnv("breakout", 1, seed=3, **settings), buffer_size=400, learning_starts=10_000)
 
     played, filled = make(), make()
@@ -144,7 +148,9 @@ def test_equal_to_what_the_agent_stores_itself(max_episode_steps: int) -> None:
 def test_n_step_returns(n_envs: int, n_steps: int, own: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     write_dataset(NAME, games())
     steps = {"n_steps": n_steps, "gamma": 0.5}
-    settings = {"replay_buffer_class": PrioritizedReplayBuffer, "replay_buffer_kwargs": steps} if own else steps
+    settings: dict[str, Any] = (
+        {"replay_buffer_class": PrioritizedReplayBuffer, "replay_buffer_kwargs": steps} if own else steps
+    )
     model = agent(n_envs=n_envs, buffer_size=50 * n_envs, **settings)
     fill_replay_buffer(model, NAME)
     for env, column in enumerate(columns(reference(games()), n_envs)):
@@ -163,7 +169,7 @@ def test_n_step_returns(n_envs: int, n_steps: int, own: bool, monkeypatch: pytes
 @pytest.mark.parametrize("buffer_size", [100, 24])
 def test_memory_optimised_buffers(buffer_size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     write_dataset(NAME, games())
-    saving = {"optimize_memory_usage": True, "replay_buffer_kwargs": {"handle_timeout_termination": False}}
+    saving: dict[str, Any] = {"optimize_memory_usage": True, "replay_buffer_kwargs": {"handle_timeout_termination": False}}
     model = agent(n_envs=2, buffer_size=buffer_size, **saving)
     fill_replay_buffer(model, NAME)
     buffer = model.replay_buffer

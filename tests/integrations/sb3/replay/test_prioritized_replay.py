@@ -174,8 +174,11 @@ def test_reset_forgets() -> None:
 @pytest.mark.parametrize("agent", [DQN, QRDQN])
 def test_serves_agents_and_survives_saving(agent: Any, tmp_path: Path) -> None:
     env = AtariVecEnv("breakout", 2, seed=0)
-    small = {"net_arch": [], "features_extractor_kwargs": {"features_dim": 8}}
-    replay = {"replay_buffer_class": PrioritizedReplayBuffer, "replay_buffer_kwargs": {"n_steps": 3, "alpha": 0.5}}
+    small: dict[str, Any] = {"net_arch": [], "features_extractor_kwargs": {"features_dim": 8}}
+    replay: dict[str, Any] = {
+        "replay_buffer_class": PrioritizedReplayBuffer,
+        "replay_buffer_kwargs": {"n_steps": 3, "alpha": 0.5},
+    }
     model = agent("CnnPolicy", env, buffer_size=120, learning_starts=60, policy_kwargs=small, batch_size=4, seed=0, **replay)
     model.learn(130)
     assert model._n_updates > 0
