@@ -34,18 +34,14 @@ class Task(Card):
 
 
 class Evaluation(Card):
-    """How agents are evaluated when they have learned.
+    """How agents are evaluated when they have learned: without sticky actions, greedy or drawn as the agent's card says.
 
     Attributes:
         episodes: Number of whole games. They are spread over environments, and only the first of each environment count.
-        epsilon: Probability of a random action, in [0, 1], of agents that act greedily.
-        sticky_actions: Probability that the game repeats the action before at each raw frame, in [0, 1].
         max_episode_steps: Steps after which a game is cut.
     """
 
     episodes: int = Field(ge=1)
-    epsilon: float = Field(ge=0, le=1)
-    sticky_actions: float = Field(ge=0, le=1)
     max_episode_steps: int = Field(ge=1)
 
 

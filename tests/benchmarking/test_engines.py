@@ -20,7 +20,7 @@ from pretrainrl.runs.interrupt import InterruptedRunError
 def specs(folder: Path, games: tuple[str, ...] = ("boxing", "breakout")) -> list[CellSpec]:
     """Cells of some seconds: an agent that plays 64 steps."""
     tasks = {"rainbow": {"agent": "rainbow", "preset": "short", "length": 64}}
-    evaluation = {"episodes": 1, "epsilon": 0.001, "sticky_actions": 0.0, "max_episode_steps": 8}
+    evaluation = {"episodes": 1, "max_episode_steps": 8}
     suite = make_suite(tasks=tasks, evaluation=evaluation, encoders=["random.nature"], seeds=1)
     (entrant,) = find_entrants(suite, baselines=False)
     return [CellSpec.of(suite, "rainbow", game, 0, entrant, folder) for game in games]

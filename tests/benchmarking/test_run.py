@@ -26,7 +26,7 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> Any:
         "bc": {"agent": "bc", "preset": "short", "length": 1, "dataset": "pretrainrl/atari/{game}-random-v0"},
         "rainbow": {"agent": "rainbow", "preset": "short", "length": 96},
     }
-    evaluation = {"episodes": 2, "epsilon": 0.001, "sticky_actions": 0.0, "max_episode_steps": 12}
+    evaluation = {"episodes": 2, "max_episode_steps": 12}
     games = {"id": ["boxing"], "near_ood": ["pong"]}
     made = make_suite(tasks=tasks, evaluation=evaluation, games=games, seeds=1, backbone="nature", encoders=["random.nature"])
     made.write(folder / "mine.toml")

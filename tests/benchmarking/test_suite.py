@@ -52,7 +52,7 @@ def test_wrong_choices_are_refused(chosen: dict[str, Any], error: type[Exception
             {"tasks": {"bc": {"agent": "bc", "preset": "short", "length": 2, "dataset": "pretrainrl/atari/pong-expert-v0"}}},
             "game",
         ),
-        ({"evaluation": {"episodes": 0, "epsilon": 0.0, "sticky_actions": 0.0, "max_episode_steps": 1}}, "episodes"),
+        ({"evaluation": {"episodes": 0, "max_episode_steps": 1}}, "episodes"),
         ({"seeds": 0}, "seeds"),
         ({"code": "import os"}, "code"),
         ({"dtype": "float64"}, "dtype"),

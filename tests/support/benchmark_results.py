@@ -15,7 +15,7 @@ def suite_table(**changes: Any) -> dict[str, Any]:
         "summary": "A suite.",
         "games": {"id": ["boxing", "ALE/Breakout-v5", "freeway"], "far_ood": ["klax"]},
         "tasks": {"bc": bc},
-        "evaluation": {"episodes": 2, "epsilon": 0.001, "sticky_actions": 0.0, "max_episode_steps": 100},
+        "evaluation": {"episodes": 2, "max_episode_steps": 100},
         "seeds": 2,
         "backbone": "impala",
         "encoders": ["atc"],
