@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -140,7 +141,7 @@ def test_the_commands_on_cards_are_real(name: str) -> None:
     card = DATASETS.get(name)
     assert card.name == name
     words = shlex.split(card.command)[1:]
-    command = typer.main.get_command(cli.app)
+    command: Any = typer.main.get_command(cli.app)
     while words and words[0] in getattr(command, "commands", {}):
         command = command.commands[words.pop(0)]
     assert not hasattr(command, "commands"), f"no such command: {card.command}"
