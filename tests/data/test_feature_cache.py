@@ -67,7 +67,7 @@ def test_goes_on_where_it_was_stopped(frames: FrameCache, encoder: Encoder, monk
     for file in folder.iterdir():
         file.unlink()
     folder.rmdir()
-    calls: Any = []
+    calls: list[int] = []
     forward = Encoder.feature_map
 
     def counting(self: Encoder, obs: Any) -> Any:
