@@ -140,7 +140,7 @@ def test_every_command_and_option_is_documented() -> None:
         assert f"pretrainrl {name}" in page
         [section] = [part for part in page.split("\n## ")[1:] if name in part.splitlines()[0].split(", ")]
         parameters = [item for each in (command, *vars(command).get("commands", {}).values()) for item in each.params]
-        options: dict[str, Any] = {option for parameter in parameters for option in parameter.opts if option.startswith("--")}
+        options = {option for parameter in parameters for option in parameter.opts if option.startswith("--")}
         assert [option for option in sorted(options) if f"`{option}`" not in section] == [], name
 
 

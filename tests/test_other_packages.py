@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from pretrainrl.agent_cards import AGENTS, AgentCard, Registry, find_agent_card
+from pretrainrl.agent_cards import AGENTS, AgentCard, find_agent_card
 from pretrainrl.errors import CardError, InputError, UnknownNameError
 from pretrainrl.integrations.sb3.agents import algorithm_of
+from pretrainrl.registry import Registry
 
 # An installed package: its module, and what it tells of itself. The backbone is registered by a call.
 MODULE = '''

@@ -68,7 +68,7 @@ def test_games_whose_reference_is_not_above_random_are_left_out_and_named() -> N
 
 def test_scores_can_be_normalized_by_a_person() -> None:
     comparison = compare(results({"atc": 1.0}, seeds=1), make_suite(), "bc", "id")
-    facts = [all_scores()[game] for game in GAMES]
+    facts: list[Any] = [all_scores()[game] for game in GAMES]
     expected = [(fact.reference - fact.random) / (fact.human - fact.random) for fact in facts]
     np.testing.assert_allclose(comparison.normalized("atc", "human"), [expected])
     far = compare(results({"atc": 1.0}, games=("klax",)), make_suite(), "bc", "far_ood")

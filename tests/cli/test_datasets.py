@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -29,7 +30,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):  # type: ignore[no-untyped-def]
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     def run(*arguments: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["pretrainrl", *arguments])
         code = 0
@@ -42,7 +43,7 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):  
     return run
 
 
-def test_the_whole_way_from_shards(call, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_the_whole_way_from_shards(call, tmp_path: Path) -> None:
     write_shard(tmp_path / "dqn", log_of(numbered([10, 6, 9])), run=1, checkpoint=1)
     code, _, err = call("import", "dqn-replay", str(tmp_path / "dqn"), "pong", "--runs", "1", "--checkpoints", "1")
     assert code == 0, err
@@ -62,13 +63,13 @@ def test_the_whole_way_from_shards(call, tmp_path: Path) -> None:  # type: ignor
     assert run.stdout == "25\n", run.stderr
 
 
-def test_nothing_there(call, root: Path) -> None:  # type: ignore[no-untyped-def]
+def test_nothing_there(call, root: Path) -> None:
     code, out, _ = call("datasets")
     assert (code, out) == (0, f"there are no datasets in {root}\n")
     assert not root.exists()
 
 
-def test_what_is_damaged_is_named_and_not_listed(call, root: Path) -> None:  # type: ignore[no-untyped-def]
+def test_what_is_damaged_is_named_and_not_listed(call, root: Path) -> None:
     write_dataset(NAME, numbered([5]))
     write_dataset(MINE, numbered([6, 7]))
     path = root / NAME / "data" / "main_data.hdf5"
@@ -87,7 +88,7 @@ def test_what_is_damaged_is_named_and_not_listed(call, root: Path) -> None:  # t
     assert "cannot be read" in err
 
 
-def test_card_of_a_kind_without_one(call) -> None:  # type: ignore[no-untyped-def]
+def test_card_of_a_kind_without_one(call) -> None:
     write_dataset(MINE, numbered([6, 7]), algorithm="nobody", metadata={"odd": "a|b"})
     code, out, _ = call("datasets", "card", MINE)
     assert code == 0
@@ -101,7 +102,7 @@ def test_card_of_a_kind_without_one(call) -> None:  # type: ignore[no-untyped-de
     assert "| `rom_md5` |" in out
 
 
-def test_to_the_hub_and_back(call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+def test_to_the_hub_and_back(call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     FakeHub.install(tmp_path, monkeypatch)
     write_dataset(NAME, numbered([5]))
     assert call("datasets", "upload", NAME)[0] == 2  # no remote
@@ -140,14 +141,14 @@ def test_the_commands_on_cards_are_real(name: str) -> None:
     card = DATASETS.get(name)
     assert card.name == name
     words = shlex.split(card.command)[1:]
-    command = typer.main.get_command(cli.app)
+    command: Any = typer.main.get_command(cli.app)
     while words and words[0] in getattr(command, "commands", {}):
         command = command.commands[words.pop(0)]
     assert not hasattr(command, "commands"), f"no such command: {card.command}"
     command.make_context(name, ["pong" if word == "GAME" else word for word in words])
 
 
-def test_recordings_are_listed_and_described(call, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+def test_recordings_are_listed_and_described(call, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(RECORDINGS, "_items", None)
     code, out, _ = call("datasets")
     assert code == 0

@@ -17,7 +17,13 @@ from pretrainrl.cli.probe import probe
 from pretrainrl.integrations.minari import dataset_id
 from pretrainrl.results import CollectResult, PretrainResult, ProbeResult
 
-COMMANDS = {"benchmark": benchmark, "collect": collect, "finetune": finetune, "pretrain": pretrain, "probe": probe}
+COMMANDS: dict[str, Any] = {
+    "benchmark": benchmark,
+    "collect": collect,
+    "finetune": finetune,
+    "pretrain": pretrain,
+    "probe": probe,
+}
 REQUIRED = inspect.Parameter.empty
 
 

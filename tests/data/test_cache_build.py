@@ -63,7 +63,7 @@ def killed_at(folder: Path, number: int, codec: Codec) -> None:
 
 @pytest.fixture(params=["raw", "lz4"])
 def codec(request: pytest.FixtureRequest) -> Codec:
-    return request.param  # type: ignore[no-any-return]
+    return request.param
 
 
 @pytest.fixture

@@ -130,7 +130,7 @@ def test_a_build_goes_on_in_the_middle_of_a_dataset(episodes: list[Episode], mon
         assert {path.name: path.read_bytes() for path in info.folder.iterdir()} == whole
 
 
-def _interrupted_after(count: int):  # type: ignore[no-untyped-def]
+def _interrupted_after(count: int):
     from pretrainrl.data.cache_build import CacheWriter
 
     add = CacheWriter.add

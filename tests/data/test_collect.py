@@ -23,7 +23,7 @@ def episode(**changes: object) -> Episode:
         "terminations": np.zeros(2, np.bool_),
         "truncations": np.zeros(2, np.bool_),
     }
-    return Episode(**{**arrays, "game": "pong", **changes})  # type: ignore[arg-type]
+    return Episode(**{**arrays, "game": "pong", **changes})
 
 
 @pytest.mark.parametrize(

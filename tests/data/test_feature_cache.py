@@ -86,7 +86,7 @@ def test_goes_on_where_it_was_stopped(frames: FrameCache, encoder: Encoder, monk
 
 
 def test_one_encodes_and_others_wait(frames: FrameCache, encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[int] = []
+    calls: Any = []
     forward = Encoder.feature_map
     monkeypatch.setattr(Encoder, "feature_map", lambda self, obs: calls.append(len(obs)) or forward(self, obs))
     with ThreadPoolExecutor(3) as threads:

@@ -5,7 +5,7 @@ import warnings
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -258,7 +258,7 @@ def test_no_warnings_and_no_global_random_numbers(cache: FrameCache) -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"future": -1}, {"steps": -1}, {"stack": 0}])
-def test_impossible_specs(wrong: dict[str, int]) -> None:
+def test_impossible_specs(wrong: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="window needs"):
         WindowSpec(**wrong)
 

@@ -16,6 +16,7 @@ RUN = ROOT / "speed" / "learning" / "run.py"
 @pytest.fixture(scope="module")
 def figures() -> ModuleType:
     spec = importlib.util.spec_from_file_location("docs_figures_learning", ROOT / "docs" / "figures" / "learning.py")
+    assert spec
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

@@ -24,6 +24,7 @@ STEPS = 128
 
 def load(path: Path, name: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(name, path)
+    assert spec
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     spec.loader.exec_module(module)
@@ -75,7 +76,7 @@ class FakeRuns:
 def fake(monkeypatch):
     def install(fails_at=None):
         runs = FakeRuns(fails_at)
-        module = types.ModuleType("neck_tasks")
+        module: Any = types.ModuleType("neck_tasks")
         module.run_cell = runs.run_cell
         monkeypatch.setitem(sys.modules, "neck_tasks", module)
         return runs
@@ -187,7 +188,7 @@ def write_csv(path, rows):
 def test_table_of_known_numbers(figures, tmp_path):
     standard, layer = ("flat", "standardize", "mlp", 1), ("flat", "layer", "mlp", 1)
     scores = {standard: {"boxing": (0.5, 0.7), "freeway": (0.9, 0.9)}, layer: {"boxing": (0.4, 0.4), "freeway": (0.6, 0.6)}}
-    rows = [
+    rows: list[Any] = [
         ("bc", game, "atc", *setting, seed, value, 0.25 if game == "boxing" else 0.75)
         for setting, games in scores.items()
         for game, values in games.items()

@@ -23,6 +23,7 @@ PIXELS = re.compile(r"base64,[^\"]*")
 
 def load(name: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(f"docs_figures_{name}", DOCS / "figures" / f"{name}.py")
+    assert spec
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -96,7 +97,7 @@ def test_picture_shows_what_is_read(name, scripts, monkeypatch):
 @pytest.mark.parametrize("name", NAMES)
 def test_page_is_about_its_objective(name):
     card, text = OBJECTIVES.get(name), page(name)
-    formulas = re.search(r"## Loss\n\n```text\n(.*?)```", text, re.S)[1].split("\n")
+    formulas = re.search(r"## Loss\n\n```text\n(.*?)```", text, re.S).group(1).split("\n")
     doc = " ".join(import_target(card.target).__doc__.split())
     if not name.startswith("cql"):
         assert [line for line in formulas if " ".join(line.split()) not in doc] == []

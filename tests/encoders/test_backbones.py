@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from gymnasium.spaces import Box
@@ -17,14 +18,15 @@ from pretrainrl.errors import InputError, UnknownNameError
 def test_map_shape_and_seed(name: str):
     options: dict[str, Any] = {"width": 1 / 16} if name == "resnet50" else {}
     first, again, other = (make_backbone(name, seed=seed, **options) for seed in (1, 1, 2))
+    shape: Any = first.feature_map_shape
     frames = torch.rand(2, 4, 84, 84)
-    assert first(frames).shape == (2, *first.feature_map_shape)
+    assert first(frames).shape == (2, *shape)
     assert torch.equal(first(frames), again(frames)) and not torch.equal(first(frames), other(frames))
     assert first(frames).min() == 0  # every backbone ends in a ReLU
 
 
 def test_nature_is_the_convolutions_of_sb3():
-    reference = NatureCNN(Box(0, 255, (4, 84, 84), "uint8")).cnn
+    reference = NatureCNN(Box(0, 255, (4, 84, 84), np.uint8)).cnn
     backbone = make_backbone("nature")
     backbone.layers.load_state_dict(reference.state_dict())
     frames = torch.rand(2, 4, 84, 84)
@@ -37,7 +39,7 @@ def test_parameter_counts(name: str, parameters: int):
 
 
 def test_resnet_width_scales_every_stage_but_the_first_convolution():
-    backbone = make_backbone("resnet50", width=1 / 16)
+    backbone: Any = make_backbone("resnet50", width=1 / 16)
     assert backbone.feature_map_shape == (128, 6, 6)
     assert backbone.stem[0].weight.shape == (64, 4, 7, 7)
     assert [stage[0].conv1.out_channels for stage in backbone.stages] == [4, 8, 16, 32]

@@ -3,6 +3,7 @@
 import copy
 import pickle
 import weakref
+from typing import Any
 
 import numpy as np
 import pytest
@@ -132,7 +133,7 @@ def test_bad_options(options: dict[str, object]):
 class Shifting(Encoder):
     """Breaks several clauses: not repeatable, trains, and takes anything."""
 
-    def forward(self, obs: Tensor) -> Tensor:
+    def forward(self, obs: Any) -> Tensor:
         noise = torch.rand(obs.shape[0], self.features_dim)
         return noise * next(self.backbone.parameters()).sum()
 

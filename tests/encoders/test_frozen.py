@@ -14,7 +14,7 @@ from pretrainrl.encoders.frozen import FrozenConv2d, FrozenReLU, freeze, thaw
 from pretrainrl.objectives import make_objective
 
 DTYPES = (torch.float32, torch.bfloat16)
-CONVOLUTIONS = (
+CONVOLUTIONS: tuple[dict[str, Any], ...] = (
     {},
     {"stride": 2, "padding": 1},
     {"groups": 2, "bias": False},
@@ -28,7 +28,7 @@ def random(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(dtype, memory_format=torch.channels_last)
 
 
-def tolerance(dtype: torch.dtype) -> dict[str, float]:
+def tolerance(dtype: torch.dtype) -> dict[str, Any]:
     """Rounding: kernels may add up in another order."""
     return {"rtol": 1e-5, "atol": 1e-5} if dtype == torch.float32 else {"rtol": 2e-2, "atol": 2e-2}
 

@@ -19,6 +19,7 @@ from stable_baselines3.common.monitor import load_results
 from pretrainrl.errors import DatasetError, InputError, UnknownNameError, WeightsError
 from pretrainrl.finetuning import finetune, segments
 from pretrainrl.finetuning.config import FinetuneRecord
+from pretrainrl.finetuning.evaluation import evaluate
 from pretrainrl.finetuning.folder import FinetuneFolder
 from pretrainrl.finetuning.segments import FinetuneSegments
 from pretrainrl.integrations.minari import collect_dataset
@@ -35,7 +36,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "bc": {"epochs": 4, "n_envs": 2, "checkpoint_every": 2, "eval_freq": 1, "dataset": DATASET},
 }
 COMMON: dict[str, Any] = {"features": "pooled", "eval_episodes": 3, "max_episode_steps": 15, "progress": False}
-CLASSES = {"rainbow": Rainbow, "qrdqn": QRDQN, "ppo": PPO, "bc": BehaviorCloning}
+CLASSES: dict[str, Any] = {"rainbow": Rainbow, "qrdqn": QRDQN, "ppo": PPO, "bc": BehaviorCloning}
 # Steps of the environment, or updates, after which a run is killed: within a later segment than the first.
 KILLED_AT = {"rainbow": 31, "qrdqn": 31, "ppo": 200, "bc": 4}
 
@@ -294,7 +295,7 @@ def test_too_large_a_buffer_leaves_nothing(tmp_path: Path, monkeypatch: pytest.M
 @pytest.mark.slow
 def test_killed_in_the_last_evaluation(whole: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is learnt again."""
-    evaluate, times = segments.evaluate, []
+    times: list[Any] = []
 
     def dying(*arguments: Any) -> Any:
         times.append(arguments)

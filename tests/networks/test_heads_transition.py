@@ -1,3 +1,5 @@
+from typing import Any
+
 import torch
 
 from pretrainrl.networks.heads import ActionTransition
@@ -10,7 +12,7 @@ def test_equals_a_plain_loop():
     latent, actions = torch.randn(3, 6), torch.tensor([[0, 3], [1, 1], [3, 0]])
     rolled = transition(latent, actions, GAMES)
     assert rolled.shape == (3, 2, 6)
-    rnn = transition.rnn
+    rnn: Any = transition.rnn
     for sample, game in enumerate(GAMES.tolist()):
         hidden = latent[sample]
         for step, action in enumerate(actions[sample].tolist()):

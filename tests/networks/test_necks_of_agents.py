@@ -70,8 +70,12 @@ def test_no_neck_flattens() -> None:
 
 
 def test_what_auto_stands_for() -> None:
-    found = {(neck, trainable): resolve_normalization(neck, "auto", trainable=trainable)
-             for neck in (*NECKS, None) for trainable in (False, True)}  # type: ignore[arg-type]  # fmt: skip
+    necks: list[Any] = [*NECKS, None]
+    found = {
+        (neck, trainable): resolve_normalization(neck, "auto", trainable=trainable)
+        for neck in necks
+        for trainable in (False, True)
+    }
     assert found == {
         ("mlp", False): "standardize",
         ("spatial", False): "standardize",

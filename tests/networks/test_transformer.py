@@ -1,4 +1,5 @@
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -32,7 +33,8 @@ def torch_attention(query, key, value, out):
 def test_self_attention_equals_torch(causal):
     ours = SelfAttention(WIDTH, HEADS)
     nn.init.normal_(ours.norm.weight)
-    reference = torch_attention(*ours.qkv.weight.chunk(3), ours.out)
+    query, key, value = ours.qkv.weight.chunk(3)
+    reference = torch_attention(query, key, value, ours.out)
     tokens = torch.randn(3, 7, WIDTH)
     normed = ours.norm(tokens)
     hidden = torch.ones(7, 7, dtype=torch.bool).triu(1) if causal else None
@@ -50,7 +52,7 @@ def test_cross_attention_equals_torch_and_leaves_its_context_unnormalised():
 
 @pytest.mark.parametrize("cross", [False, True])
 def test_transformer_is_residual_blocks_and_a_norm(cross):
-    transformer = Transformer(2, WIDTH, HEADS, 32, cross=cross)
+    transformer: Any = Transformer(2, WIDTH, HEADS, 32, cross=cross)
     x, context = torch.randn(3, 7, WIDTH), torch.randn(3, 9, WIDTH) if cross else None
     out = transformer(x, context)
     for block in transformer.blocks:

@@ -12,7 +12,7 @@ BY_DOT_PRODUCT: dict[str, Any] = {"augmentation": False, "normalize": False, "te
 
 
 def make(name, **overrides):
-    objective = make_objective(name, encoder="nature", num_games=2, preset="nano", **overrides)
+    objective: Any = make_objective(name, encoder="nature", num_games=2, preset="nano", **overrides)
     torch.nn.init.normal_(objective.target_neck.mlp[0].weight, std=0.1)  # targets differ from the online network
     return objective
 

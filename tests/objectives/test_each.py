@@ -127,7 +127,7 @@ def test_siammae_draws_every_gap_and_does_not_augment_its_target(real_batch):
 )
 def test_the_paper_keeps_this_many_tokens_and_shows_them(name, backbone, kept, real_batch):
     small: dict[str, Any] = {"neck_widths": (32,), "encoder_depth": 1, "decoder_depth": 1, "mlp_width": 32}
-    masked = make_objective(name, encoder=backbone, num_games=2, **small)
+    masked: Any = make_objective(name, encoder=backbone, num_games=2, **small)
     batch = real_batch(masked)
     shown = masked.reconstruct(batch)[:, :2]
     patch = 84 // masked.encoder.grid

@@ -48,6 +48,6 @@ def test_encoder_is_copied_and_stays_frozen():
     ],
 )
 def test_bad_arguments(arguments, error, message):
-    arguments: dict[str, Any] = {"name": "curl", "encoder": make_backbone("nature"), "num_games": 1, **arguments}
+    given: dict[str, Any] = {"name": "curl", "encoder": make_backbone("nature"), "num_games": 1, **arguments}
     with pytest.raises(error, match=message):
-        make_objective(arguments.pop("name"), **arguments)
+        make_objective(given.pop("name"), **given)

@@ -86,7 +86,7 @@ def test_lewm_by_definition(ended: list[int], real_batch: Any) -> None:
 def test_both_observations_get_gradients(real_batch: Any) -> None:
     """Nothing is stopped: the target's embedding learns too."""
     lewm: Any = make_objective("lewm", encoder="nature", num_games=2, preset="nano", augmentation=False)
-    seen: list[Tensor] = []
+    seen: Any = []
     lewm.backbone.register_forward_hook(lambda module, args, out: seen.append(out) or out.retain_grad())
     lewm.loss(real_batch(lewm))[0].backward()
     assert seen[0].grad is not None and (seen[0].grad.flatten(1).abs().sum(1) > 0).all()

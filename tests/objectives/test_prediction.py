@@ -1,5 +1,7 @@
 """SPR and SPR with IDM, step by step and sample by sample."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -7,7 +9,7 @@ from pretrainrl.objectives import make_objective
 
 
 def make(name, **overrides):
-    objective = make_objective(name, encoder="nature", num_games=2, preset="nano", augmentation=False, **overrides)
+    objective: Any = make_objective(name, encoder="nature", num_games=2, preset="nano", augmentation=False, **overrides)
     torch.nn.init.normal_(objective.target_neck.mlp[0].weight, std=0.1)  # targets differ from the online network
     return objective
 

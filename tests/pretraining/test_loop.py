@@ -37,7 +37,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> FrameCache:
 
 def config(objective: str = "idm", **changes: object) -> PretrainConfig:
     options: dict[str, Any] = {"steps": 6, "batch_size": 8, "backbone": "nature", **changes}
-    return PretrainConfig.of(objective, ("pretrainrl/atari/pong-random-v0",), **options)  # type: ignore[arg-type]
+    return PretrainConfig.of(objective, ("pretrainrl/atari/pong-random-v0",), **options)
 
 
 def train(folder: Path, cache: FrameCache, config: PretrainConfig, **options: object) -> Path:

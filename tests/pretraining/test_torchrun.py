@@ -36,7 +36,7 @@ def test_one_step_in_two_processes_equals_one_step_in_one(tmp_path: Path):
 def test_a_signal_to_one_process_stops_both_after_the_same_step(tmp_path: Path):
     cache, out = tmp_path / "cache", tmp_path / "out"
     FrameCache.build(collect_episodes("boxing", 200, n_envs=1), cache)
-    command = [*TORCHRUN, SCRIPT, cache, out, "curl", "40", "5"]
+    command: list[str | Path] = [*TORCHRUN, SCRIPT, cache, out, "curl", "40", "5"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     steps = re.findall(r"stopped at step (\d+) of 40; go on with --resume", done.stdout)

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,8 +13,8 @@ from pretrainrl.runs.checkpoints import CHECKSUMS, Checkpoints, check_folder, ch
 CONTENT = bytes(range(256)) * 8
 
 
-def write(content: bytes = CONTENT) -> Callable[[Path], None]:
-    return lambda folder: (folder / "state").write_bytes(content) and None
+def write(content: bytes = CONTENT) -> Callable[[Path], Any]:
+    return lambda folder: (folder / "state").write_bytes(content)
 
 
 def names(folder: Path) -> list[str]:

@@ -31,7 +31,8 @@ class RandomFeatures(gym.Env[np.ndarray, Any]):
 
     def _features(self) -> np.ndarray:
         scale, offset = np.array([0.01, 1, 50, 0, 3, 0.2]), np.array([3, 0, -20, 7, 100, 0])
-        return (self.np_random.normal(size=6) * scale + offset).astype(np.float16)
+        features: np.ndarray = self.np_random.normal(size=6) * scale + offset
+        return features.astype(np.float16)
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict[str, Any]]:
         super().reset(seed=seed)
@@ -85,7 +86,7 @@ def features_env(continuous: bool = False, n_envs: int = 2) -> VecEnv:
     return env
 
 
-def make(kind: str, env: VecEnv | None = None, **more: Any) -> BaseAlgorithm:
+def make(kind: str, env: VecEnv | None = None, **more: Any) -> Any:
     cls, policy, continuous, arguments = KINDS[kind]
     kwargs = neck_policy_kwargs(features_dim=8, net_arch=[8])
     env = env or features_env(continuous)

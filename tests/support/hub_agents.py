@@ -89,7 +89,8 @@ def observations(env: VecEnv) -> Any:
     """A batch as the agent sees it."""
     if env.observation_space.dtype == np.uint8:
         return frames(8)
-    return np.random.default_rng(0).normal(size=(8, *env.observation_space.shape)).astype(env.observation_space.dtype)
+    space: Any = env.observation_space
+    return np.random.default_rng(0).normal(size=(8, *space.shape)).astype(space.dtype)
 
 
 CARTPOLE = "someone/rainbow-CartPole-v1"

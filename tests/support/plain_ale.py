@@ -11,7 +11,9 @@ def plain_ale(game: str, noops: int, actions: np.ndarray, delays: np.ndarray) ->
     """What a new ALE shows, raw frame by raw frame, preprocessed as Gymnasium does it."""
     ale = ALEInterface()
     ale.setFloat("repeat_action_probability", 0.0)
-    ale.loadROM(roms.get_rom_path(game))
+    path = roms.get_rom_path(game)
+    assert path
+    ale.loadROM(path)
     ale.reset_game()
     codes, joystick = ale.getMinimalActionSet(), Action.NOOP
     for _ in range(noops):

@@ -30,13 +30,13 @@ def pretrain_once(cache: Path, out: Path, objective: str, steps: int = 1) -> Non
     run(config, out, lambda: FrameCache.open(cache), device="cpu", progress=False)
 
 
-def stop_second_process(step: int) -> None:
+def stop_second_process(last: int) -> None:
     read = WindowSampler.batch
 
-    def batch(self: WindowSampler, number: int) -> Batch:
-        if number == step and os.environ["RANK"] == "1":
+    def batch(self: WindowSampler, step: int) -> Batch:
+        if step == last and os.environ["RANK"] == "1":
             os.kill(os.getpid(), signal.SIGINT)
-        return read(self, number)
+        return read(self, step)
 
     WindowSampler.batch = batch  # type: ignore[method-assign]
 

@@ -18,7 +18,8 @@ TENSORS = ("frames", "actions", "rewards", "terminations", "games", "returns", "
 
 def in_processes(function: Callable[..., Any], folder: Path, *arguments: Any) -> list[Any]:
     """Call `function(rank, *arguments)` in two processes and return what they return, tensors in plain containers."""
-    torch.multiprocessing.spawn(_member, (function, folder, arguments), nprocs=WORLD)
+    multiprocessing: Any = torch.multiprocessing
+    multiprocessing.spawn(_member, (function, folder, arguments), nprocs=WORLD)
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(WORLD)]
 
 
@@ -52,7 +53,7 @@ def loss_values(inputs: list[torch.Tensor], ignore: torch.Tensor) -> dict[str, l
     for name, loss in LOSSES.items():
         leaves = [x.clone().requires_grad_() for x in inputs]
         value, metric = loss(*leaves, ignore)
-        value.backward()
+        torch.autograd.backward(value)
         found[name] = [value.detach(), metric, *(torch.zeros_like(x) if x.grad is None else x.grad for x in leaves)]
     return found
 

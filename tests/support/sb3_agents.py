@@ -62,7 +62,7 @@ ALGORITHMS: dict[str, tuple[type[BaseAlgorithm], str, bool, dict[str, Any]]] = {
 }
 
 
-def make_agent(algorithm: str, kwargs: dict[str, Any], **more: Any) -> BaseAlgorithm:
+def make_agent(algorithm: str, kwargs: dict[str, Any], **more: Any) -> Any:
     """An untrained agent on random channel-last frames."""
     cls, policy, continuous, settings = ALGORITHMS[algorithm]
     env = RandomFrames(CHANNEL_LAST, continuous)
@@ -111,7 +111,8 @@ class NaiveExtractor(BaseFeaturesExtractor):
     def forward(self, observations: Tensor) -> Tensor:
         with torch.no_grad():
             features = self.backbone(observations)
-        return self.neck(features)
+        narrowed: Tensor = self.neck(features)
+        return narrowed
 
 
 def naive(**arguments: Any) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """Windows cut from episodes one frame after the other: slow, and plain enough to be right."""
 
+from typing import Any
+
 import numpy as np
 
 from pretrainrl.data.episode import Episode
@@ -44,7 +46,7 @@ def return_from(episode: Episode, time: int, returns: Returns) -> float:
     return total
 
 
-def reference(episodes: list[Episode], spec: WindowSpec) -> list[tuple[np.ndarray, ...]]:
+def reference(episodes: list[Episode], spec: WindowSpec) -> list[tuple[Any, ...]]:
     """All windows in order, one episode and one frame after the other."""
     windows = []
     for episode in episodes:

@@ -157,8 +157,7 @@ def test_header_is_checked_before_anything_is_allocated(tmp_path: Path) -> None:
     with (tmp_path / "a").open("wb") as file:
         np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": (40_000_000_000, 84, 84)})
         file.write(FRAMES.tobytes())
-    file = opened(tmp_path / "a")
-    assert np.array_equal(file.read(40), FRAMES)
+    assert np.array_equal(opened(tmp_path / "a").read(40), FRAMES)
 
 
 def test_unreadable(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -30,7 +31,8 @@ def files(tmp_path: Path) -> dict[str, Path]:
     logs = {game: [[log(10 * run + checkpoint) for checkpoint in range(3)] for run in range(2)] for game in (PONG, BREAKOUT)}
     for run in logs[BREAKOUT]:
         for shard in run:
-            shard["action"] %= 4
+            actions: Any = shard["action"]
+            actions %= 4
     return write_files(tmp_path / "atari-pb", logs)
 
 

@@ -1,6 +1,7 @@
 """Native coloured frames become what ALE and the standard preprocessing would have made of them."""
 
 from pathlib import Path
+from typing import Any
 
 import ale_py
 import cv2
@@ -30,7 +31,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize("game", ["Pong", "Seaquest", "MsPacman"])
 def test_frames_are_those_of_ale(game: str) -> None:
     gymnasium.register_envs(ale_py)
-    env = gymnasium.make(f"ALE/{game}-v5")
+    env: Any = gymnasium.make(f"ALE/{game}-v5")
     frame, _ = env.reset(seed=0)
     for step in range(40):
         expected = cv2.resize(env.unwrapped.ale.getScreenGrayscale(), (84, 84), interpolation=cv2.INTER_AREA)

@@ -68,6 +68,7 @@ def test_spec_rebuilds_the_wrapped_environment(pong: gym.Env[Any, Any]) -> None:
     env = EncodeObservation(pong, ENCODER, features="pooled", dtype=torch.float32, output_dtype=np.float16)
     spec = EnvSpec.from_json(env.spec.to_json())
     assert json.loads(env.spec.to_json())["additional_wrappers"][-1]["name"] == "EncodeObservation"
+    assert env.spec
     for rebuilt in (gym.make(env.spec), gym.make(spec)):
         assert isinstance(rebuilt, EncodeObservation)
         assert rebuilt.observation_space == env.observation_space and rebuilt.observation_space.dtype == np.float16
@@ -117,15 +118,17 @@ def test_wrong_observations_are_refused(space: gym.Space[Any], message: str) -> 
 
 
 def test_wrapping_twice_is_refused() -> None:
+    wrapped: Any = EncodeObservation(RandomFrames(), ENCODER)
     with pytest.raises(InputError, match="neither scaled nor encoded"):
-        EncodeObservation(EncodeObservation(RandomFrames(), ENCODER), ENCODER)
+        EncodeObservation(wrapped, ENCODER)
 
 
 def test_bad_arguments_are_refused() -> None:
+    encoder: Any = make_encoder(ENCODER)
     with pytest.raises(UnknownNameError, match=r"random\.impala"):
         EncodeObservation(RandomFrames(), "random.impalla")
     with pytest.raises(InputError, match="name or path, got Encoder"):
-        EncodeObservation(RandomFrames(), make_encoder(ENCODER))
+        EncodeObservation(RandomFrames(), encoder)
     with pytest.raises(InputError, match="float16 or float32, not int8"):
         EncodeObservation(RandomFrames(), ENCODER, output_dtype=np.int8)
 
@@ -204,7 +207,7 @@ def test_gymnasiums_own_base_class_refuses_same_step() -> None:
 
 def test_the_wrapped_environments_infos_are_left_alone() -> None:
     inner = vector(AutoresetMode.SAME_STEP)
-    kept: list[dict[str, Any]] = []
+    kept: Any = []
     step = inner.step
     inner.step = lambda actions: kept.append((result := step(actions))[4]) or result
     env = VectorEncodeObservation(inner, ENCODER)

@@ -13,14 +13,13 @@ import minari
 import numpy as np
 import pytest
 
-from pretrainrl.cards import CardError
 from pretrainrl.cli.collect import collect
 from pretrainrl.cli.datasets import build
 from pretrainrl.data.emulator import Emulator
 from pretrainrl.data.packing import PackedEpisode, content_sha256
 from pretrainrl.data.recording import Recording
 from pretrainrl.dataset_cards import RECORDINGS, RecordingCard
-from pretrainrl.errors import DatasetError, InputError, PretrainRLError, UnknownNameError
+from pretrainrl.errors import CardError, DatasetError, InputError, PretrainRLError, UnknownNameError
 from pretrainrl.integrations.minari import build_dataset, collect_dataset, open_dataset, write_recording
 from pretrainrl.integrations.minari import recordings as module
 
@@ -152,7 +151,7 @@ def test_too_little_disk_is_told_before_any_play(
     registered: RecordingCard, monkeypatch: pytest.MonkeyPatch, root: Path
 ) -> None:
     usage = shutil.disk_usage(root.parent)
-    monkeypatch.setattr(module.shutil, "disk_usage", lambda path: usage._replace(free=100_000))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=100_000))
     monkeypatch.setattr(module, "_play", None)
     with pytest.raises(InputError, match=r"needs 0\.2 MB, and 0\.1 MB are free"):
         build_dataset(ID)

@@ -162,7 +162,7 @@ def test_yaml_names_an_encoder(here: Path, logs: str, encoder: str, neck: str, w
 
 @pytest.mark.slow
 def test_yaml_wraps_in_an_encoder(here: Path) -> None:
-    agent = QRDQN.load(run_of(here, "in_front", "qrdqn") / f"{PONG}.zip", device="cpu")
+    agent: Any = QRDQN.load(run_of(here, "in_front", "qrdqn") / f"{PONG}.zip", device="cpu")
     assert agent.observation_space.source.encoder == make_encoder("siammae").name
     assert isinstance(agent.quantile_net.features_extractor, NeckExtractor)
     assert describe(agent)["observed_encoder"]["sha256"] == make_encoder("siammae").sha256, "it can be pushed to the hub"

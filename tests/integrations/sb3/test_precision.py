@@ -165,6 +165,7 @@ def test_gradients_of_noisy_layers_are_those_of_the_definition(rows: int, needs_
     torch.manual_seed(0)
     layer, x = NoisyLinear(6, 4), torch.randn(rows, 6, requires_grad=needs_input)
     draw_noise([layer])
+    assert layer.noise
     inputs, outputs = layer.noise
     weight = layer.weight + layer.weight_sigma * outputs[0][:, None] * inputs[0][None, :]
     slow = torch.nn.functional.linear(x, weight, layer.bias + layer.bias_sigma * outputs[0])
@@ -212,12 +213,12 @@ def test_scores_are_those_of_float32(kind: Any) -> None:
     scores: dict[str, list[float]] = {}
     for precision in ("32-true", "bf16-mixed"):
         for seed in range(3):
-            agent = Rainbow(
+            agent: Any = Rainbow(
                 "CnnPolicy", Where(), learning_rate=1e-3, buffer_size=1_000, learning_starts=100, batch_size=16, train_freq=2,
                 seed=seed, n_steps=1, target_update_interval=50, distributional=kind, n_quantiles=16, v_min=-1, v_max=2,
                 precision=precision, device="cpu", policy_kwargs={"features_extractor_kwargs": {"features_dim": 32}},
             ).learn(500)  # fmt: skip
-            score, _ = evaluate_policy(agent, agent.get_env(), n_eval_episodes=100, warn=False)
+            score: Any = evaluate_policy(agent, agent.get_env(), n_eval_episodes=100, warn=False)[0]
             scores.setdefault(precision, []).append(float(score))
     print(kind, scores)
     assert min(map(min, scores.values())) > 0.9

@@ -65,7 +65,8 @@ def game(name: str = "breakout", **options: Any) -> AtariVecEnv:
 def test_plays_a_real_game_under_evaluate_policy(objective: str, deterministic: bool, trained: Callable[[str], Path]):
     env = VecRewardObservation(game())
     policy = ZeroShotPolicy.load(trained(objective), "ALE/Breakout-v5", env.action_space, device="cpu")
-    scores, lengths = evaluate_policy(policy, env, n_eval_episodes=3, deterministic=deterministic, return_episode_rewards=True)
+    played: Any = evaluate_policy(policy, env, n_eval_episodes=3, deterministic=deterministic, return_episode_rewards=True)
+    scores, lengths = played
     assert lengths == [25] * 3 and len(scores) == 3
     env.close()
 
@@ -74,7 +75,7 @@ def test_plays_a_real_game_under_evaluate_policy(objective: str, deterministic: 
 def test_needs_no_rewards_but_for_dt(objective: str, trained: Callable[[str], Path]):
     env = game()
     frames = env.reset()
-    policy = ZeroShotPolicy.load(trained(objective), "breakout", env.action_space, device="cpu")
+    policy: Any = ZeroShotPolicy.load(trained(objective), "breakout", env.action_space, device="cpu")
     actions, state = policy.predict(frames, deterministic=True)
     wrapped, _ = policy.predict({"frames": frames, "reward": np.zeros((2, 1))}, deterministic=True)
     last, _ = policy.predict(frames.transpose(0, 2, 3, 1), deterministic=True)
@@ -143,7 +144,9 @@ def test_dt_by_a_slow_loop_over_its_tokens(trained: Callable[[str], Path]):
     for copy in range(3):
         for frames, reward, start, scores, actions in policy.seen:
             if start[copy]:
-                seen, taken, left = [], [], 40.0
+                left = 40.0
+                seen: list[Any] = []
+                taken: list[int] = []
                 returns: list[float] = []
                 begun += 1
             else:
@@ -198,7 +201,8 @@ def test_the_full_action_set_is_played_with_the_games_own_actions(trained: Calla
 
 
 def test_reward_observation_shows_the_last_reward():
-    plain, env = game("carnival", seed=1), VecRewardObservation(game("carnival", seed=1))
+    plain: Any = game("carnival", seed=1)
+    env: Any = VecRewardObservation(game("carnival", seed=1))
     expected, observation = plain.reset(), env.reset()
     assert env.observation_space["frames"] == plain.observation_space
     assert np.array_equal(observation["frames"], expected) and not observation["reward"].any()
@@ -235,6 +239,7 @@ def test_what_cannot_play(trained: Callable[[str], Path], tmp_path: Path):
     frames = np.zeros((1, 4, 84, 84), np.uint8)
     with pytest.raises(InputError, match="wrap the environment in VecRewardObservation"):
         load(trained("dt"), "breakout", BREAKOUT).predict(frames)
-    for bad in (frames.astype(np.float32), frames[..., :80], frames[0, 0]):
+    bads: list[Any] = [frames.astype(np.float32), frames[..., :80], frames[0, 0]]
+    for bad in bads:
         with pytest.raises(InputError, match="expected frames"):
             load(trained("bc"), "breakout", BREAKOUT).predict(bad)

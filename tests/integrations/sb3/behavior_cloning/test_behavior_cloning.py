@@ -273,10 +273,11 @@ def test_a_rainbow_run_begins_with_it(front: bool, dueling: bool) -> None:
         agent = Rainbow("CnnPolicy", AtariVecEnv("pong", 1), policy_kwargs=extractor, dueling=dueling, **settings)
     last = weights(agent.q_net.head.advantage[-1])
     clone.initialize(agent)
-    ours = clone.policy.q_net
+    ours: Any = clone.policy.q_net
     for net in (agent.q_net, agent.q_net_target):
         assert same(weights(net.features_extractor), weights(ours.features_extractor))
-        for stream in [net.head.advantage, *([net.head.value] if dueling else [])]:
+        streams: list[Any] = [net.head.advantage, *([net.head.value] if dueling else [])]
+        for stream in streams:
             assert torch.equal(stream[0].weight, ours.head.advantage[0].weight)
             assert torch.equal(stream[0].bias, ours.head.advantage[0].bias)
     assert same(weights(agent.q_net.head.advantage[-1]), last)

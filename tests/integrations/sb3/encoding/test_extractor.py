@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from copy import deepcopy
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -75,7 +76,7 @@ def test_an_encoder_that_moved_can_be_given_anew(tmp_path: Path) -> None:
     agent.save(tmp_path / "agent.zip")
     moved = path.rename(tmp_path / "moved.safetensors")
     clear_encoder_cache()
-    loaded = DQN.load(tmp_path / "agent.zip", custom_objects={"policy_kwargs": small(weights=moved)})
+    loaded: Any = DQN.load(tmp_path / "agent.zip", custom_objects={"policy_kwargs": small(weights=moved)})
     assert torch.equal(*(a.q_net(torch.as_tensor(frames())) for a in (agent, loaded)))
 
 
@@ -120,10 +121,11 @@ def test_fast_dtypes_give_float32_to_the_neck() -> None:
 def test_bad_arguments_are_refused() -> None:
     with pytest.raises(UnknownNameError, match=r"random\.nature"):
         policy_kwargs("random.natur")
+    encoder: Any = make_encoder("random.nature")
     with pytest.raises(InputError, match="name or path, got Encoder"):
-        policy_kwargs(make_encoder("random.nature"))
+        policy_kwargs(encoder)
     with pytest.raises(UnknownNameError, match="unknown neck 'mpl'; did you mean 'mlp'"):
-        PretrainedExtractor(CHANNEL_FIRST, "random.nature", neck="mpl")
+        PretrainedExtractor(CHANNEL_FIRST, "random.nature", neck=cast(Any, "mpl"))
     with pytest.raises(InputError, match="features_dim must be positive"):
         PretrainedExtractor(CHANNEL_FIRST, "random.nature", features_dim=0)
     with pytest.raises(InputError, match="unknown dtype 'half16'"):

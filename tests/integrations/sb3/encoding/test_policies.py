@@ -36,7 +36,7 @@ KINDS: dict[str, tuple[type[BaseAlgorithm], Any, dict[str, Any]]] = {
 BY_NAME: dict[str, Any] = {"encoder": "random.nature", "features_dim": 16}
 
 
-def make(kind: str, env: Any = None, policy: Any = None, **kwargs: Any) -> BaseAlgorithm:
+def make(kind: str, env: Any = None, policy: Any = None, **kwargs: Any) -> Any:
     algorithm, by_name, settings = KINDS[kind]
     env = env or RandomFrames(CHANNEL_FIRST)
     return algorithm(policy or by_name, env, policy_kwargs=kwargs or dict(BY_NAME), device="cpu", seed=0, **settings)

@@ -96,7 +96,7 @@ def test_a_full_ring_is_read_evenly(fits: Fits, monkeypatch: pytest.MonkeyPatch)
 
 def test_vec_normalize_comes_first(fits: Fits) -> None:
     for kind in ("DQN", "PPO"):
-        env = VecNormalize(features_env(), norm_reward=False)
+        env: Any = VecNormalize(features_env(), norm_reward=False)
         agent: Any = make(kind, env)
         env.training = False
         env.obs_rms.mean, env.obs_rms.var = np.arange(6.0), np.arange(1, 7.0)

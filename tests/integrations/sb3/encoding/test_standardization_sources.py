@@ -79,7 +79,7 @@ def test_features_and_frames_give_the_same_agent(features: Any, neck: Any, embed
         for name, tensor in outside.q_net.named_parameters()
         if key in name
     )
-    shown = env.venv.reset()
+    shown: Any = env.venv.reset()
     played = [shown] + [env.venv.step(np.full(2, 2 + step % 2))[0] for step in range(40)]
     raw = np.concatenate(played)
     fit_standardization(inside, raw)

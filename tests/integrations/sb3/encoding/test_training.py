@@ -100,7 +100,9 @@ def test_save_load_predict_are_identical_and_training_goes_on(trained: Trained) 
     assert same(weights(loaded.policy), weights(trained.agent.policy))
     actions, _ = trained.agent.predict(frames(), deterministic=True)
     assert np.array_equal(loaded.predict(frames(), deterministic=True)[0], actions)
-    loaded.set_env(trained.agent.get_env())
+    env = trained.agent.get_env()
+    assert env
+    loaded.set_env(env)
     loaded.learn(STEPS)
     assert same(weights(cached_encoder("random.nature")), trained.before)
 

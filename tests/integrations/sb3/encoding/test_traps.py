@@ -64,7 +64,7 @@ def batch_norm_encoder() -> str:
 
 @pytest.mark.parametrize("algorithm", ["DQN", "QRDQN"])
 def test_target_updates_do_not_reach_the_encoder(algorithm: str, batch_norm_encoder: str) -> None:
-    shared = BatchNormBackbone()
+    shared: Any = BatchNormBackbone()
     make_agent(algorithm, naive(backbone=shared)).learn(STEPS)
     assert not shared[0].weight.any(), "a shared submodule is overwritten with zeros"
 
@@ -122,7 +122,7 @@ def test_no_graph_through_the_encoder_and_no_inference_tensor() -> None:
     with pytest.raises(RuntimeError, match="Inference tensors cannot be saved for backward"):
         InferenceExtractor(CHANNEL_FIRST)(torch.rand(2, 4, 84, 84)).sum().backward()
 
-    extractor = PretrainedExtractor(CHANNEL_FIRST, "random.nature", features_dim=16)
+    extractor: Any = PretrainedExtractor(CHANNEL_FIRST, "random.nature", features_dim=16)
     seen = []
     extractor.neck.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
     extractor(torch.rand(2, 4, 84, 84)).sum().backward()
@@ -169,9 +169,9 @@ def test_moving_one_agent_leaves_the_others_alone() -> None:
     first.to("meta")
     assert next(second.backbone.parameters()).device.type == "meta", "a shared submodule moves for all"
 
-    first, second = (PretrainedExtractor(CHANNEL_FIRST, "random.nature", features_dim=16) for _ in range(2))
-    first.to("meta")
-    assert second(torch.rand(1, 4, 84, 84)).device.type == "cpu"
+    one, other = (PretrainedExtractor(CHANNEL_FIRST, "random.nature", features_dim=16) for _ in range(2))
+    one.to("meta")
+    assert other(torch.rand(1, 4, 84, 84)).device.type == "cpu"
     assert cached_encoder("random.nature").device.type == "cpu"
 
 

@@ -37,7 +37,9 @@ class RawGame:
         self.ale = ale_py.ALEInterface()
         self.ale.setFloat("repeat_action_probability", sticky)
         self.ale.setInt("random_seed", seed)
-        self.ale.loadROM(roms.get_rom_path(rom))
+        path = roms.get_rom_path(rom)
+        assert path
+        self.ale.loadROM(path)
         self.actions = self.ale.getMinimalActionSet()
         self.reset()
 
@@ -64,7 +66,7 @@ class RawGame:
 @pytest.mark.parametrize("sticky", [0.0, 0.25])
 def test_frames_rewards_and_scores_equal_a_plain_ale_loop(sticky: float) -> None:
     seeds = [7, 8]
-    env = AtariVecEnv("breakout", 2, seed=7, noop_max=1, action_repeat_probability=sticky)
+    env: Any = AtariVecEnv("breakout", 2, seed=7, noop_max=1, action_repeat_probability=sticky)
     games = [RawGame("breakout", seed, sticky) for seed in seeds]
     assert np.array_equal(env.reset(), [game.stack for game in games])
 
@@ -115,7 +117,7 @@ def test_spaces_and_spec() -> None:
     assert AtariVecEnv("mspacman", 1, frame_stack=1).reset().shape == (1, 1, 84, 84)
 
 
-def rollout(env: AtariVecEnv, steps: int = 60) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+def rollout(env: Any, steps: int = 60) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """Last observations and all rewards when every copy plays the same actions."""
     rng = np.random.default_rng(0)
     env.reset()
@@ -151,7 +153,7 @@ def test_unseeded_environments_follow_numpy_as_make_atari_env_does() -> None:
 
 
 def test_time_limit_is_a_truncation_with_the_last_observation() -> None:
-    env = AtariVecEnv("pong", 2, max_episode_steps=20, seed=0)
+    env: Any = AtariVecEnv("pong", 2, max_episode_steps=20, seed=0)
     before = env.reset()
     for step in range(1, 21):
         observations, _, dones, infos = env.step(np.zeros(2, np.int64))
@@ -188,14 +190,15 @@ class RandomModel:
         self.rng = np.random.default_rng(0)
         self.n = env.action_space.n
 
-    def predict(self, observation: NDArray[np.uint8], **_: Any) -> tuple[NDArray[np.int64], None]:
+    def predict(self, observation: Any, *_: Any, **__: Any) -> tuple[NDArray[np.int64], None]:
         return self.rng.integers(0, self.n, len(observation)), None
 
 
 def test_evaluate_policy_reports_raw_scores_of_whole_games(recwarn: pytest.WarningsRecorder) -> None:
     env = AtariVecEnv("qbert", 2, seed=0)  # points come by 25 and more, lives are four
     assert env.env_is_wrapped(Monitor) == [True, True]
-    scores, lengths = evaluate_policy(RandomModel(env), env, n_eval_episodes=4, return_episode_rewards=True)
+    found: Any = evaluate_policy(RandomModel(env), env, n_eval_episodes=4, return_episode_rewards=True)
+    scores, lengths = found
     assert len(scores) == 4 and max(scores) >= 25 and all(score % 25 == 0 for score in scores)
     assert min(lengths) > 100
     assert not [warning for warning in recwarn if "Monitor" in str(warning.message)]
@@ -241,7 +244,7 @@ def test_a_seeded_algorithm_repeats_itself() -> None:
 
 
 def test_observations_are_not_overwritten_by_later_steps() -> None:
-    env = AtariVecEnv("pong", 2, seed=0)
+    env: Any = AtariVecEnv("pong", 2, seed=0)
     observations = [env.reset()] + [env.step(np.zeros(2, np.int64))[0] for _ in range(5)]
     copies = [array.copy() for array in observations]
     for _ in range(5):
@@ -250,7 +253,7 @@ def test_observations_are_not_overwritten_by_later_steps() -> None:
 
 
 def test_render_tiles_the_newest_frames() -> None:
-    env = AtariVecEnv("pong", 4, seed=0)
+    env: Any = AtariVecEnv("pong", 4, seed=0)
     env.reset()
     assert env.render_mode == "rgb_array"
     observations, *_ = env.step(np.zeros(4, np.int64))

@@ -85,14 +85,14 @@ def test_each_map_is_shifted_by_one_cell_in_its_own_way() -> None:
 
 
 def test_observations_and_next_observations_move_apart_and_the_networks_see_the_same() -> None:
-    env = encoded(features="map")
+    env: Any = encoded(features="map")
     agent = agent_on(env, augment=True)
     stored = torch.as_tensor(env.reset())
     torch.manual_seed(0)
-    changed = agent.q_net.encode(torch.cat([stored, stored]), augment=True)
+    changed: Any = agent.q_net.encode(torch.cat([stored, stored]), augment=True)
     assert changed.dtype == torch.float32 and changed.shape == (4, *env.observation_space.shape)
     assert not torch.equal(changed[:2], changed[2:])
-    plain = agent.q_net.encode(torch.cat([stored, stored]))
+    plain: Any = agent.q_net.encode(torch.cat([stored, stored]))
     assert torch.equal(plain, torch.cat([stored, stored]).float()), "the stored maps are as they were"
     for row, before in zip(changed, plain, strict=True):
         assert any(torch.equal(row, moved(before, down, right)) for down in (-1, 0, 1) for right in (-1, 0, 1))
@@ -104,11 +104,12 @@ def test_observations_and_next_observations_move_apart_and_the_networks_see_the_
 @pytest.mark.parametrize("features", [None, "flat", "pooled", "map"])
 def test_the_first_view_is_the_plain_encoding(features: Any) -> None:
     env, plain = encoded(features=features, views=3), encoded(features=features)
-    shape = plain.observation_space.shape
+    shape: Any = plain.observation_space.shape
     space = env.observation_space
     assert isinstance(space, FeatureViews) and space.shape == (4, *shape) and space.dtype == np.float16
     assert one_view(space) == plain.observation_space and one_view(CHANNEL_FIRST) is CHANNEL_FIRST
-    observations, expected = env.reset(), plain.reset()
+    observations: Any = env.reset()
+    expected: Any = plain.reset()
     for _ in range(4):
         assert observations.dtype == np.float16 and observations[0] in space and observations.shape == (2, 4, *shape)
         assert close(observations[:, 0], expected)
@@ -144,7 +145,7 @@ def test_one_forward_pass_a_step(batches: list[int]) -> None:
 
 
 def test_lost_lives_are_not_encoded_twice(batches: list[int]) -> None:
-    env = VecEncodeObservation(AtariVecEnv("breakout", 2, seed=0), ENCODER, views=1)
+    env: Any = VecEncodeObservation(AtariVecEnv("breakout", 2, seed=0), ENCODER, views=1)
     env.reset()
     rng = np.random.default_rng(0)
     for _ in range(200):
@@ -171,7 +172,7 @@ def test_an_augmented_view_is_drawn_for_each_sample() -> None:
 
 def test_both_observations_of_an_update_have_views_of_their_own() -> None:
     env = encoded(features="pooled", views=3)
-    agent = agent_on(env, augment=True)
+    agent: Any = agent_on(env, augment=True)
     stored = torch.as_tensor(env.reset()).repeat(32, 1, 1)
     torch.manual_seed(0)
     now, later = agent.q_net.encode(torch.cat([stored, stored]), augment=True).chunk(2)
@@ -220,11 +221,11 @@ def test_pickled_views() -> None:
     env.reset()
     copy = pickle.loads(pickle.dumps(env))
     assert isinstance(copy.observation_space, FeatureViews)
-    steps = []
+    steps: list[Any] = []
     for each in (env, copy):
         torch.manual_seed(3)
         steps.append(each.step(noops(each))[0])
-    assert np.array_equal(*steps)
+    assert np.array_equal(steps[0], steps[1])
 
 
 # --- agents
@@ -252,7 +253,7 @@ def test_agents_learn_and_are_saved(choice: str, prioritized: bool, tmp_path: Pa
     assert loaded.augment and type(loaded.observation_space) is type(env.observation_space)
     obs = env.reset()
     actions = [each.predict(obs, deterministic=True)[0] for each in (agent, loaded)]
-    assert np.array_equal(*actions) and actions[0].shape == (2,)
+    assert np.array_equal(actions[0], actions[1]) and actions[0].shape == (2,)
     before = weights(loaded.q_net)
     loaded.learn(44)
     assert not same(weights(loaded.q_net), before)
@@ -288,7 +289,7 @@ def test_views_are_of_frames() -> None:
         encoded(views=2).encode(frames(2)[:, :3])
 
 
-VECTORS = [
+VECTORS: list[Any] = [
     Box(-np.inf, np.inf, (64,), np.float16),
     Box(-np.inf, np.inf, (3, 64), np.float16),
     Box(0, 1, (3, 8, 8), np.float32),

@@ -61,7 +61,7 @@ def test_sharing_changes_no_value() -> None:
 
 def test_a_trainable_encoder_is_not_shared(monkeypatch: pytest.MonkeyPatch) -> None:
     kwargs = small(trainable=True)
-    agent = Rainbow("CnnPolicy", RandomFrames(CHANNEL_FIRST), policy_kwargs=kwargs, augment=True, **SMALL).learn(41)
+    agent: Any = Rainbow("CnnPolicy", RandomFrames(CHANNEL_FIRST), policy_kwargs=kwargs, augment=True, **SMALL).learn(41)
     before = weights(agent.q_net.features_extractor.encoder)
     sizes = count_encoded(monkeypatch)
     agent.train(1, 3)
@@ -102,7 +102,7 @@ def test_cached_features_train_the_network_that_frames_do(features: Any, neck: A
     assert sampled.dtype == torch.float16 and sampled.shape[1:] == env.observation_space.shape
     cached.save(tmp_path / "agent.zip")
     loaded, encoded = Rainbow.load(tmp_path / "agent.zip", device="cpu"), env.encode(obs)
-    assert np.array_equal(*(agent.predict(encoded, deterministic=True)[0] for agent in (cached, loaded)))
+    assert np.array_equal(cached.predict(encoded, deterministic=True)[0], loaded.predict(encoded, deterministic=True)[0])
     games.close()
 
 
@@ -135,7 +135,7 @@ def test_both_observations_are_augmented_and_actions_are_not(monkeypatch: pytest
 
 
 def test_augmented_values_are_of_moved_frames() -> None:
-    agent = Rainbow("CnnPolicy", RandomFrames(CHANNEL_FIRST), policy_kwargs=small(), noisy=False, **SMALL)
+    agent: Any = Rainbow("CnnPolicy", RandomFrames(CHANNEL_FIRST), policy_kwargs=small(), noisy=False, **SMALL)
     obs = torch.as_tensor(frames(4))
     plain, first, second = (agent.q_net.encode(obs, augment=augment) for augment in (False, True, True))
     assert not torch.equal(plain, first) and not torch.equal(first, second)
@@ -148,7 +148,7 @@ def test_augmented_values_are_of_moved_frames() -> None:
 def test_the_preset_is_the_study() -> None:
     env = AtariVecEnv("pong", n_envs=1, seed=0)
     preset = Rainbow.atari_pb()
-    agent = Rainbow("CnnPolicy", env, policy_kwargs=small(neck="spatial_mlp"), **{**preset, "buffer_size": 500})
+    agent: Any = Rainbow("CnnPolicy", env, policy_kwargs=small(neck="spatial_mlp"), **{**preset, "buffer_size": 500})
     assert preset["buffer_size"] == 100_000
     assert (agent.learning_starts, agent.batch_size, agent.train_freq.frequency, agent.gradient_steps) == (2_000, 32, 1, 2)
     assert (agent.n_steps, agent.replay_buffer.n_steps, agent.gamma) == (10, 10, 0.99)
@@ -189,4 +189,5 @@ def test_an_accelerator_trains(tmp_path: Path) -> None:
     )
     agent.learn(50).save(tmp_path / "agent.zip")
     loaded = Rainbow.load(tmp_path / "agent.zip", device="cpu")
-    assert agent._n_updates > 2 and np.array_equal(*(a.predict(frames(), deterministic=True)[0] for a in (agent, loaded)))
+    assert agent._n_updates > 2
+    assert np.array_equal(loaded.predict(frames(), deterministic=True)[0], agent.predict(frames(), deterministic=True)[0])

@@ -23,9 +23,9 @@ BATCH, ACTIONS, ATOMS, LOW, HIGH = 6, 3, 5, -2.0, 3.0
 ATOM_VALUES = [LOW + i * (HIGH - LOW) / (ATOMS - 1) for i in range(ATOMS)]
 
 
-def policy(**arguments: Any) -> RainbowPolicy:
+def policy(**arguments: Any) -> Any:
     torch.manual_seed(0)
-    made = RainbowPolicy(
+    made: Any = RainbowPolicy(
         Box(-1, 1, (4,)),
         Discrete(ACTIONS),
         lambda _: 1e-3,
@@ -69,8 +69,8 @@ def slow_loss(kind: str | None, outputs: Tensor, following: Tensor, reward: floa
         error = abs(reward + discount * following.item() - outputs.item())
         return 0.5 * error**2 if error < 1 else error - 0.5
     if kind == "quantile":
-        target = reward + discount * following
-        return quantile_huber_loss(outputs[None], target[None], sum_over_quantiles=True).item()
+        mapped = reward + discount * following
+        return quantile_huber_loss(outputs[None], mapped[None], sum_over_quantiles=True).item()
     gap, target = (HIGH - LOW) / (ATOMS - 1), [0.0] * ATOMS
     for probability, atom in zip(following.softmax(0).tolist(), ATOM_VALUES, strict=True):
         moved = min(max(reward + discount * atom, LOW), HIGH)
@@ -114,7 +114,8 @@ def test_scalar_priority_is_the_size_of_the_error() -> None:
 def test_without_discounts_gamma_is_the_discount() -> None:
     nets, batch = policy(), transitions()
     arguments: dict[str, Any] = {"double_q": True, "augment": False, "gamma": 0.9}
-    none, same = batch._replace(discounts=None), batch._replace(discounts=torch.full((BATCH, 1), 0.9))
+    without: dict[str, Any] = {"discounts": None}
+    none, same = batch._replace(**without), batch._replace(discounts=torch.full((BATCH, 1), 0.9))
     assert torch.equal(*(td_losses(nets.q_net, nets.q_net_target, each, **arguments)[0] for each in (none, same)))
 
 
@@ -123,7 +124,7 @@ def test_without_discounts_gamma_is_the_discount() -> None:
 
 @pytest.mark.parametrize("size", [1, ATOMS])
 def test_dueling_head_adds_what_advantages_have_above_their_mean(size: int) -> None:
-    head = ActionHead(8, ACTIONS, size, [6], torch.nn.ReLU, dueling=True, noisy=False)
+    head: Any = ActionHead(8, ACTIONS, size, [6], torch.nn.ReLU, dueling=True, noisy=False)
     features = torch.randn(BATCH, 8)
     outputs, value = head(features), head.value(features)
     torch.testing.assert_close(outputs.mean(dim=1), value, msg="the mean over actions is the state's value")
@@ -139,6 +140,7 @@ def test_noisy_layer_is_a_linear_layer_with_factorised_noise() -> None:
     means = torch.nn.functional.linear(x, layer.weight, layer.bias)
     torch.testing.assert_close(layer(x), means, msg="none was drawn")
     draw_noise([layer])
+    assert layer.noise
     inputs, outputs = layer.noise
     weight = layer.weight + layer.weight_sigma * outer(outputs, inputs)
     torch.testing.assert_close(layer(x), torch.nn.functional.linear(x, weight, layer.bias + layer.bias_sigma * outputs[0]))
@@ -158,6 +160,7 @@ def outer(outputs: Tensor, inputs: Tensor) -> Tensor:
 def test_noise_has_unit_scale_and_differs_between_rows() -> None:
     layer = NoisyLinear(3, 2)
     draw_noise([layer], 20_000)
+    assert layer.noise
     inputs, _ = layer.noise
     # f(x)^2 = |x|, whose mean is sqrt(2 / pi).
     assert (inputs**2).mean().item() == pytest.approx((2 / np.pi) ** 0.5, rel=0.02) and abs(inputs.mean()) < 0.02
@@ -170,7 +173,7 @@ def test_noise_explores_in_every_environment_and_not_when_deterministic() -> Non
         for module in agent.q_net.modules():
             if isinstance(module, NoisyLinear):
                 module.weight_sigma.mul_(50)
-    obs = np.tile(np.float32([0.1, -0.2, 0.3, 0.4]), (200, 1))
+    obs = np.tile(np.array([0.1, -0.2, 0.3, 0.4], np.float32), (200, 1))
     assert len(np.unique(agent.predict(obs, deterministic=True)[0])) == 1
     share = agent.predict(obs)[0].mean()
     assert 0.1 < share < 0.9, "rows have noise of their own"
@@ -178,7 +181,8 @@ def test_noise_explores_in_every_environment_and_not_when_deterministic() -> Non
 
 
 def test_noise_is_new_at_every_update_in_both_networks(monkeypatch: pytest.MonkeyPatch) -> None:
-    agent = Rainbow("MlpPolicy", "CartPole-v1", buffer_size=100, learning_starts=20, batch_size=4, device="cpu").learn(24)
+    made = Rainbow("MlpPolicy", "CartPole-v1", buffer_size=100, learning_starts=20, batch_size=4, device="cpu")
+    agent: Any = made.learn(24)
     seen: list[Tensor] = []
     step = agent.policy.optimizer.step
 
@@ -213,7 +217,8 @@ def test_exploration_falls_from_the_start_of_learning() -> None:
         "exploration_final_eps": 0.1,
         "train_freq": 200,
     }
-    agent, rates = Rainbow("MlpPolicy", env, noisy=False, buffer_size=200, device="cpu", **arguments), []
+    agent = Rainbow("MlpPolicy", env, noisy=False, buffer_size=200, device="cpu", **arguments)
+    rates: Any = []
     agent.learn(100, lambda local, _: rates.append(local["self"].exploration_rate) or True)
     assert rates[20] == 1 and rates[40] == pytest.approx(0.55) and rates[61] == rates[99] == 0.1
 
@@ -224,7 +229,9 @@ def test_exploration_falls_from_the_start_of_learning() -> None:
 def test_importance_weights_and_priorities(monkeypatch: pytest.MonkeyPatch) -> None:
     agent = Rainbow("MlpPolicy", "CartPole-v1", noisy=False, buffer_size=100, learning_starts=50, device="cpu", seed=0)
     agent.learn(50)
-    sample, update, betas, told = agent.replay_buffer.sample, agent.replay_buffer.update_priorities, [], []
+    replay: Any = agent.replay_buffer
+    sample, update, betas = replay.sample, replay.update_priorities, []
+    told: Any = []
     weights = torch.linspace(0.1, 1, 8)[:, None]
 
     def spy(batch_size: int, env: Any = None, *, beta: float) -> Any:

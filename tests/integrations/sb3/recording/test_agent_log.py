@@ -111,7 +111,7 @@ def test_agent_learns_while_it_is_logged() -> None:
     """Its weights, optimiser, counters and replay at a segment's end depend on what it experienced."""
     env = AtariVecEnv("breakout", 2, seed=0)
     preset = learner_preset("qrdqn", 400, 2)
-    learner = make_learner("qrdqn", env, preset, seed=0, device="cpu")
+    learner: Any = make_learner("qrdqn", env, preset, seed=0, device="cpu")
     before = {key: value.clone() for key, value in learner.policy.state_dict().items()}
     learner.learn(60)
     changed = [key for key, value in learner.policy.state_dict().items() if not torch.equal(value, before[key])]
@@ -122,7 +122,8 @@ def test_agent_learns_while_it_is_logged() -> None:
 def test_state_is_all_of_it(tmp_path: Path) -> None:
     env = AtariVecEnv("breakout", 2, seed=0)
     preset = learner_preset("qrdqn", 400, 2)
-    one, other = (make_learner("qrdqn", env, preset, seed=seed, device="cpu") for seed in (0, 1))
+    agents: list[Any] = [make_learner("qrdqn", env, preset, seed=seed, device="cpu") for seed in (0, 1)]
+    one, other = agents
     one.learn(60)
     save_state(one, tmp_path)
     load_state(other, tmp_path)
@@ -150,7 +151,8 @@ def test_unfinished_collection_is_not_thrown_away() -> None:
 @pytest.mark.parametrize("algorithm", ["DQN", "QRDQN", "PPO", "A2C", "TRPO", "RecurrentPPO", "MaskablePPO"])
 def test_saved_agents_are_recognised_without_unpickling(tmp_path: Path, algorithm: str) -> None:
     made = getattr(stable_baselines3, algorithm, None) or getattr(sb3_contrib, algorithm)
-    agent = saved(tmp_path, made, **({"buffer_size": 10} if "DQN" in algorithm else {}))
+    settings: dict[str, Any] = {"buffer_size": 10} if "DQN" in algorithm else {}
+    agent = saved(tmp_path, made, **settings)
     with zipfile.ZipFile(agent) as archive:
         names = {name: archive.read(name) for name in archive.namelist()}
     data = json.loads(names["data"])
@@ -168,7 +170,8 @@ def test_saved_agents_are_recognised_without_unpickling(tmp_path: Path, algorith
 
 @pytest.mark.parametrize("algorithm", [sb3_contrib.QRDQN, stable_baselines3.PPO, sb3_contrib.RecurrentPPO])
 def test_saved_agent_plays_and_is_resumed(tmp_path: Path, algorithm: type[BaseAlgorithm]) -> None:
-    agent = saved(tmp_path, algorithm, **({"buffer_size": 100, "n_steps": 3} if algorithm is sb3_contrib.QRDQN else {}))
+    settings: dict[str, Any] = {"buffer_size": 100, "n_steps": 3} if algorithm is sb3_contrib.QRDQN else {}
+    agent = saved(tmp_path, algorithm, **settings)
     name = str(agent.with_suffix(""))  # as Stable-Baselines3 allows it
     whole = open_dataset(collect_dataset("breakout", STEPS, agent=name, **TOY).id)
     with pytest.raises(Stopped):

@@ -111,7 +111,8 @@ def test_a_segment_depends_on_nothing_before() -> None:
 
 def test_bad_input() -> None:
     env = RecordedAtariVecEnv("pong", 1, clip_reward=False)
-    for wrong in ({"steps": 0}, {"segment_steps": 0}, {"keep_every": 0}, {"seed": -1}):
+    wrongs: list[dict[str, Any]] = [{"steps": 0}, {"segment_steps": 0}, {"keep_every": 0}, {"seed": -1}]
+    for wrong in wrongs:
         with pytest.raises(InputError, match=next(iter(wrong))):
             ExperienceLog(env, **{"steps": 10, "segment_steps": 5, **wrong})
     with pytest.raises(InputError, match="clip_reward=False"):

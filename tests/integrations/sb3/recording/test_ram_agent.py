@@ -1,6 +1,7 @@
 """Agents that read the console's memory: what they see, how they learn, and how they are saved and play again."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_agents_see_memory_before_and_after_a_step() -> None:
     games = RecordedAtariVecEnv("breakout", 2, seed=0, clip_reward=False)
-    env = VecRamObservation(games)
+    env: Any = VecRamObservation(games)
     last = env.reset()
     assert (last.shape, last.dtype) == ((2, 2, 128), np.uint8)
     assert np.array_equal(last[:, 0], last[:, 1])

@@ -16,7 +16,7 @@ ENVS, ROWS, GAMMA = 3, 64, 0.9
 
 def filled(steps: int, n_steps: int = 3, buffer_size: int = ROWS * ENVS) -> tuple[CompactReplayBuffer, list[dict[str, Any]]]:
     """A buffer that has seen `steps` steps of Breakout, with lost lives and ends of games, and those steps."""
-    env = AtariVecEnv("breakout", ENVS, seed=1)
+    env: Any = AtariVecEnv("breakout", ENVS, seed=1)
     buffer = CompactReplayBuffer(
         buffer_size, env.observation_space, env.action_space, "cpu", ENVS, n_steps=n_steps, gamma=GAMMA
     )
@@ -46,7 +46,7 @@ def check(buffer: CompactReplayBuffer, log: list[dict[str, Any]], monkeypatch: p
 
     monkeypatch.setattr(CompactReplayBuffer, "_get_samples", spy)
     np.random.seed(0)
-    batch = buffer.sample(256)
+    batch: Any = buffer.sample(256)
     np.random.seed(0)
     size = len(log) if not buffer.full else ROWS
     np.random.randint(0, size - n_steps + 1, size=256)

@@ -157,7 +157,7 @@ def test_normalises_as_stable_baselines() -> None:
             return np.minimum(reward, 0.25)
 
     log = experience("features", 1, 9, 0, 0)
-    batch = filled(log, "features", 9, 1, 2).sample(4, Env())
+    batch: Any = filled(log, "features", 9, 1, 2).sample(4, Env())
     for k, row in enumerate(batch.indices.tolist()):
         first, second = (min(float(log[t].rewards[0]), 0.25) for t in (row, row + 1))
         assert float(batch.rewards[k]) == pytest.approx(first + GAMMA * second, abs=1e-5)
