@@ -15,7 +15,7 @@ SAYS = {
         "transitions of breakout, spaceinvaders",
         "(2, 4, 84, 84) uint8 -> map (2, 32, 11, 11) -> (2, 3872)",
     ],
-    "register_your_own_encoder": ["registered: mine, mine.tinyconv", "keeps the contract", "(8, 1944) float16"],
+    "register_your_own_encoder": ["registered: mine.tinyconv", "keeps the contract", "(8, 1944) float16"],
     "your_own_game": ["the game shows (4, 84, 84), the agent sees FeatureSpace((3872,)", "loaded again, mean reward"],
     "sb3_frozen_encoder": ["of the encoder: nothing", "FeatureSpace((3872,), float16, siammae", "encoder in front of it:"],
 }

@@ -11,6 +11,11 @@ from pretrainrl.runs.interrupt import InterruptedRunError
 
 def main() -> int:
     """Compute the cell; what others print goes to standard error."""
+    from pretrainrl.games import silence_emulator
+    from pretrainrl.malloc import keep_freed_memory
+
+    keep_freed_memory()
+    silence_emulator()
     output, sys.stdout = sys.stdout, sys.stderr
     try:
         result = run_cell(CellSpec.parse(json.load(sys.stdin), "a cell"))

@@ -18,7 +18,7 @@ from pretrainrl.errors import PretrainRLError
 from pretrainrl.paths import disk_full_reason
 from pretrainrl.runs.interrupt import InterruptedRunError
 
-_PLAYING = {"benchmark", "collect", "datasets", "demo", "finetune", "import", "parity", "pretrain", "probe"}
+_PLAYING = {"benchmark", "collect", "demo", "finetune", "import", "parity", "pretrain", "probe"}
 app = typer.Typer(
     name="pretrainrl",
     help="Pre-trained frozen encoders for vision-based reinforcement learning.",

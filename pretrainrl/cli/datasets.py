@@ -75,9 +75,11 @@ def build(
     jobs: Annotated[int | None, typer.Option(min=1, help="Processes; default one for each core.")] = None,
 ) -> None:
     """Play recordings again and write what is seen as Minari datasets; those that are here already are skipped."""
+    from pretrainrl.games import silence_emulator
     from pretrainrl.integrations.minari.metadata import datasets_root
     from pretrainrl.integrations.minari.recordings import build_dataset, matching_recordings
 
+    silence_emulator()
     with root_of_datasets(out):
         for source, name in matching_recordings(patterns).items():
             if (datasets_root() / name).exists():

@@ -31,7 +31,7 @@ class CQL(Objective):
 
     Differs from the original: alpha is 0.1 instead of 1 to 4, three-step returns, a momentum copy that moves at every
     step instead of one that is replaced now and then, and augmentation. Differs from Atari-PB's code
-    (https://arxiv.org/abs/2406.06037): its scripts leave the target network as it was initialised (`momentum=1.0`
+    (https://arxiv.org/abs/2406.06037): its scripts leave the target network as it was initialized (`momentum=1.0`
     does that), and rewards less than three steps before an episode's end are lost; here they count. Both train all 18
     outputs, though most games have fewer actions: the second term pushes down those that never occur.
 

@@ -68,7 +68,7 @@ def test_objective_of_another_package_makes_an_encoder(tmp_path):
     for name, text in files.items():
         (site / name).parent.mkdir(parents=True, exist_ok=True)
         (site / name).write_text(text, encoding="utf-8")
-    dataset = collect_dataset("breakout", steps=64, num_envs=2, kind="foreign").id
+    dataset = collect_dataset("breakout", steps=64, n_envs=2, kind="foreign").id
     command = [sys.executable, "-m", "pretrainrl", "pretrain", "next_reward", "--dataset", dataset, "--out", tmp_path / "run"]
     path = os.pathsep.join(filter(None, (str(site), os.environ.get("PYTHONPATH"))))
     result = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False)

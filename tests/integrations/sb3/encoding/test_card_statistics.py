@@ -30,7 +30,7 @@ DATASET = dataset_id("pong", "statistics")
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder with the card of an encoder whose features of play of Pong were measured."""
-    collect_dataset("pong", steps=60, num_envs=2, kind="statistics")
+    collect_dataset("pong", steps=60, n_envs=2, kind="statistics")
     folder = tmp_path_factory.mktemp("card")
     pretrainrl.encoder_card("random.nature").write(folder / EncoderCard.FILE)
     assert write_standardization(folder, DATASET).standardization is not None

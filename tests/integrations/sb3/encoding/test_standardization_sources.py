@@ -265,7 +265,7 @@ def test_by_hand_it_is_done_once_and_where_it_makes_sense() -> None:
     for kwargs in (neck_policy_kwargs(normalization="layer"), neck_policy_kwargs(neck=None)):
         with pytest.raises(InputError, match="no neck of this DQN standardizes features"):
             fit_standardization(make("DQN", policy_kwargs=kwargs), data)
-    with pytest.raises(InputError, match="a dataset is shown to an agent, not to a policy"):
+    with pytest.raises(InputError, match="a dataset or a card is for an agent, not for a policy"):
         fit_standardization(make("DQN").policy, "pretrainrl/atari/pong-random-v0")
 
 
