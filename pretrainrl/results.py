@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pretrainrl.benchmarking.results import CellResult
     from pretrainrl.cards import EncoderCard
     from pretrainrl.probing import Probe
 
@@ -113,43 +112,3 @@ class FinetuneResult:
     def best(self) -> Evaluation:
         """Evaluation with the highest mean score, the first if there are several."""
         return max(self.evaluations, key=lambda evaluation: evaluation.mean)
-
-
-@dataclass(frozen=True)
-class BenchmarkResult:
-    """Results of a benchmark.
-
-    Attributes:
-        folder: Folder of the results.
-        suite: Name of the suite.
-        results: Results of the cells that were asked for and are finished, or have failed.
-        planned: Number of cells that were asked for.
-    """
-
-    folder: Path
-    suite: str
-    results: tuple[CellResult, ...]
-    planned: int
-
-    @property
-    def failed(self) -> tuple[CellResult, ...]:
-        """Results of the cells that failed."""
-        return tuple(result for result in self.results if result.status == "failed")
-
-    def to_frame(self) -> Any:
-        """Return a `pandas.DataFrame` with one row for each episode: what the cell was, `episode` and `score`.
-
-        Raises:
-            MissingExtraError: pandas is not installed.
-        """
-        from pretrainrl.optional import require
-
-        pandas = require("pandas", "pandas")
-        columns = ("suite", "version", "task", "game", "encoder", "seed", "length")
-        return pandas.DataFrame(
-            [
-                {**{name: getattr(result, name) for name in columns}, "episode": episode, "score": score}
-                for result in self.results
-                for episode, score in enumerate(result.scores)
-            ]
-        )

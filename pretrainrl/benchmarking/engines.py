@@ -143,7 +143,8 @@ class RayEngine:
     def run(self, specs: Sequence[CellSpec], *, stop: Event, started: Callable[[CellSpec], None], finished: Finished) -> None:
         """See `Engine`."""
         ray = self._ray
-        remote = ray.remote(num_cpus=1, max_retries=2)(_run_on_a_node)
+        one_thread = {"env_vars": {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}}
+        remote = ray.remote(num_cpus=1, max_retries=2, runtime_env=one_thread)(_run_on_a_node)
         pending = {remote.remote(spec.model_dump_json()): spec for spec in specs}
         for spec in specs:
             started(spec)
@@ -183,7 +184,6 @@ def open_engine(name: str, *, jobs: int, address: str = "auto") -> Iterator[Engi
 
 
 def _run_on_a_node(spec: str) -> str:
-    os.environ["OMP_NUM_THREADS"] = "1"
     return run_cell(CellSpec.parse(json.loads(spec), "a cell")).model_dump_json()
 
 

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from pretrainrl.cards import Card, Scalar
 from pretrainrl.errors import CardError, InputError
+from pretrainrl.optional import require
 from pretrainrl.paths import atomic_path
 
 CELLS = "cells"
@@ -116,6 +117,44 @@ class CellResult(Card):
     def score(self) -> float:
         """Mean raw score of the final evaluation."""
         return sum(self.scores) / len(self.scores)
+
+
+@dataclass(frozen=True)
+class BenchmarkResult:
+    """Results of a benchmark.
+
+    Attributes:
+        folder: Folder of the results.
+        suite: Name of the suite.
+        results: Results of the cells that were asked for and are finished, or have failed.
+        planned: Number of cells that were asked for.
+    """
+
+    folder: Path
+    suite: str
+    results: tuple[CellResult, ...]
+    planned: int
+
+    @property
+    def failed(self) -> tuple[CellResult, ...]:
+        """Results of the cells that failed."""
+        return tuple(result for result in self.results if result.status == "failed")
+
+    def to_frame(self) -> Any:
+        """Return a `pandas.DataFrame` with one row for each episode: what the cell was, `episode` and `score`.
+
+        Raises:
+            MissingExtraError: pandas is not installed.
+        """
+        pandas = require("pandas", "pandas")
+        columns = ("suite", "version", "task", "game", "encoder", "seed", "length")
+        return pandas.DataFrame(
+            [
+                {**{name: getattr(result, name) for name in columns}, "episode": episode, "score": score}
+                for result in self.results
+                for episode, score in enumerate(result.scores)
+            ]
+        )
 
 
 class ResultStore:

@@ -7,12 +7,11 @@ from pathlib import Path
 
 from pretrainrl.benchmarking.cells import END_TO_END, CellSpec, Entrant
 from pretrainrl.benchmarking.engines import Engine, open_engine
-from pretrainrl.benchmarking.results import CellResult, ResultStore
+from pretrainrl.benchmarking.results import BenchmarkResult, CellResult, ResultStore
 from pretrainrl.benchmarking.suite import Suite, find_suite
 from pretrainrl.cards import BACKBONES, ENCODERS, find_card
 from pretrainrl.errors import InputError
 from pretrainrl.progress import progress_bar
-from pretrainrl.results import BenchmarkResult
 from pretrainrl.runs.interrupt import stop_requests
 from pretrainrl.runs.pool import cores
 

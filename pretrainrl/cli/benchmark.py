@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from pretrainrl.benchmarking.results import BenchmarkResult
     from pretrainrl.benchmarking.suite import Suite
-    from pretrainrl.results import BenchmarkResult
 
 console = Console()
 
