@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from threading import Event
 from typing import IO, Any, Protocol
 
-from pretrainrl.benchmarking.cells import CellSpec, run_cell
+from pretrainrl.benchmarking.cells import CellSpec
 from pretrainrl.benchmarking.results import CellResult
 from pretrainrl.errors import InputError, PretrainRLError
 from pretrainrl.optional import require
@@ -23,6 +24,7 @@ from pretrainrl.runs.interrupt import InterruptedRunError
 
 Finished = Callable[[CellSpec, CellResult], None]
 _SECONDS = 0.2  # between two looks at the processes
+_ANSWER = 10.0  # seconds for a cluster to answer
 _PATIENCE = 60.0  # seconds for a process that was asked to stop to write its checkpoint
 
 
@@ -136,15 +138,15 @@ class RayEngine:
         self._ray = require("ray", "ray")
         self.address = address
         try:
+            _knock(address)
             self._ray.init(None if address == "local" else address, log_to_driver=False, configure_logging=False)
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError) as error:
             raise InputError(f"no Ray cluster answers at {address!r} ({str(error).splitlines()[0]})") from error
 
     def run(self, specs: Sequence[CellSpec], *, stop: Event, started: Callable[[CellSpec], None], finished: Finished) -> None:
         """See `Engine`."""
         ray = self._ray
-        one_thread = {"env_vars": {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}}
-        remote = ray.remote(num_cpus=1, max_retries=2, runtime_env=one_thread)(_run_on_a_node)
+        remote = ray.remote(num_cpus=1, max_retries=2)(_run_on_a_node)
         pending = {remote.remote(spec.model_dump_json()): spec for spec in specs}
         for spec in specs:
             started(spec)
@@ -183,8 +185,19 @@ def open_engine(name: str, *, jobs: int, address: str = "auto") -> Iterator[Engi
         raise InputError(f"engine must be local or ray, got {name!r}")
 
 
-def _run_on_a_node(spec: str) -> str:
-    return run_cell(CellSpec.parse(json.loads(spec), "a cell")).model_dump_json()
+def _knock(address: str) -> None:
+    """Raise an `OSError` when nobody listens at an address with a port; Ray itself would wait for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=_ANSWER).close()
+
+
+def _run_on_a_node(text: str) -> str:
+    """Compute a cell as this machine's own engine does, in a process with one thread."""
+    found: list[CellResult] = []
+    spec = CellSpec.parse(json.loads(text), "a cell")
+    LocalEngine(1).run([spec], stop=Event(), started=lambda _: None, finished=lambda _, result: found.append(result))
+    return found[0].model_dump_json()
 
 
 def _result_of_ray(ray: Any, reference: Any, spec: CellSpec) -> CellResult:
