@@ -43,6 +43,7 @@ TOY_OPTIONS = {
 # Too long; needs the user's own files or account.
 NOT_HERE = (
     "demo",
+    "benchmark",
     "import",
     "datasets build",
     "datasets upload",
