@@ -23,6 +23,7 @@ DATASET = re.compile(r"pretrainrl/atari/([a-z0-9]+)-(random|mixed|expert)-v0")
 
 # From the sizes of a real run to those of a test.
 TOY_PYTHON = {
+    r'"atari-smoke"': f'"{(ROOT / "tests" / "support" / "toy_suite.toml").as_posix()}"',
     r"\.learn\([\d_]+": ".learn(64",
     r"\bn(um)?_envs=\d+": r"n\1_envs=2",
     r"\bsteps=\d+": "steps=2",

@@ -106,15 +106,15 @@ class CellSpec(Card):
             "frozen": self.entrant.frozen,
         }
         return Cell(
-            self.suite,
-            self.version,
-            self.task,
-            self.game,
-            self.entrant.name,
-            self.entrant.sha256,
-            self.seed,
-            settings,
-            self.length,
+            suite=self.suite,
+            version=self.version,
+            task=self.task,
+            game=self.game,
+            encoder=self.entrant.name,
+            sha256=self.entrant.sha256,
+            seed=self.seed,
+            length=self.length,
+            settings=settings,
         )
 
     def failed(self, reason: str, seconds: float) -> CellResult:
@@ -124,20 +124,8 @@ class CellSpec(Card):
     def result(self, **found: Any) -> CellResult:
         """Return a result of this cell."""
         cell = self.cell
-        return CellResult(
-            suite=cell.suite,
-            version=cell.version,
-            task=cell.task,
-            game=cell.game,
-            encoder=cell.encoder,
-            sha256=cell.sha256,
-            seed=cell.seed,
-            key=cell.key,
-            length=cell.length,
-            dtype=self.dtype,
-            hardware=this_machine(),
-            **found,
-        )
+        identity = cell.model_dump(exclude={"settings"})
+        return CellResult(**identity, key=cell.key, dtype=self.dtype, hardware=this_machine(), **found)
 
 
 def run_cell(spec: CellSpec) -> CellResult:

@@ -136,7 +136,6 @@ class RayEngine:
 
     def __init__(self, address: str = "auto") -> None:
         self._ray = require("ray", "ray")
-        self.address = address
         try:
             _knock(address)
             self._ray.init(None if address == "local" else address, log_to_driver=False, configure_logging=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,9 +19,8 @@ from pretrainrl.paths import atomic_path
 CELLS = "cells"
 
 
-@dataclass(frozen=True)
-class Cell:
-    """One run of the benchmark, independent of all others.
+class CellIdentity(Card):
+    """What tells a cell from others of all suites.
 
     Attributes:
         suite: Name of the suite.
@@ -31,8 +30,7 @@ class Cell:
         encoder: Name of the encoder or baseline.
         sha256: Digest of the encoder's weights.
         seed: Seed of the run.
-        settings: All that the result depends on besides, but for the budget: a longer budget extends the same cell.
-        length: Budget, in steps or epochs.
+        length: Budget, in steps or epochs; of a result, the one that was spent.
     """
 
     suite: str
@@ -42,8 +40,17 @@ class Cell:
     encoder: str
     sha256: str
     seed: int
-    settings: dict[str, Scalar] = field(hash=False)
     length: int
+
+
+class Cell(CellIdentity):
+    """One run of the benchmark, independent of all others.
+
+    Attributes:
+        settings: All that the result depends on besides, but for the budget: a longer budget extends the same cell.
+    """
+
+    settings: dict[str, Scalar]
 
     @property
     def key(self) -> str:
@@ -70,19 +77,11 @@ class Hardware(Card):
     system: str
 
 
-class CellResult(Card):
+class CellResult(CellIdentity):
     """What a cell found, or why it failed.
 
     Attributes:
-        suite: Name of the suite.
-        version: Version of the suite.
-        task: Name of the task.
-        game: Game, as one lower-case word.
-        encoder: Name of the encoder or baseline.
-        sha256: Digest of the encoder's weights.
-        seed: Seed of the run.
         key: Key of the cell.
-        length: Budget that was spent, in steps or epochs.
         status: `done` or `failed`.
         error: Error that ended a failed cell, one line.
         scores: Raw score of every episode of the final evaluation; of a probe, its one number.
@@ -94,15 +93,7 @@ class CellResult(Card):
         versions: Versions of the packages that had a part in it.
     """
 
-    suite: str
-    version: int
-    task: str
-    game: str
-    encoder: str
-    sha256: str
-    seed: int
     key: str
-    length: int
     status: Literal["done", "failed"]
     error: str | None = None
     scores: tuple[float, ...] = ()
@@ -170,19 +161,17 @@ class ResultStore:
     """
 
     def __init__(self, out: Path, suite: str, version: int) -> None:
-        self.out, self.suite, self.version = out, suite, version
-        for result in self:
-            if (result.suite, result.version) != (suite, version):
-                raise InputError(
-                    f"{out} holds results of {result.suite} version {result.version}, not of {suite} version {version}; "
-                    "give another folder"
-                )
-            break
+        self.out, self.suite = out, suite
+        first = next(iter(self), None)
+        if first is not None and (first.suite, first.version) != (suite, version):
+            raise InputError(
+                f"{out} holds results of {first.suite} version {first.version}, not of {suite} version {version}; "
+                "give another folder"
+            )
 
     def __iter__(self) -> Iterator[CellResult]:
         """Read all results, in the order of their files' names."""
-        for path in sorted((self.out / CELLS).rglob("*.json")):
-            yield read_result(path)
+        return map(read_result, sorted((self.out / CELLS).rglob("*.json")))
 
     def missing(self, cells: Iterable[Cell], *, retry: bool = False) -> list[Cell]:
         """Leave out the cells that have a result of at least their budget; failed ones too, unless `retry` is set."""

@@ -86,21 +86,9 @@ class Suite(Card):
         return self
 
     @property
-    def slugs(self) -> tuple[str, ...]:
-        """Games of all splits, each as one lower-case word, in the suite's order."""
-        return tuple(find_game(game).slug for games in self.games.values() for game in games)
-
-    def split_of(self, game: str) -> str:
-        """Return the split of a game of the suite.
-
-        Raises:
-            UnknownNameError: The suite does not have the game.
-        """
-        slug = find_game(game).slug
-        for split, games in self.games.items():
-            if slug in {find_game(name).slug for name in games}:
-                return split
-        raise UnknownNameError.of(f"game of {self.name}", slug, self.slugs)
+    def splits(self) -> dict[str, str]:
+        """Split of each game, which is one lower-case word, in the suite's order."""
+        return {find_game(game).slug: split for split, games in self.games.items() for game in games}
 
     def select(
         self, tasks: Sequence[str] | None = None, games: Sequence[str] | None = None, seeds: int | None = None
@@ -115,9 +103,11 @@ class Suite(Card):
         for task in chosen:
             if task not in self.tasks:
                 raise UnknownNameError.of(f"task of {self.name}", task, self.tasks)
-        slugs = list(self.slugs) if games is None else [find_game(game).slug for game in games]
+        splits = self.splits
+        slugs = list(splits) if games is None else [find_game(game).slug for game in games]
         for slug in slugs:
-            self.split_of(slug)
+            if slug not in splits:
+                raise UnknownNameError.of(f"game of {self.name}", slug, splits)
         count = self.seeds if seeds is None else seeds
         if count < 1:
             raise InputError(f"seeds must be at least 1, got {count}")

@@ -104,7 +104,7 @@ def compare(results: Iterable[CellResult], suite: Suite, task: str, split: str) 
     Raises:
         InputError: No cell of the task and split is finished.
     """
-    games = {game for game in suite.slugs if suite.split_of(game) == split}
+    games = {game for game, its in suite.splits.items() if its == split}
     ill = {game for game in games if is_ill_conditioned(game)}
     done: dict[str, dict[tuple[int, str], float]] = {}
     for result in results:
@@ -170,8 +170,6 @@ def _common_grid(tables: Sequence[Mapping[tuple[int, str], float]]) -> tuple[tup
     seeds = sorted({seed for seed, _ in common})
     grids = []
     for count in range(1, len(seeds) + 1):
-        games = sorted(
-            {game for _, game in common if all((seed, game) in common for seed in seeds[:count])},
-        )
+        games = sorted({game for _, game in common if all((seed, game) in common for seed in seeds[:count])})
         grids.append((tuple(seeds[:count]), tuple(games)))
     return max(grids, key=lambda grid: (len(grid[0]) * len(grid[1]), len(grid[1])), default=None)

@@ -68,10 +68,10 @@ def masked_mean(values: Tensor, ignore: Tensor | None = None) -> Tensor:
     """
     if ignore is None:
         return gather(values).mean()
-    return _kept_mean(gather(values), gather((~ignore).float()))
+    return kept_mean(gather(values), gather((~ignore).float()))
 
 
-def _kept_mean(values: Tensor, keep: Tensor) -> Tensor:
+def kept_mean(values: Tensor, keep: Tensor) -> Tensor:
     """Return the mean of gathered values where `keep` is 1, leaving out those where it is 0."""
     return (values * keep).sum() / keep.sum().clamp(min=1)
 
@@ -130,7 +130,7 @@ def info_nce(
     logits = torch.cat([logits, *((queries * other).sum(1, keepdim=True) for other in others)], dim=1) / temperature
     losses = F.cross_entropy(logits, labels, reduction="none")
     hits = (logits.detach().argmax(dim=1) == labels).float()
-    return _kept_mean(losses, keep), _kept_mean(hits, keep)
+    return kept_mean(losses, keep), kept_mean(hits, keep)
 
 
 def gaussianity(samples: Tensor, directions: int, *, knots: int = 17, widest: float = 3.0) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from pretrainrl.data.windows import Batch, WindowSpec
 from pretrainrl.errors import InputError
-from pretrainrl.networks.losses import gather, gaussianity
+from pretrainrl.networks.losses import gather, gaussianity, kept_mean
 from pretrainrl.networks.necks import SpatialMLP
 from pretrainrl.objectives.objective import Objective, feature_std
 
@@ -68,19 +68,14 @@ class LeWM(Objective):
         """Predict the embedding of o_t+1 from that of o_t and a_t; metrics: `prediction`, `sigreg`, `feature_std`."""
         frames = torch.cat([batch.observation(0), batch.observation(1)], dim=1)
         features = self.backbone(torch.cat(self.view(frames).chunk(2, dim=1)))
-        latents = self.neck(features, batch.games.repeat(2)).float().chunk(2)
-        now, following = (standardize(torch.stack([gather(part) for part in latents]))).unbind()
+        parts = self.neck(features, batch.games.repeat(2)).float().chunk(2)
+        latents = torch.cat([gather(part) for part in parts])  # every process normalizes by the whole batch
+        now, following = F.batch_norm(latents, None, None, training=True).chunk(2)
         games, actions, over = (gather(part) for part in (batch.games, batch.actions[:, 0], batch.terminations[:, 0]))
         action = self.actions(actions + self.num_actions * games)
         predicted = self.predictor(torch.cat([now, action], dim=1)).float()
         errors = F.mse_loss(predicted, following, reduction="none").mean(1)
-        prediction = (errors * ~over).sum() / (~over).sum().clamp(min=1)
+        prediction = kept_mean(errors, (~over).float())
         sigreg = gaussianity(torch.cat([now, following]), self.directions)
         metrics = {"prediction": prediction.detach(), "sigreg": sigreg.detach(), "feature_std": feature_std(features)}
         return prediction + self.weight * sigreg, metrics
-
-
-def standardize(embeddings: Tensor, eps: float = 1e-5) -> Tensor:
-    """Give each of the D values mean 0 and variance 1 over all samples (..., D), as a batch normalization without weights."""
-    variance, mean = torch.var_mean(embeddings.flatten(0, -2), dim=0, correction=0)
-    return (embeddings - mean) / torch.sqrt(variance + eps)

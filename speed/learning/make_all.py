@@ -19,12 +19,13 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pretrainrl
+
 STEPS, EXPERT_STEPS, TRIAL_STEPS, PRETRAINING_STEPS = 300_000, 20_000, 8_000, 800
 GAMES = ("boxing", "breakout", "demonattack", "enduro", "freeway", "mspacman", "qbert", "spaceinvaders")
 UNSEEN = ("assault", "beamrider", "humancannonball", "klax", "pong", "seaquest", "surround")
 # Where single steps at random never score, the agent learns in a game that repeats actions more often than not.
 STICKY = {"freeway": 0.95, "enduro": 0.9}
-OBJECTIVES = ("atc", "siammae", "curl", "mae", "r3m", "spr", "idm", "spr_idm", "bc", "dt", "cql_m", "cql_d")
 
 
 class Maker:
@@ -113,7 +114,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=1e6, help="time after which everything is broken off")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="games at a time, each on one core")
     parser.add_argument("--games", nargs="*", default=[*GAMES, *UNSEEN])
-    parser.add_argument("--objectives", nargs="*", default=list(OBJECTIVES))
+    parser.add_argument("--objectives", nargs="*", default=pretrainrl.list_objectives())
     args = parser.parse_args()
     maker = Maker(args.out.resolve(), args.scale, args.minutes)
     with ThreadPoolExecutor(args.jobs) as pool:

@@ -17,10 +17,12 @@ from neck_cells import Cell
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.utils import set_random_seed
 
+from pretrainrl.agent_cards import AGENTS
 from pretrainrl.errors import InputError
 from pretrainrl.finetuning.evaluation import evaluate
 from pretrainrl.integrations.minari import AtariDataset, open_dataset
 from pretrainrl.integrations.sb3 import AtariVecEnv, BehaviorCloning, Rainbow, VecEncodeObservation, neck_policy_kwargs
+from pretrainrl.integrations.sb3.agents import arguments_of
 from pretrainrl.integrations.sb3.behavior_cloning.demonstrations import Demonstrations, open_demonstrations
 from pretrainrl.malloc import keep_freed_memory
 from pretrainrl.networks.optimization import WarmupCosine
@@ -34,22 +36,6 @@ TRAINING, HELD_OUT = 6_000, 4_000  # transitions, about: episodes are not cut
 EPOCHS = 10
 N_ENVS = 8
 EPISODES, LONGEST = 16, 4_500  # games of an evaluation, and agent steps of one
-
-RAINBOW: dict[str, Any] = {
-    "learning_rate": 1e-4,
-    "batch_size": 32,
-    "train_freq": 1,
-    "gradient_steps": N_ENVS,
-    "n_steps": 5,
-    "tau": 0.01,
-    "target_update_interval": 1,
-    "exploration_fraction": 0.2,
-    "exploration_final_eps": 0.02,
-    "dueling": False,
-    "noisy": False,
-    "distributional": "quantile",
-    "n_quantiles": 51,
-}
 
 
 def run_cell(cells: dict[str, Cell], out: Path, steps: int, name: str, report: Report) -> str:
@@ -123,15 +109,14 @@ def clone(cell: Cell) -> Result:
 def learn(cell: Cell, steps: int, report: Report) -> Result:
     """Let Rainbow learn a game, and then play whole games that began with other seeds."""
     env = encoded(cell, N_ENVS, 1_000 * cell.seed)
+    settings = arguments_of(AGENTS.get("rainbow").preset("short").scaled(steps, N_ENVS))
     model = Rainbow(
         "MlpPolicy",
         env,
-        buffer_size=steps,
-        learning_starts=min(1_600, steps // 2),
         policy_kwargs=neck_policy_kwargs(**cell.setting.arguments),
         seed=cell.seed,
         device="cpu",
-        **RAINBOW,
+        **{**settings, "buffer_size": steps},
     )
     began = time.perf_counter()
     model.learn(steps, callback=ReportSteps(report))

@@ -15,8 +15,7 @@ from pretrainrl.games import all_scores
 def test_registered_suites_name_games_of_their_splits(name: str) -> None:
     suite = SUITES.get(name)
     assert suite.name == name
-    assert {suite.split_of(slug) for slug in suite.slugs} == {all_scores()[slug].split for slug in suite.slugs}
-    assert all(all_scores()[slug].split == suite.split_of(slug) for slug in suite.slugs)
+    assert suite.splits == {slug: all_scores()[slug].split for slug in suite.splits}
 
 
 def test_a_seed_of_all_games_comes_before_the_next() -> None:
@@ -25,7 +24,7 @@ def test_a_seed_of_all_games_comes_before_the_next() -> None:
         ("bc", game, seed) for seed in (0, 1) for game in ("boxing", "breakout", "freeway", "klax")
     ]
     assert list(suite.select(["bc"], ["Klax"], 1)) == [("bc", "klax", 0)]
-    assert suite.split_of("Breakout") == "id"
+    assert suite.splits["breakout"] == "id"
 
 
 @pytest.mark.parametrize(
