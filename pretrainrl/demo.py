@@ -9,25 +9,21 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
-from statistics import fmean
 from threading import Event
-from typing import TYPE_CHECKING, Any
-
-from pydantic import Field
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pretrainrl.cards import Card
 from pretrainrl.dataset_cards import RECORDINGS
-from pretrainrl.errors import InputError, UnknownNameError
+from pretrainrl.errors import UnknownNameError
 from pretrainrl.games import all_scores, find_game
 from pretrainrl.optional import require
 from pretrainrl.paths import environment_variables
 from pretrainrl.progress import progress_bar
 from pretrainrl.reports.pages import data_uri, write_html
-from pretrainrl.runs.folder import CONFIG, RunFolder
+from pretrainrl.runs.folder import RunFolder
 from pretrainrl.runs.interrupt import InterruptedRunError, stop_requests
 
 if TYPE_CHECKING:
@@ -40,15 +36,8 @@ LEARNERS = {"atc": "pre-trained, frozen", "random": "untrained, frozen", NATURE:
 RATE, BATCH, EPSILON, PICTURES = 1e-3, 256, 0.001, 8
 
 
-@dataclass(frozen=True)
-class DemoSize:
-    """How much a demo does.
-
-    Attributes:
-        seconds: Seconds that each agent learns.
-        episodes: Number of whole games that it then plays.
-        max_episode_steps: Steps after which a game is cut.
-    """
+class DemoSize(NamedTuple):
+    """Seconds that each agent learns, whole games that it then plays, and steps after which a game is cut."""
 
     seconds: float
     episodes: int
@@ -75,29 +64,11 @@ class Played(Card):
 
 
 class DemoRecord(Card):
-    """What a demo was started with, and what has come of it so far.
-
-    Attributes:
-        game: Game, as one lower-case word.
-        fast: Whether it does as little as possible.
-        seed: Seed of the agents and the games.
-        rebuilding: Seconds in which the recording was played again.
-        played: What each agent did, by name.
-    """
+    """What a demo was started with."""
 
     game: str
     fast: bool
     seed: int
-    rebuilding: float | None = None
-    played: dict[str, Played] = Field(default={})
-
-
-class DemoFolder(RunFolder[DemoRecord]):
-    """The folder of a demo, which goes on with the agents that are left."""
-
-    def compared(self, settings: DemoRecord) -> Mapping[str, Any]:
-        """Return what must be the same for a demo to go on."""
-        return settings.model_dump(include={"game", "fast", "seed"}, mode="json")
 
 
 def run_demo(game: str, out: Path, *, fast: bool = False, seed: int = 0, resume: bool = False) -> Path:
@@ -125,12 +96,12 @@ def run_demo(game: str, out: Path, *, fast: bool = False, seed: int = 0, resume:
         raise UnknownNameError.of("game with an expert's recording", slug, known)
     out = out.expanduser().resolve()
     asked = DemoRecord(game=slug, fast=fast, seed=seed)
-    folder = DemoFolder(out, DemoRecord, resume=resume)
+    folder = RunFolder(out, DemoRecord, resume=resume)
     folder.check(asked)
     own = environment_variables(MINARI_DATASETS_PATH=str(out / "datasets"), PRETRAINRL_HOME=str(out / "cache"))
     with folder.opened(asked), own:
         try:
-            return _Demo(out, folder.before or asked).run()
+            return _Demo(out, asked).run()
         except (InterruptedRunError, KeyboardInterrupt) as error:
             raise InterruptedRunError(
                 f"stopped; what was finished is kept, go on with the same command and --resume ({out})"
@@ -143,101 +114,81 @@ class _Demo:
     def __init__(self, out: Path, record: DemoRecord) -> None:
         self.out, self.record = out, record
         self.size = FAST if record.fast else FULL
-        self.dataset = f"pretrainrl/atari/{record.game}-expert-v0"
+        self.card = RECORDINGS.get(f"{record.game}-expert-v0")
+        self.dataset = f"pretrainrl/atari/{self.card.name}"
 
     def run(self) -> Path:
-        self.rebuild()
+        from pretrainrl.integrations.minari import cache_datasets
+
+        cache_datasets([self.dataset])  # plays the recording again, and unpacks its frames, if they are not there
+        played = {}
         with stop_requests() as stop, progress_bar() as bar:
             for name in LEARNERS:
-                if name not in self.record.played:
-                    played = self.learn_and_play(name, stop, bar)
-                    self.keep(played={**self.record.played, name: played})
-        return self.write_page()
-
-    def keep(self, **found: Any) -> None:
-        self.record = self.record.model_copy(update=found)
-        self.record.write(self.out / CONFIG)
-
-    def rebuild(self) -> None:
-        """Play the recording again, and unpack its frames; both take nothing the second time."""
-        from pretrainrl.integrations.minari import cache_datasets, open_dataset
-
-        began = time.monotonic()
-        open_dataset(self.dataset)
-        cache_datasets([self.dataset])
-        if self.record.rebuilding is None:
-            self.keep(rebuilding=round(time.monotonic() - began, 2))
+                file = self.out / f"{name}.toml"
+                if not file.exists():
+                    self.learn_and_play(name, stop, bar).write(file)
+                played[name] = Played.read(file)
+        return self.write_page(played)
 
     def learn_and_play(self, name: str, stop: Event, bar: Progress) -> Played:
         """Let an agent learn by cloning for some seconds, then let it play whole games."""
-        from stable_baselines3.common.callbacks import BaseCallback
-
         from pretrainrl.finetuning.evaluation import evaluate
-        from pretrainrl.integrations.sb3 import BehaviorCloning
+        from pretrainrl.integrations.sb3 import BehaviorCloning, VecEncodeObservation, neck_policy_kwargs
 
-        size, task = self.size, bar.add_task(name, total=self.size.seconds, note="")
         # Features of an agent that was interrupted would be a start that others do not have.
         shutil.rmtree(self.out / "cache" / "features", ignore_errors=True)
-        with self.make_env(name) as (game, env):
+        task, frames = bar.add_task(name, total=self.size.seconds, note="preparing"), list[Any]()
+        with closing(self.make_game()) as game:
+            env = game if name == NATURE else VecEncodeObservation(game, name)
             began = time.monotonic()
 
-            def tick(note: str) -> None:
-                bar.update(task, completed=min(time.monotonic() - began, size.seconds), note=note)
+            def share_left(note: str) -> float:
+                share = (time.monotonic() - began) / self.size.seconds
+                bar.update(task, completed=min(1.0, share) * self.size.seconds, note=note)
                 if stop.is_set():
                     raise InterruptedRunError("interrupted")
+                return 1 - share
 
-            class UntilTimeIsOver(BaseCallback):
-                first = 0.0
-
-                def _on_step(self) -> bool:
-                    self.first = self.first or time.monotonic() - began
-                    tick("learning")
-                    return time.monotonic() - began < size.seconds
+            def watch() -> None:
+                frames.append(game.get_images()[0])
+                share_left("playing")
 
             agent = BehaviorCloning(
-                env=env,
-                learning_rate=lambda _: RATE * max(0.02, 1 - (time.monotonic() - began) / size.seconds),
+                "CnnPolicy" if name == NATURE else "MlpPolicy",
+                env,
+                learning_rate=lambda _: RATE * max(0.02, share_left("learning")),
                 batch_size=BATCH,
                 n_epochs=1_000_000,
                 seed=self.record.seed,
-                **_policy(name),
+                policy_kwargs=None if name == NATURE else neck_policy_kwargs(),
             )
-            clock = UntilTimeIsOver()
-            tick("computing features" if name != NATURE else "")
-            agent.learn(self.dataset, callback=clock)
-            film = _Film(game, lambda: tick("playing"))
-            scores, _ = evaluate(agent, env, size.episodes, self.record.seed, film, EPSILON)
-        encoding = 0.0 if name == NATURE else round(clock.first, 2)
-        epochs = round(agent.num_timesteps / self.transitions, 2)
-        return Played(encoding=encoding, epochs=epochs, scores=tuple(scores), pictures=film.pictures(PICTURES))
+            times: list[float] = []
 
-    @property
-    def transitions(self) -> int:
-        return RECORDINGS.get(self.dataset.rsplit("/", 1)[-1]).transitions
+            def step(_: Any, __: Any) -> bool:
+                times.append(time.monotonic() - began)
+                return share_left("learning") > 0
 
-    @contextmanager
-    def make_env(self, name: str) -> Iterator[tuple[VecEnv, VecEnv]]:
-        """Make the games, as they are and as the agent sees them."""
-        from pretrainrl.integrations.sb3 import AtariVecEnv, VecEncodeObservation
-
-        game = AtariVecEnv(
-            self.record.game,
-            self.size.episodes,
-            terminal_on_life_loss=False,
-            action_repeat_probability=0.0,
-            max_episode_steps=self.size.max_episode_steps,
+            agent.learn(self.dataset, callback=step)
+            scores, _ = evaluate(agent, env, self.size.episodes, self.record.seed, watch, EPSILON)
+        return Played(
+            encoding=0.0 if name == NATURE else round(times[0], 2),
+            epochs=round(agent.num_timesteps / self.card.transitions, 2),
+            scores=tuple(scores),
+            pictures=_pictures(frames),
         )
-        try:
-            yield game, game if name == NATURE else VecEncodeObservation(game, name)
-        finally:
-            game.close()
 
-    def write_page(self) -> Path:
+    def make_game(self) -> VecEnv:
+        from pretrainrl.integrations.sb3 import AtariVecEnv
+
+        rules: dict[str, Any] = {"terminal_on_life_loss": False, "action_repeat_probability": 0.0}
+        return AtariVecEnv(self.record.game, self.size.episodes, max_episode_steps=self.size.max_episode_steps, **rules)
+
+    def write_page(self, played: Mapping[str, Played]) -> Path:
         import torch
 
-        record, card = self.record, RECORDINGS.get(self.dataset.rsplit("/", 1)[-1])
+        record, card = self.record, self.card
         low, player = all_scores()[record.game].random, card.returns.mean if card.returns else 0.0
-        rows = [_row(name, played) for name, played in record.played.items()]
+        rows = [_row(name, each) for name, each in played.items()]
         top = max(player, low, *(row["high"] for row in rows))
         context = {
             "record": record,
@@ -255,35 +206,12 @@ class _Demo:
         return write_html(self.out / "index.html", "demo.html", context)
 
 
-class _Film:
-    """Keeps frames of the first game, and passes each step on."""
+def _pictures(frames: Sequence[Any]) -> tuple[str, ...]:
+    """Return frames (84, 84, 3) uint8, gray, as sources of `img`, evenly spread over time."""
+    import torch
 
-    EVERY = 8
-
-    def __init__(self, game: VecEnv, on_step: Any) -> None:
-        self._game, self._on_step, self._steps = game, on_step, 0
-        self._frames: list[Any] = []
-
-    def __call__(self) -> None:
-        if self._steps % self.EVERY == 0:
-            self._frames.append(self._game.get_images()[0])
-        self._steps += 1
-        self._on_step()
-
-    def pictures(self, count: int) -> tuple[str, ...]:
-        """Return so many frames as sources of `img`, or all if there are fewer."""
-        import torch
-
-        step = max(1, len(self._frames) // count)
-        return tuple(data_uri(torch.from_numpy(frame[None, :, :, 0].copy())) for frame in self._frames[::step][:count])
-
-
-def _policy(name: str) -> dict[str, Any]:
-    from pretrainrl.integrations.sb3 import neck_policy_kwargs
-
-    if name == NATURE:
-        return {"policy": "CnnPolicy"}
-    return {"policy": "MlpPolicy", "policy_kwargs": neck_policy_kwargs()}
+    chosen = frames[:: max(1, len(frames) // PICTURES)][:PICTURES]
+    return tuple(data_uri(torch.from_numpy(frame[None, :, :, 0].copy())) for frame in chosen)
 
 
 def _row(name: str, played: Played) -> dict[str, Any]:
@@ -292,21 +220,14 @@ def _row(name: str, played: Played) -> dict[str, Any]:
 
     from pretrainrl.benchmarking.aggregate import estimate, mean_of_games
 
-    found = estimate(np.array(played.scores)[:, None], mean_of_games)
-    return {
-        "name": name,
-        "title": LEARNERS[name],
-        "played": played,
-        "mean": found.value,
-        "low": found.low,
-        "high": found.high,
-    }
+    mean = estimate(np.array(played.scores)[:, None], mean_of_games)
+    return {"name": name, "title": LEARNERS[name], "played": played, "mean": mean.value, "low": mean.low, "high": mean.high}
 
 
 def verdict(rows: list[dict[str, Any]], random_score: float, *, fast: bool) -> str:
     """Say in words what the agents reached, and what that is worth."""
     if fast:
-        return "At this size nothing can be learned, and scores may be below random play: the page shows that everything works."
+        return "At this size nothing can be learned; scores may be below random play. The page shows that everything works."
     first, *others = rows
     worse = [row["name"] for row in rows if row["high"] < random_score]
     ahead = [row["name"] for row in others if first["low"] > row["high"]]
