@@ -10,7 +10,6 @@ import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
-from pretrainrl.agent_cards import AgentPreset
 from pretrainrl.device import resolve_device, resolve_dtype
 from pretrainrl.finetuning.agents import ObservationSetup, make_run_agent
 from pretrainrl.finetuning.config import FinetuneConfig, FinetuneRecord
@@ -89,7 +88,8 @@ def finetune(
         device: Device of agent and encoder: `auto`, `cpu` or `cuda`.
         dtype: Dtype in which the encoder computes: `float32`, `bfloat16`, or `auto` for bfloat16 where the device has it in
             hardware. The result and `config.toml` have what was chosen.
-        resume: Whether to go on with the run. Of a finished run the result is returned.
+        resume: Whether to go on with the run. Of a finished run the result is returned, unless more `steps` or `epochs` are
+            asked for: then it is extended, with the schedules that a run of the new length has from there on.
         progress: Whether to show a progress bar.
 
     Returns:
@@ -125,27 +125,31 @@ def finetune(
     demonstrations = None if config.dataset is None else open_dataset(config.dataset)
     chosen = resolve_device(device)
     setup = ObservationSetup(encoder, weights, config.features, chosen, resolve_dtype(dtype, chosen), neck, end_to_end, config)
-    settings = run_preset(config)
-    record = FinetuneRecord(
-        run=config,
-        dataset_fingerprint=None if demonstrations is None else demonstrations.fingerprint,
-        encoder_sha256=setup.model.sha256,
-        encoder_dtype=str(setup.dtype).removeprefix("torch."),
-        settings=recorded_settings(settings),
-        versions=package_versions(),
-    )
-    folder.check(record)
-    finished = folder.finished
-    if not finished:
-        _Run(record, setup, folder, settings, progress=progress).run(demonstrations)
-    folder.drop_checkpoints()
+    stages = folder.stages(config, default_length=steps is None and epochs is None)
+    records = [_record(stage, setup, demonstrations) for stage in stages]
+    folder.check(records[0])
+    unfinished = [record for record in records if not folder.is_finished(record.run)]
+    for record in unfinished:
+        _Run(record, setup, folder, progress=progress).run(demonstrations)
     return FinetuneResult(
         folder=folder.path,
         evaluations=_read_evaluations(folder.path / EVALUATIONS),
         agent_path=folder.agent,
         best_agent_path=folder.path / BEST,
-        dtype=record.encoder_dtype,
-        seconds=0.0 if finished else time.monotonic() - began,
+        dtype=records[-1].encoder_dtype,
+        seconds=time.monotonic() - began if unfinished else 0.0,
+        lengths=(unfinished[-1] if unfinished else records[0]).run.lengths,
+    )
+
+
+def _record(config: FinetuneConfig, setup: ObservationSetup, demonstrations: AtariDataset | None) -> FinetuneRecord:
+    return FinetuneRecord(
+        run=config,
+        dataset_fingerprint=None if demonstrations is None else demonstrations.fingerprint,
+        encoder_sha256=setup.model.sha256,
+        encoder_dtype=str(setup.dtype).removeprefix("torch."),
+        settings=recorded_settings(run_preset(config)),
+        versions=package_versions(),
     )
 
 
@@ -163,12 +167,11 @@ class _Run:
         record: FinetuneRecord,
         setup: ObservationSetup,
         folder: FinetuneFolder,
-        preset: AgentPreset,
         *,
         progress: bool,
     ) -> None:
         self.record, self.config, self.setup, self.folder = record, record.run, setup, folder
-        self.preset, self.progress = preset, progress
+        self.preset, self.progress = run_preset(record.run), progress
 
     def run(self, dataset: AtariDataset | None) -> None:
         """Learn, evaluate, and write the agent; nothing is written before all that it needs is there."""
