@@ -152,6 +152,20 @@ class Weights(Card):
         return self
 
 
+class Initial(Card):
+    """What training began from.
+
+    Attributes:
+        name: Name of the encoder.
+        sha256: Digest of the encoder's weights, 64 hex digits.
+        objective_sha256: Digest of the file of the whole objective, with its heads; None where the encoder alone is taken.
+    """
+
+    name: str
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    objective_sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
+
+
 class Training(Card):
     """How weights were made.
 
@@ -166,6 +180,7 @@ class Training(Card):
         command: Command line that makes the weights again.
         minutes: Minutes of training, on `hardware`.
         hardware: Device that trained them.
+        initial: Encoder, or run, that training began from; None for new weights.
     """
 
     datasets: tuple[str, ...]
@@ -178,6 +193,7 @@ class Training(Card):
     command: str
     minutes: float
     hardware: str
+    initial: Initial | None = None
 
 
 class Golden(Card):

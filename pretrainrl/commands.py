@@ -184,6 +184,7 @@ def pretrain(
     batch_size: int | None = None,
     lr: float | None = None,
     name: str | None = None,
+    from_: str | Path | None = None,
     out: str | Path | None = None,
     seed: int = 0,
     device: str = "auto",
@@ -203,9 +204,11 @@ def pretrain(
         batch_size: Number of windows in a step, instead of the preset's.
         lr: Peak learning rate, instead of the preset's.
         name: Name of the encoder, `objective.variant`.
+        from_: Name, run folder or card file of an encoder whose weights training begins from, with a new optimizer and a
+            schedule of its own. From a run of the same objective, options and games, heads and momentum copies are taken, too.
         out: Run folder, by default `runs/<name>-seed<seed>`.
         seed: Seed of initialization, batch order and augmentation.
-        device: Device, `auto`, `cpu` or `cuda`. For several processes, start under `torchrun`.
+        device: Device, `auto`, `cpu`, `cuda`, or `cuda:1` for the second one. For several processes, start under `torchrun`.
         precision: Precision, `32-true`, `bf16-mixed`, or `auto` for bfloat16 where the device computes it natively.
         checkpoint_every: Number of steps between two checkpoints.
         resume: Whether to continue the run in `out`.
@@ -218,17 +221,21 @@ def pretrain(
     from pretrainrl.device import resolve_device, resolve_precision
     from pretrainrl.integrations.minari import cache_datasets
     from pretrainrl.pretraining import PretrainConfig, run
+    from pretrainrl.pretraining.start import Start
 
     if precision == "auto":
         precision = resolve_precision(precision, resolve_device(device))
     ids = (dataset,) if isinstance(dataset, str) else tuple(dataset)
     changes: dict[str, Any] = {"backbone": backbone, "steps": steps, "batch_size": batch_size, "lr": lr, "name": name}
+    start = None if from_ is None else Start.read(from_)
+    changes["initial"] = None if start is None else (start.card, start.initial)
     config = PretrainConfig.of(objective, ids, preset=preset, seed=seed, precision=precision, **changes)
     folder = Path(out) if out is not None else Path("runs") / f"{config.name}-seed{config.seed}"
     folder = run(
         config,
         folder,
         lambda: cache_datasets(ids, progress=progress),
+        start=start,
         device=device,
         checkpoint_every=checkpoint_every,
         resume=resume,

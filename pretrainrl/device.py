@@ -16,7 +16,7 @@ PRECISIONS = ("auto", "32-true", "bf16-mixed")
 
 
 def resolve_device(device: str | torch.device) -> torch.device:
-    """Turn `auto` into the accelerator if there is one, and `cuda` into the current CUDA device.
+    """Turn `auto` into the accelerator if there is one, and `cuda` into the current CUDA device; `cuda:1` is the second one.
 
     Raises:
         InputError: When the device does not exist.
@@ -31,6 +31,9 @@ def resolve_device(device: str | torch.device) -> torch.device:
         raise InputError("there is no CUDA device here; take the device 'auto' or 'cpu'")
     if str(resolved) == "cuda":
         return torch.device("cuda", torch.cuda.current_device())
+    if resolved.type == "cuda" and resolved.index >= (count := torch.cuda.device_count()):
+        numbers = "it is cuda:0" if count == 1 else f"they are cuda:0 to cuda:{count - 1}"
+        raise InputError(f"there is no device {str(resolved)!r}; of {count} CUDA devices {numbers}")
     return resolved
 
 

@@ -6,7 +6,6 @@ import json
 import tempfile
 from pathlib import Path
 
-from safetensors.torch import save_file
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from torch import Tensor
@@ -23,7 +22,7 @@ from pretrainrl.integrations.hub.description import (
     repository,
 )
 from pretrainrl.optional import require
-from pretrainrl.weights import file_sha256
+from pretrainrl.weights import file_sha256, save_tensors
 
 
 def push_to_hub(
@@ -109,7 +108,7 @@ def _write_description(agent: BaseAlgorithm, env_id: str, folder: Path, name: st
             f"the agent cannot be described without pickle: {error}; zip_only=True pushes it as a zip"
         ) from error
     file = folder / f"{name}.safetensors"
-    save_file({key: tensor.detach().cpu().contiguous() for key, tensor in tensors_of(agent.policy).items()}, file)
+    save_tensors({key: tensor.detach().cpu().contiguous() for key, tensor in tensors_of(agent.policy).items()}, file)
     table |= {"env_id": env_id, "weights": {"file": file.name, "sha256": file_sha256(file)}}
     Description.parse(table, DESCRIPTION)
     (folder / DESCRIPTION).write_text(json.dumps(table, indent=2, allow_nan=False) + "\n", encoding="utf-8")

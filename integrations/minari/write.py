@@ -23,7 +23,7 @@ from pretrainrl.errors import DatasetError, InputError
 from pretrainrl.games import Game, find_game
 from pretrainrl.integrations.minari.metadata import check_dataset, check_id, datasets_root
 from pretrainrl.integrations.minari.store import EpisodeWriter
-from pretrainrl.paths import writable_folder
+from pretrainrl.paths import replace_durably, writable_folder
 from pretrainrl.runs.folder import require_same
 from pretrainrl.runs.lock import scratch_folder
 
@@ -177,7 +177,7 @@ def move(new: Path, target: Path, old: Path | None) -> None:
     if old is not None and target.exists():
         target.rename(old)
     try:
-        new.rename(target)
+        replace_durably(new, target)
     except BaseException:
         if old is not None and old.exists():
             old.rename(target)

@@ -15,7 +15,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pretrainrl.data.cache_files import JOURNAL, MANIFEST, Damaged, as_tensor, map_array, partial_folder
+from pretrainrl.data.cache_files import (
+    FEATURES,
+    JOURNAL,
+    MANIFEST,
+    Damaged,
+    as_tensor,
+    map_array,
+    own_files,
+    partial_folder,
+    put_in_place,
+)
 from pretrainrl.data.caches import features_folder
 from pretrainrl.data.frame_cache import FrameCache, read_ahead
 from pretrainrl.data.sampler import WindowSampler
@@ -30,7 +40,6 @@ from pretrainrl.runs.folder import fingerprint_of
 from pretrainrl.runs.lock import lock_path, locked
 
 FORMAT = 1
-FEATURES = "features"
 _BATCH = 256  # observations that are encoded together
 
 
@@ -64,10 +73,10 @@ def cached_features(
     folder = features_folder() / fingerprint_of(FORMAT, fingerprint, encoder.sha256, kind, str(encoder.dtype), *shape)
     codec = f"{encoder.name}, {kind} in {dtype_name(encoder.dtype)}"
     facts = {"format": FORMAT, "datasets": [dataset], "codec": codec, "rows": len(sampler), "shape": shape}
-    if not folder.exists():
+    if not own_files(folder):
         writable_folder(folder.parent)
         with locked(lock_path(folder)):
-            if not folder.exists():
+            if not own_files(folder):
                 _write(folder, facts, sampler, encoder, kind, progress)
     return _open(folder)
 
@@ -104,7 +113,7 @@ def _write(
             os.fsync(file.fileno())
         (partial / MANIFEST).write_text(json.dumps(facts, indent=1))
         (partial / JOURNAL).unlink()
-        partial.replace(folder)
+        put_in_place(partial, folder)
     except OSError as error:
         shutil.rmtree(partial, ignore_errors=True)
         raise InputError(f"cannot write the features {folder}: {error.strerror or error}") from error

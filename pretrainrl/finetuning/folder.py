@@ -93,7 +93,9 @@ class FinetuneFolder(RunFolder[FinetuneRecord]):
             state = self._checkpoints.latest()
             length = record.run.length
             if state is None and record.run.earlier:
-                raise InputError(f"{self.path} has no checkpoints, from which alone it can go on; begin anew with another --out")
+                raise InputError(
+                    f"{self.path} has no checkpoints, from which alone it can go on; begin anew with another --out"
+                )
             counts = json.loads((state / _COUNTS).read_text()) if state else dict(_BEGINNING, length=length)
             self.origin, self.is_extended_now, self._length = counts["origin"], counts["length"] < length, length
             if self.before is not None and self.before.run.length < length:

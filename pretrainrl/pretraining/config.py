@@ -6,8 +6,8 @@ from typing import Any
 
 from pydantic import Field
 
-from pretrainrl.cards import NAME, OBJECTIVES, Card, Scalar, TrainingPreset
-from pretrainrl.errors import UnknownNameError
+from pretrainrl.cards import NAME, OBJECTIVES, Card, EncoderCard, Initial, Preset, Scalar, TrainingPreset
+from pretrainrl.errors import InputError, UnknownNameError
 
 
 class PretrainConfig(Card):
@@ -24,6 +24,7 @@ class PretrainConfig(Card):
         training: Settings of the optimizer.
         seed: Seed of initialization, batch order and augmentation.
         precision: Precision of the computation, `32-true`, or `bf16-mixed` for bfloat16 autocast.
+        initial: Encoder, or run, that training begins from; None for a new network.
     """
 
     name: str = Field(pattern=NAME)
@@ -36,6 +37,7 @@ class PretrainConfig(Card):
     training: TrainingPreset
     seed: int = 0
     precision: str = Field(default="32-true", pattern="^(32-true|bf16-mixed)$")
+    initial: Initial | None = None
 
     @classmethod
     def of(
@@ -53,6 +55,7 @@ class PretrainConfig(Card):
         seed: int = 0,
         precision: str = "32-true",
         model: dict[str, Any] | None = None,
+        initial: tuple[EncoderCard, Initial] | None = None,
     ) -> PretrainConfig:
         """Start from a preset of the objective and replace the values that are given.
 
@@ -61,17 +64,19 @@ class PretrainConfig(Card):
             datasets: Minari ids of the datasets.
             name: Name of the encoder that comes out; by default made of the objective's name and the backbone's.
             preset: Name of the preset.
-            backbone: Registered name of the backbone; by default the preset's.
-            backbone_options: Keyword arguments of the backbone's class; by default the preset's where the backbone is, too.
+            backbone: Registered name of the backbone; by default the preset's, or that of what training begins from.
+            backbone_options: Keyword arguments of the backbone's class; by default those that come with the backbone.
             steps: Number of optimizer steps, which replaces the preset's steps or epochs.
             batch_size: Number of windows in a step.
             lr: Greatest learning rate.
             seed: Seed of initialization, batch order and augmentation.
             precision: Precision of the computation, `32-true`, or `bf16-mixed` for bfloat16 autocast.
             model: Keyword arguments of the objective's class, which replace the preset's one by one.
+            initial: Card and record of the encoder that training begins from; None for a new network.
 
         Raises:
             UnknownNameError: There is no such objective or preset.
+            InputError: Training is to begin from an encoder of another backbone.
             CardError: A value does not fit.
         """
         card = OBJECTIVES.get(objective)
@@ -81,7 +86,14 @@ class PretrainConfig(Card):
         changes = {"batch_size": batch_size, "lr": lr, "steps": steps}
         training = base.training.model_dump(exclude={"epochs"} if steps is not None else set())
         training.update({key: value for key, value in changes.items() if value is not None})
-        chosen = backbone or base.backbone
+        source: Preset | EncoderCard = base if initial is None else initial[0]
+        chosen = backbone or source.backbone
+        options = backbone_options or (source.backbone_options if chosen == source.backbone else {})
+        if initial is not None and (chosen, options) != (source.backbone, source.backbone_options):
+            raise InputError(
+                f"{initial[0].name} has the backbone {source.backbone} {source.backbone_options or ''}, not {chosen} "
+                f"{options or ''}; leave the backbone out to train that one"
+            )
         return cls.parse(
             {
                 "name": name or f"{objective}.{chosen.rsplit(':', 1)[-1].lower()}",
@@ -89,11 +101,12 @@ class PretrainConfig(Card):
                 "datasets": datasets,
                 "preset": preset,
                 "backbone": chosen,
-                "backbone_options": backbone_options or (base.backbone_options if chosen == base.backbone else {}),
+                "backbone_options": options,
                 "model": {**base.model, **(model or {})},
                 "training": training,
                 "seed": seed,
                 "precision": precision,
+                "initial": None if initial is None else initial[1].model_dump(),
             },
             f"pre-training {objective}",
         )

@@ -17,6 +17,7 @@ from pretrainrl.paths import atomic_path, save_with_torch
 from pretrainrl.pretraining.config import PretrainConfig
 from pretrainrl.runs.checkpoints import Checkpoints
 from pretrainrl.runs.folder import RunFolder
+from pretrainrl.weights import save_tensors
 
 _STATE = "state.pt"
 
@@ -73,15 +74,13 @@ class PretrainFolder(RunFolder[PretrainConfig]):
         Raises:
             InputError: A weight is not finite, or overflows float16.
         """
-        from safetensors.torch import save_file
-
         tensors: dict[str, Tensor] = {k: v.detach().half().cpu().contiguous() for k, v in backbone.state_dict().items()}
         broken = [key for key, tensor in tensors.items() if not torch.isfinite(tensor).all()]
         if broken:
             raise InputError(f"weights are not finite in float16: {', '.join(broken)}; the run has diverged")
         target = self.path / "encoder.safetensors"
         with atomic_path(target) as temporary:
-            save_file(tensors, temporary)
+            save_tensors(tensors, temporary)
         return target
 
     def save_figure(self, images: Tensor, name: str) -> None:

@@ -19,7 +19,7 @@ from pretrainrl.objectives import Objective, make_objective
 from pretrainrl.paths import atomic_path
 from pretrainrl.pretraining.config import PretrainConfig
 from pretrainrl.runs.folder import CONFIG
-from pretrainrl.weights import read_tensors
+from pretrainrl.weights import FileContent, fetch, parse_metadata, parse_tensors, save_tensors
 
 FILE = "objective.safetensors"
 
@@ -43,12 +43,10 @@ class TrainedObjective:
 
 def save_objective(folder: Path, objective: Objective, cache: FrameCache) -> None:
     """Write the objective's float32 weights, and the names and best returns of its games, into a run folder."""
-    from safetensors.torch import save_file
-
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in objective.state_dict().items()}
     metadata = {"games": json.dumps(cache.games), "best_returns": json.dumps(best_returns(cache))}
     with atomic_path(folder / FILE) as temporary:
-        save_file(tensors, temporary, metadata=metadata)
+        save_tensors(tensors, temporary, metadata)
 
 
 def best_returns(cache: FrameCache) -> list[float]:
@@ -82,8 +80,8 @@ def load_objective(run: str | Path, device: str | torch.device = "cpu") -> Train
     if not path.is_file():
         raise InputError(f"{run} holds no finished pre-training run: there is no {FILE} in it")
     config = PretrainConfig.read(Path(run) / CONFIG)
-    tensors = read_tensors(path)
-    games, returns = _read_metadata(path)
+    file = fetch([str(path)])
+    tensors, (games, returns) = parse_tensors(file), read_games(file)
     backbone = make_backbone(config.backbone, **dict[str, Any](config.backbone_options))
     with torch.random.fork_rng(devices=[]):
         objective = make_objective(config.objective, encoder=backbone, num_games=len(games), **config.model)
@@ -92,14 +90,15 @@ def load_objective(run: str | Path, device: str | torch.device = "cpu") -> Train
     return TrainedObjective(config.objective, objective, games, returns)
 
 
-def _read_metadata(path: Path) -> tuple[tuple[str, ...], tuple[float, ...]]:
-    """Return names and best returns of the games."""
-    from safetensors import safe_open
+def read_games(file: FileContent) -> tuple[tuple[str, ...], tuple[float, ...]]:
+    """Return names and best returns of the games that the file of an objective is for.
 
-    with safe_open(path, "pt") as file:
-        metadata = file.metadata() or {}
+    Raises:
+        WeightsError: The file does not say what they are.
+    """
+    metadata = parse_metadata(file)
     try:
         games, returns = json.loads(metadata["games"]), json.loads(metadata["best_returns"])
         return tuple(str(game) for game in games), tuple(float(value) for value in returns)
     except (KeyError, TypeError, ValueError) as error:
-        raise WeightsError(f"{path} does not say what its games are: {error!r}") from error
+        raise WeightsError(f"{file.path} does not say what its games are: {error!r}") from error
