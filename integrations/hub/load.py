@@ -96,9 +96,8 @@ def _fetch(repo_id: str, file: str, *, revision: str | None, token: str | None, 
     hub = require("huggingface_hub", "hub")
     errors = require("huggingface_hub.errors", "hub")
     try:
-        return Path(
-            hub.HfApi(token=token).hf_hub_download(repo_id, file, repo_type="model", revision=revision, force_download=again)
-        )
+        where = {"repo_type": "model", "revision": revision, "force_download": again}
+        return Path(hub.HfApi(token=token).hf_hub_download(repo_id, file, **where))
     except errors.EntryNotFoundError as error:
         if isinstance(error, errors.LocalEntryNotFoundError):
             raise WeightsError(f"{repo_id} cannot be reached, and {file} was not fetched before") from error

@@ -94,7 +94,7 @@ class FinetuneFolder(RunFolder[FinetuneRecord]):
             length = record.run.length
             if state is None and record.run.earlier:
                 raise InputError(
-                    f"{self.path} has no checkpoints, from which alone it can go on; begin anew with another --out"
+                    f"{self.path} has no checkpoint, from which alone it goes on; begin anew with another --out"
                 )
             counts = json.loads((state / _COUNTS).read_text()) if state else dict(_BEGINNING, length=length)
             self.origin, self.is_extended_now, self._length = counts["origin"], counts["length"] < length, length

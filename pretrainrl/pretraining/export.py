@@ -53,8 +53,8 @@ def export_card(
     card = EncoderCard(
         name=config.name,
         summary=(
-            f"{config.objective}{f', begun from {initial.name},' if initial else ''} for {minutes:.0f} minutes on {cache.num_transitions:,} transitions of "
-            f"{', '.join(cache.games)}; compare it with `random` on your own game"
+            f"{config.objective}{f' from {initial.name}' if initial else ''} for {minutes:.0f} minutes on "
+            f"{cache.num_transitions:,} transitions of {', '.join(cache.games)}; compare it with `random` on your own game"
         ),
         objective=config.objective,
         backbone=config.backbone,

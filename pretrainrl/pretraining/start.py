@@ -60,13 +60,14 @@ class Start:
         """
         card = find_card(source)
         backbone, sha256 = read_backbone(card)
-        path = Path(source) / FILE
-        if not path.is_file():
+        # Beside the weights: a folder called `source` may have only the encoder's name.
+        found = [path for each in card.weights.sources if (path := Path(each).with_name(FILE)).is_file()]
+        if not found:
             return cls(card, Initial(name=card.name, sha256=sha256), backbone, None)
-        file = fetch([str(path)])
+        file = fetch([str(found[0])])
         tensors = parse_tensors(file)  # the encoder's own file has float16
         backbone = {key.removeprefix(_BACKBONE): tensors[key] for key in tensors if key.startswith(_BACKBONE)}
-        objective = TrainedObjectiveFile(PretrainConfig.read(Path(source) / CONFIG), read_games(file)[0], file)
+        objective = TrainedObjectiveFile(PretrainConfig.read(found[0].with_name(CONFIG)), read_games(file)[0], file)
         return cls(card, Initial(name=card.name, sha256=sha256, objective_sha256=file.sha256), backbone, objective)
 
     def load_backbone(self, backbone: nn.Module) -> None:
@@ -80,11 +81,8 @@ class Start:
             Record of what training begins from, for the card.
         """
         found = self.objective
-        if found is None or (found.config.objective, found.config.model, found.games) != (
-            config.objective,
-            config.model,
-            games,
-        ):
+        asked = (config.objective, config.model, games)
+        if found is None or (found.config.objective, found.config.model, found.games) != asked:
             return self.initial.model_copy(update={"objective_sha256": None})
         load_tensors(objective, parse_tensors(found.file), str(found.file.path))
         return self.initial

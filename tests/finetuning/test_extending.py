@@ -124,6 +124,6 @@ def test_refused(tmp_path: Path) -> None:
         run("bc", tmp_path, 6, resume=True, eval_freq=1)
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == files
     shutil.rmtree(folder / "checkpoints")
-    with pytest.raises(InputError, match=r"has no checkpoints, from which alone it can go on; begin anew with another --out"):
+    with pytest.raises(InputError, match=r"has no checkpoint, from which alone it goes on; begin anew with another --out"):
         run("bc", tmp_path, 6, resume=True)
     assert run("bc", tmp_path, resume=True).lengths == (3,)

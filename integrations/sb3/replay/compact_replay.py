@@ -151,7 +151,7 @@ class CompactReplayBuffer(ReplayBuffer):
             self.restore(self._in_order(saved))
 
     def _in_order(self, arrays: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
-        """Return the arrays of a smaller buffer that is full with the oldest step first, so that the next follows the newest."""
+        """Return the arrays of a smaller, full buffer with the oldest step first, so that the next follows the newest."""
         (position, full), rows = arrays["position"].tolist(), len(arrays["rewards"])
         if not full or rows >= self.buffer_size:
             return arrays
