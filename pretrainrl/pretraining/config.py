@@ -90,10 +90,11 @@ class PretrainConfig(Card):
         chosen = backbone or source.backbone
         options = backbone_options or (source.backbone_options if chosen == source.backbone else {})
         if initial is not None and (chosen, options) != (source.backbone, source.backbone_options):
-            raise InputError(
-                f"{initial[0].name} has the backbone {source.backbone} {source.backbone_options or ''}, not {chosen} "
-                f"{options or ''}; leave the backbone out to train that one"
+            made_of, asked = (
+                " ".join([name, *(f"{key}={value}" for key, value in given.items())])
+                for name, given in ((source.backbone, source.backbone_options), (chosen, options))
             )
+            raise InputError(f"{initial[0].name} has the backbone {made_of}, not {asked}; leave the backbone out to train that one")
         return cls.parse(
             {
                 "name": name or f"{objective}.{chosen.rsplit(':', 1)[-1].lower()}",
