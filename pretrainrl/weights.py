@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from pretrainrl.errors import InputError, PretrainRLError, WeightsError
 from pretrainrl.optional import require
-from pretrainrl.paths import home, registry_folder, replace_durably, writable_folder
+from pretrainrl.paths import atomic_path, home, registry_folder, writable_folder
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -121,7 +121,8 @@ def _download(location: str, sha256: str | None, size: int | None) -> FileConten
         target = writable_folder(home() / "weights") / f"{sha256}{suffix}"
         with tempfile.TemporaryDirectory(dir=target.parent) as folder:
             fetched = _read(Path(hub.hf_hub_download(**where, local_dir=Path(folder))), sha256, size)
-            replace_durably(fetched.path, target)
+        with atomic_path(target) as temporary:
+            temporary.write_bytes(fetched.content)
     except PretrainRLError:
         raise
     except Exception as error:  # the hub's client raises its own, httpx's and OS errors

@@ -21,6 +21,7 @@ from pretrainrl.integrations.hub.description import (
     render_agent_card,
     repository,
 )
+from pretrainrl.integrations.sb3.agents import save_agent
 from pretrainrl.optional import require
 from pretrainrl.weights import file_sha256, save_tensors
 
@@ -71,7 +72,7 @@ def push_to_hub(
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         encoder = None if zip_only else _write_description(agent, env_id, folder, name)
-        agent.save(folder / f"{name}.zip", exclude=["tensorboard_log"])  # a path of this machine
+        save_agent(agent, folder / f"{name}.zip")
         score = None if mean_reward is None or std_reward is None else (mean_reward, std_reward)
         card = render_agent_card(repo_id, name, type(agent).__name__, env_id, score, encoder, safe=not zip_only)
         (folder / "README.md").write_text(card, encoding="utf-8")

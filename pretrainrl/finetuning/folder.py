@@ -130,11 +130,6 @@ class FinetuneFolder(RunFolder[FinetuneRecord]):
         except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
             raise InputError(f"{self.agent} is damaged ({error}); delete it to go on from the last checkpoint") from error
 
-    def save_agent(self, agent: BaseAlgorithm, path: Path) -> None:
-        """Save an agent, whole or not at all."""
-        with atomic_path(path) as temporary:
-            agent.save(temporary)
-
     def save_checkpoint(self, step: int, save_state: Callable[[Path], None]) -> None:
         """Write a checkpoint, and drop the one before.
 
