@@ -138,9 +138,7 @@ def test_equal_tensors_give_equal_bytes(tmp_path: Path):
 
 @pytest.mark.skipif(os.name != "posix", reason="modes are POSIX's")
 @pytest.mark.parametrize("mask", [0o022, 0o077, 0o002])
-def test_downloads_have_the_mode_that_the_umask_leaves(
-    mask: int, weights: Path, home: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_downloads_have_the_mode_that_the_umask_leaves(mask: int, weights: Path, home: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", FakeHub(weights.read_bytes()))
     before = os.umask(mask)
     try:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.monitor import ResultsWriter
 
 from pretrainrl.errors import InputError
@@ -93,9 +92,7 @@ class FinetuneFolder(RunFolder[FinetuneRecord]):
             state = self._checkpoints.latest()
             length = record.run.length
             if state is None and record.run.earlier:
-                raise InputError(
-                    f"{self.path} has no checkpoint, from which alone it goes on; begin anew with another --out"
-                )
+                raise InputError(f"{self.path} has no checkpoint, from which alone it goes on; begin anew with another --out")
             counts = json.loads((state / _COUNTS).read_text()) if state else dict(_BEGINNING, length=length)
             self.origin, self.is_extended_now, self._length = counts["origin"], counts["length"] < length, length
             if self.before is not None and self.before.run.length < length:

@@ -94,7 +94,7 @@ class PretrainConfig(Card):
                 " ".join([name, *(f"{key}={value}" for key, value in given.items())])
                 for name, given in ((source.backbone, source.backbone_options), (chosen, options))
             )
-            raise InputError(f"{initial[0].name} has the backbone {made_of}, not {asked}; leave the backbone out to train that one")
+            raise InputError(f"{initial[0].name} has the backbone {made_of}, not {asked}; leave the backbone out")
         return cls.parse(
             {
                 "name": name or f"{objective}.{chosen.rsplit(':', 1)[-1].lower()}",

@@ -56,7 +56,7 @@ class LinearProbe:
             Predicted labels of the test side, (M, P) int64.
         """
         classes = int(labels.max()) + 1
-        parts = [self._classify(part, classes, balanced) for part in labels.split(TOGETHER, dim=1)]
+        parts = [self._classify(part, classes, balanced) for part in torch.split(labels, TOGETHER, dim=1)]
         return torch.cat(parts, dim=1)
 
     def _classify(self, labels: Tensor, classes: int, balanced: bool) -> Tensor:

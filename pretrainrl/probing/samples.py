@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from pretrainrl.data.episode import FRAME_SHAPE, Episode
@@ -233,7 +232,7 @@ def encode(encoder: Encoder, samples: Samples, progress: Callable[[int], None] |
     """Encode the observations in batches, and call `progress` with the size of each."""
     features = torch.empty(len(samples), encoder.features_dim, device=encoder.device)
     activity = torch.zeros(encoder.feature_map_shape[0], dtype=torch.float64, device=encoder.device)
-    for batch, rows in zip(samples.observations.split(BATCH), features.split(BATCH), strict=True):
+    for batch, rows in zip(torch.split(samples.observations, BATCH), torch.split(features, BATCH), strict=True):
         maps = encoder.feature_map(batch.to(encoder.device))
         rows.copy_(encoder.pool(maps))
         activity += maps.abs().mean((2, 3), dtype=torch.float64).sum(0)

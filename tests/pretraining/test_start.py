@@ -84,7 +84,9 @@ def test_a_run_of_the_same_kind_is_taken_whole(finished: Path, caches: Caches, t
 @pytest.mark.parametrize("why", ["objective", "games", "options"])
 def test_of_another_run_the_encoder_is_taken(why: str, finished: Path, caches: Caches) -> None:
     start, before = Start.read(finished), load_objective(finished).objective
-    changes: dict[str, Any] = {"objective": {"objective": "idm"}, "games": {}, "options": {"model": {"augmentation": False}}}[why]
+    changes: dict[str, Any] = {"objective": {"objective": "idm"}, "games": {}, "options": {"model": {"augmentation": False}}}[
+        why
+    ]
     cache = caches["both" if why == "games" else "pong"]
     pretraining = begun(config(start=start, **changes), cache, start)
     found = pretraining.objective.backbone.state_dict()
