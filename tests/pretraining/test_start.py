@@ -84,11 +84,9 @@ def test_a_run_of_the_same_kind_is_taken_whole(finished: Path, caches: Caches, t
 @pytest.mark.parametrize("why", ["objective", "games", "options"])
 def test_of_another_run_the_encoder_is_taken(why: str, finished: Path, caches: Caches) -> None:
     start, before = Start.read(finished), load_objective(finished).objective
-    changes: dict[str, Any] = {"objective": {"objective": "idm"}, "games": {}, "options": {"model": {"augmentation": False}}}[
-        why
-    ]
+    others: dict[str, dict[str, Any]] = {"objective": {"objective": "idm"}, "options": {"model": {"augmentation": False}}}
     cache = caches["both" if why == "games" else "pong"]
-    pretraining = begun(config(start=start, **changes), cache, start)
+    pretraining = begun(config(start=start, **others.get(why, {})), cache, start)
     found = pretraining.objective.backbone.state_dict()
     assert all(torch.equal(value, found[key]) for key, value in before.backbone.state_dict().items())
     assert pretraining.initial == start.initial.model_copy(update={"objective_sha256": None})
