@@ -264,9 +264,9 @@ def probe(
         dataset: Minari ids of datasets, several for several games.
         weights: Weights instead of the card's, as for `make_encoder`.
         baseline: Name of an encoder to compare with, or `none`.
-        observations: Greatest number of observations of each game; one takes 28 kB of memory.
+        observations: Greatest number of observations of each game; one takes 28 kB of memory, and 12 bytes for each feature.
         seed: Seed of the split by episodes.
-        device: Device, `auto`, `cpu` or `cuda`.
+        device: Device, `auto`, `cpu`, `cuda`, or `cuda:1` for the second one.
         dtype: Dtype in which the encoders compute: `float32`, `bfloat16`, or `auto` for bfloat16 where the device computes it
             in hardware.
         out: Folder for `probe.json` and a page of figures.

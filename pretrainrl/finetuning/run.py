@@ -55,7 +55,7 @@ def finetune(
     """Train an agent on a frozen encoder.
 
     The run's folder is `<out>/<algorithm>/<game>_<seed + 1>`, as RL Zoo counts. In it are `evaluations.npz`, `0.monitor.csv`
-    (for agents that play), `best_model.zip`, the final agent and `config.toml`. On a CPU, with the same number of threads, a
+    (for agents that play), `best_model.zip`, the final agent, `config.toml` and the last of `checkpoints`. On a CPU, with the same number of threads, a
     run that was interrupted and gone on with ends as one that was not.
 
     Args:
@@ -72,8 +72,10 @@ def finetune(
             reads pixels, computes in float32, and is in the saved agent.
         weights: Weights instead of the card's, as `make_encoder` takes them.
         dataset: Minari id of a dataset of the game, for `bc` only.
-        steps: Number of transitions over all games together. The default is the preset's, 50,000; `bc` takes none.
-        epochs: Number of passes over the dataset, for `bc` only. The default is the preset's, 100.
+        steps: Number of transitions over all games together. The default is the preset's, 50,000, or that of the run that is
+            gone on with; `bc` takes none.
+        epochs: Number of passes over the dataset, for `bc` only. The default is the preset's, 100, or that of the run that is
+            gone on with.
         n_envs: Number of games played together.
         seed: Seed of the agent and the games.
         eval_freq: Number of steps between two evaluations, by default 10,000; for `bc`, of epochs, 10. One more is at the end.
@@ -85,7 +87,7 @@ def finetune(
         checkpoint_every: Number of steps between two checkpoints, where games are cut, by default 25,000; for `bc`, of epochs,
             10.
         out: Folder of runs, by default `runs/finetune/<encoder>-<features>`.
-        device: Device of agent and encoder: `auto`, `cpu` or `cuda`.
+        device: Device of agent and encoder: `auto`, `cpu`, `cuda`, or `cuda:1` for the second one.
         dtype: Dtype in which the encoder computes: `float32`, `bfloat16`, or `auto` for bfloat16 where the device has it in
             hardware. The result and `config.toml` have what was chosen.
         resume: Whether to go on with the run. Of a finished run the result is returned, unless more `steps` or `epochs` are
