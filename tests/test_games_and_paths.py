@@ -59,7 +59,7 @@ def test_all_is_on_the_disk_before_it_is_renamed(kind: str, tmp_path: Path, monk
     sync, replace = os.fsync, Path.replace
 
     def fsync(descriptor: int) -> None:
-        events.append(("sync", Path(os.readlink(f"/proc/self/fd/{descriptor}")).name))
+        events.append(("sync", Path(f"/proc/self/fd/{descriptor}").readlink().name))
         sync(descriptor)
 
     def renaming(self: Path, target: Path) -> Path:

@@ -55,8 +55,8 @@ def finetune(
     """Train an agent on a frozen encoder.
 
     The run's folder is `<out>/<algorithm>/<game>_<seed + 1>`, as RL Zoo counts. In it are `evaluations.npz`, `0.monitor.csv`
-    (for agents that play), `best_model.zip`, the final agent, `config.toml` and the last of `checkpoints`. On a CPU, with the same number of threads, a
-    run that was interrupted and gone on with ends as one that was not.
+    (for agents that play), `best_model.zip`, the final agent, `config.toml` and the last of `checkpoints`. On a CPU, with the
+    same number of threads, a run that was interrupted and gone on with ends as one that was not.
 
     Args:
         algorithm: Name of an agent's card: `rainbow`, `qrdqn`, `ppo`, `bc`, or one that another package registers.
