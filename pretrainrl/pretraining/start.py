@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from pretrainrl.cards import EncoderCard, Initial, find_card
 from pretrainrl.encoders.factory import load_tensors, read_backbone
+from pretrainrl.errors import WeightsError
 from pretrainrl.objectives import Objective
 from pretrainrl.pretraining.config import PretrainConfig
 from pretrainrl.pretraining.trained import FILE, read_games
@@ -56,7 +58,7 @@ class Start:
         Raises:
             UnknownNameError: The name is not registered.
             CardError: The card cannot be read, as that of a run that is not finished.
-            WeightsError: The weights cannot be had or are damaged.
+            WeightsError: The weights cannot be had, are damaged, or do not belong together.
         """
         card = find_card(source)
         backbone, sha256 = read_backbone(card)
@@ -66,9 +68,13 @@ class Start:
             return cls(card, Initial(name=card.name, sha256=sha256), backbone, None)
         file = fetch([str(found[0])])
         tensors = parse_tensors(file)  # the encoder's own file has float16
-        backbone = {key.removeprefix(_BACKBONE): tensors[key] for key in tensors if key.startswith(_BACKBONE)}
+        whole = {key.removeprefix(_BACKBONE): tensors[key] for key in tensors if key.startswith(_BACKBONE)}
+        if whole.keys() != backbone.keys() or not all(
+            torch.equal(whole[key].half(), backbone[key].half()) for key in backbone
+        ):
+            raise WeightsError(f"{file.path} is damaged, or not of the run whose encoder lies beside it")
         objective = TrainedObjectiveFile(PretrainConfig.read(found[0].with_name(CONFIG)), read_games(file)[0], file)
-        return cls(card, Initial(name=card.name, sha256=sha256, objective_sha256=file.sha256), backbone, objective)
+        return cls(card, Initial(name=card.name, sha256=sha256, objective_sha256=file.sha256), whole, objective)
 
     def load_backbone(self, backbone: nn.Module) -> None:
         """Copy the encoder's weights into a new backbone."""

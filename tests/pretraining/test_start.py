@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 import pretrainrl
 from pretrainrl.cards import EncoderCard
@@ -16,7 +19,7 @@ from pretrainrl.data.collect import collect_episodes
 from pretrainrl.data.frame_cache import FrameCache
 from pretrainrl.data.sampler import WindowSampler
 from pretrainrl.data.windows import Batch
-from pretrainrl.errors import CardError, InputError, UnknownNameError
+from pretrainrl.errors import CardError, InputError, UnknownNameError, WeightsError
 from pretrainrl.pretraining import PretrainConfig, run
 from pretrainrl.pretraining.loop import Pretraining, _launch
 from pretrainrl.pretraining.start import Start
@@ -127,3 +130,11 @@ def test_refused(finished: Path, tmp_path: Path) -> None:
         Start.read("siamae")
     with pytest.raises(CardError, match="no card at"):
         Start.read(tmp_path)
+    copy = shutil.copytree(finished, tmp_path / "copy")
+    file = copy / "objective.safetensors"
+    tensors = load_file(file)
+    with safe_open(file, "pt") as opened:
+        metadata = opened.metadata()
+    save_file({**tensors, "backbone.layers.0.bias": tensors["backbone.layers.0.bias"] + 1}, file, metadata)
+    with pytest.raises(WeightsError, match=r"objective\.safetensors is damaged, or not of the run whose encoder"):
+        Start.read(copy)
