@@ -81,14 +81,19 @@ def remove_cache(folder: Path) -> bool:
     """
     with locked(lock_path(folder), wait=False) as free:
         if free:
-            partial = partial_folder(folder)
-            remove_files(partial)
-            if folder.exists() and not partial.exists() and len(own_files(folder)) == len(list(folder.iterdir())):
-                folder.replace(partial)  # at once, so that nobody opens a half of it
-                remove_files(partial)
-            else:
-                remove_files(folder)
+            remove_locked(folder)
         return free
+
+
+def remove_locked(folder: Path) -> None:
+    """Remove the cache at `folder`, whose lock this process holds."""
+    partial = partial_folder(folder)
+    remove_files(partial)
+    if folder.exists() and not partial.exists() and len(own_files(folder)) == len(list(folder.iterdir())):
+        folder.replace(partial)  # at once, so that nobody opens a half of it
+        remove_files(partial)
+    else:
+        remove_files(folder)
 
 
 def default_codec(frames: int, folder: Path) -> Codec:

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.monitor import ResultsWriter
 
 from pretrainrl.errors import InputError
 from pretrainrl.finetuning.config import FinetuneConfig, FinetuneRecord
+from pretrainrl.integrations.sb3.agents import save_agent
 from pretrainrl.paths import atomic_path
 from pretrainrl.runs.checkpoints import Checkpoints
 from pretrainrl.runs.folder import CONFIG, RunFolder
@@ -126,6 +128,10 @@ class FinetuneFolder(RunFolder[FinetuneRecord]):
             return int(saved["_epoch" if config.cloning else "num_timesteps"]) >= config.length
         except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
             raise InputError(f"{self.agent} is damaged ({error}); delete it to go on from the last checkpoint") from error
+
+    def save_agent(self, agent: BaseAlgorithm, path: Path) -> None:
+        """Save an agent, whole or not at all."""
+        save_agent(agent, path)
 
     def save_checkpoint(self, step: int, save_state: Callable[[Path], None]) -> None:
         """Write a checkpoint, and drop the one before.

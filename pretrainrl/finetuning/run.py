@@ -17,7 +17,7 @@ from pretrainrl.finetuning.folder import BEST, EVALUATIONS, FinetuneFolder
 from pretrainrl.finetuning.segments import FinetuneSegments, PeriodicTruncation
 from pretrainrl.finetuning.settings import package_versions, recorded_settings, run_preset
 from pretrainrl.integrations.minari import AtariDataset, open_dataset
-from pretrainrl.integrations.sb3.agents import rollout_steps, save_agent
+from pretrainrl.integrations.sb3.agents import rollout_steps
 from pretrainrl.integrations.sb3.behavior_cloning.demonstrations import open_demonstrations
 from pretrainrl.networks.necks import Neck
 from pretrainrl.progress import progress_bar
@@ -216,7 +216,7 @@ class _Run:
                     shown.update(task, completed=min(position, config.length), note=remark)
 
                 agent.learn(source, callback=FinetuneSegments(config, folder, state, every, eval_env, bar, stop))
-            save_agent(agent, folder.agent)
+            folder.save_agent(agent, folder.agent)
         except InterruptedRunError as error:
             raise InterruptedRunError(f"{error}; go on with the same command and --resume ({folder.path})") from error
         finally:

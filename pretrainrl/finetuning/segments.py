@@ -16,7 +16,6 @@ from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from pretrainrl.finetuning.config import FinetuneConfig
 from pretrainrl.finetuning.evaluation import ALE_SEEDS, evaluate
 from pretrainrl.finetuning.folder import BEST, FinetuneFolder
-from pretrainrl.integrations.sb3.agents import save_agent
 from pretrainrl.integrations.sb3.recording.learners import load_state, save_state, seed_all
 from pretrainrl.runs.interrupt import InterruptedRunError
 
@@ -153,7 +152,7 @@ class FinetuneSegments(BaseCallback):
         seed, epsilon = self._number("evaluation", position), self._config.epsilon
         scores, lengths = evaluate(self.model, self._eval_env, count, seed, playing, epsilon)
         if self._folder.evaluations.add(self.model.num_timesteps, scores, lengths):
-            save_agent(self.model, self._folder.path / BEST)
+            self._folder.save_agent(self.model, self._folder.path / BEST)
         self._evaluated = position
         self._remark = f"{np.mean(scores):.1f} points in the last {count} games"
 

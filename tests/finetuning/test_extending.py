@@ -64,7 +64,17 @@ def test_extended_in_one_go_or_killed(algorithm: str, tmp_path: Path, monkeypatc
     _, length, longer = LENGTHS[algorithm]
     first = run(algorithm, tmp_path / "one", length)
     shutil.copytree(tmp_path / "one", tmp_path / "other")
-    whole = run(algorithm, tmp_path / "one", longer, resume=True)
+    remaining: list[float] = []
+    begin = FinetuneSegments._begin
+
+    def beginning(self: FinetuneSegments) -> None:
+        remaining.append(self.model._current_progress_remaining)
+        begin(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FinetuneSegments, "_begin", beginning)
+        whole = run(algorithm, tmp_path / "one", longer, resume=True)
+    assert remaining[0] == pytest.approx(1 - length / longer), "schedules are those of the longer run, from the first step on"
     assert first.lengths == (length,) and whole.lengths == (length, longer)
     assert whole.evaluations[: len(first.evaluations)] == first.evaluations and len(whole.evaluations) > len(first.evaluations)
     record = FinetuneRecord.read(whole.folder / "config.toml")
