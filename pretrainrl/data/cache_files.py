@@ -71,7 +71,9 @@ def put_in_place(partial: Path, folder: Path) -> None:
 
 
 def remove_files(folder: Path) -> None:
-    """Remove a cache's files, and the folder if there is nothing else in it."""
+    """Remove a cache's files, and the folder if there is nothing else in it; a link stays, and what it leads to."""
+    if folder.is_symlink():
+        return
     for path in own_files(folder):
         path.unlink(missing_ok=True)
     with suppress(OSError):
