@@ -126,7 +126,8 @@ class FinetuneSegments(BaseCallback):
         self._folder.origin = self._position
         model = self.model
         model._current_progress_remaining = 1 - model.num_timesteps / model._total_timesteps
-        self._evaluate()  # the state was saved before the last evaluation, which comes out the same
+        if self._position < self._config.length:  # else nothing is left to learn, and there is an evaluation at the end
+            self._evaluate()  # the state was saved before the last evaluation, which comes out the same
 
     def _begin(self) -> None:
         """Seed everything and begin new games."""

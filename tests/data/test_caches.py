@@ -164,7 +164,8 @@ def test_only_caches_are_listed_and_removed(
     for path, text in others.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    links = {caches_folder() / "linked": elsewhere, mixed / "linked": elsewhere, caches_folder() / f".{cache.name}.partial": elsewhere}
+    places = [caches_folder() / "linked", mixed / "linked", caches_folder() / f".{cache.name}.partial"]
+    links = dict.fromkeys(places, elsewhere)
     for link, target in links.items():
         link.symlink_to(target, target_is_directory=True)
     assert {info.folder for info in list_caches()} == {cache, mixed, damaged}
