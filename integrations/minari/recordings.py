@@ -19,8 +19,8 @@ from pretrainrl.data.replay_worker import episode_file, play_share
 from pretrainrl.dataset_cards import RECORDINGS, RecordingCard, Returns
 from pretrainrl.errors import DatasetError, InputError, UnknownNameError, WeightsError
 from pretrainrl.games import all_scores
-from pretrainrl.integrations.minari.metadata import NAMESPACE, check_dataset, check_id, datasets_root
-from pretrainrl.integrations.minari.store import MAIN_FILE
+from pretrainrl.integrations.minari.metadata import NAMESPACE, check_dataset, check_id, dataset_folder, datasets_root
+from pretrainrl.integrations.minari.readable import MAIN_FILE
 from pretrainrl.integrations.minari.write import exists_error, write_dataset
 from pretrainrl.paths import home, writable_folder
 from pretrainrl.runs.interrupt import InterruptedRunError
@@ -105,7 +105,7 @@ def record_dataset(name: str) -> Recording:
     unknown = DatasetError(f"how {name} was played is not recorded; only what `pretrainrl collect` plays from now on is")
     if "content_sha256" not in facts:
         raise unknown
-    with h5py.File(datasets_root() / name / "data" / MAIN_FILE, "r") as file:
+    with h5py.File(dataset_folder(name) / "data" / MAIN_FILE, "r") as file:
         if any("delays" not in file[f"episode_{index}"].get("infos", ()) for index in range(len(file))):
             raise unknown
         episodes = [
@@ -219,14 +219,14 @@ def build_dataset(
     recording = source if isinstance(source, Recording) else open_recording(source)
     name = name or recording.dataset_id
     check_id(name)
-    if (datasets_root() / name).exists():
+    if dataset_folder(name).exists():
         raise exists_error(name)
     recording.check_game()
     _check_room(name, recording.transitions)
     folder = _folder_of(recording)
     writable_folder(folder.parent)
     with locked(lock_path(folder)):
-        if (datasets_root() / name).exists():  # another process was faster
+        if dataset_folder(name).exists():  # another process was faster
             return minari.load_dataset(name)
         return _build(recording, name, jobs or cores(), progress)
 
