@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from pretrainrl.errors import InputError, UnknownNameError
+from pretrainrl.errors import UnknownNameError
 
 # Names of ALE's actions in the order of its full set.
 ALL_ACTIONS = (
@@ -123,31 +122,6 @@ def all_minimal_actions() -> dict[str, tuple[int, ...]]:
         return {row["game"]: tuple(map(int, row["actions"].split())) for row in csv.DictReader(file)}
 
 
-def minimal_numbers(game: str, count: int, meanings: Sequence[str] | None = None) -> tuple[int | None, ...]:
-    """Return the number that each of a recording's actions has in the game's minimal action set, by which datasets count.
-
-    Args:
-        game: Slug of the game.
-        count: Number of the recording's actions.
-        meanings: Names of the recording's actions, where it says them. Without names, as many actions as the minimal set has
-            are that set, and 18 are ALE's full set.
-
-    Returns:
-        A number in the minimal action set for each action; None for those that it has not.
-
-    Raises:
-        InputError: Nobody knows what the actions mean.
-    """
-    minimal = [ALL_ACTIONS[action] for action in all_minimal_actions()[game]]
-    if meanings is None:
-        if count not in (len(minimal), len(ALL_ACTIONS)):
-            raise InputError(f"{count} actions; {game} is played with {len(minimal)} ({', '.join(minimal)}) or all 18")
-        meanings = minimal if count == len(minimal) else ALL_ACTIONS
-    if len(meanings) != count or len(set(meanings)) != count or not set(meanings) <= set(ALL_ACTIONS):
-        raise InputError(f"{count} actions that mean {', '.join(map(str, meanings))}; ALE has {', '.join(ALL_ACTIONS)}")
-    return tuple(minimal.index(name) if name in minimal else None for name in meanings)
-
-
 # ROMs of games for two: ALE does not know how to play them and ends the whole process when it is given one.
 UNPLAYABLE = {"combat", "joust", "maze_craze", "warlords"}
 
@@ -158,9 +132,7 @@ def all_games() -> dict[str, Game]:
     from ale_py import roms
 
     games = {}
-    for rom in sorted(
-        rom for rom in set(roms.get_all_rom_ids()) - UNPLAYABLE if rom.replace("_", "") in all_minimal_actions()
-    ):
+    for rom in sorted(set(roms.get_all_rom_ids()) - UNPLAYABLE):
         camel = "".join(part.capitalize() for part in rom.split("_"))
         # Gymnasium spells this one with a capital D.
         env_id = f"ALE/{'TicTacToe3D' if rom == 'tic_tac_toe_3d' else camel}-v5"

@@ -194,7 +194,7 @@ def _facts(group: h5py.Group, readable: Readable) -> dict[str, Any]:
         for key, shape in expected.items():
             if group[key].shape != shape:
                 raise ValueError(f"{key} of {group.name} have the shape {group[key].shape} instead of {shape}")
-        readable.translate(group["actions"][()])
+        readable.actions.to_minimal(group["actions"][()])
     return facts
 
 

@@ -48,7 +48,7 @@ class AtariDataset:
         with read_errors(dataset.id):
             self._readable = check_readable(dataset.id, Path(dataset.storage.data_path))
         self.metadata: dict[str, Any] = dataset.storage.metadata
-        self.game = self._readable.game
+        self.game = self._readable.actions.game
         self.num_actions = len(all_minimal_actions()[self.game])
 
     @property
@@ -72,8 +72,8 @@ class AtariDataset:
                 with path.open("rb") as file:
                     while block := file.read(1 << 20):
                         digest.update(block)
-        if self._readable.is_translated:
-            digest.update(repr(self._readable.numbers).encode())
+        if not self._readable.actions.is_minimal:
+            digest.update(repr(self._readable.actions).encode())
         return digest.hexdigest()
 
     def __len__(self) -> int:
@@ -104,7 +104,7 @@ class AtariDataset:
         facts = {key: value.item() if isinstance(value, np.generic) else value for key, value in metadata.items()}
         return Episode(
             frames=data.observations,
-            actions=self._readable.translate(data.actions),
+            actions=self._readable.actions.to_minimal(data.actions),
             rewards=np.asarray(data.rewards, np.float32),
             terminations=np.asarray(data.terminations, np.bool_),
             truncations=np.asarray(data.truncations, np.bool_),

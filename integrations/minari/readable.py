@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import h5py
-import numpy as np
-import numpy.typing as npt
 
+from pretrainrl.data.actions import ActionSet
 from pretrainrl.data.episode import FRAME_SHAPE
 from pretrainrl.data.hdf5 import DamagedFileError, check_hdf5
-from pretrainrl.errors import DatasetError, InputError
-from pretrainrl.games import ALL_ACTIONS, all_minimal_actions, minimal_numbers, slug_of
+from pretrainrl.errors import DatasetError
+from pretrainrl.games import ALL_ACTIONS, all_minimal_actions, slug_of
 
 MAIN_FILE = "main_data.hdf5"
 LONGEST_ROWS = 32_767  # transitions of an episode, of which arrow and parquet read one observation more
@@ -32,42 +31,13 @@ class Readable:
 
     Attributes:
         metadata: Metadata of the dataset as a whole, as they are in its file.
-        game: Slug of the game.
-        numbers: Number in the game's minimal action set of each of the dataset's actions; None for those that it has not.
+        actions: Actions by which the dataset counts.
         arrow_episodes: Metadata of each episode of a dataset in arrow's or parquet's format.
     """
 
     metadata: dict[str, Any]
-    game: str
-    numbers: tuple[int | None, ...]
+    actions: ActionSet
     arrow_episodes: Sequence[dict[str, Any]] = field(default=())
-
-    @property
-    def is_translated(self) -> bool:
-        """Whether the dataset counts actions in another way than by the minimal action set."""
-        return self.numbers != tuple(range(len(all_minimal_actions()[self.game])))
-
-    def translate(self, actions: Any) -> npt.NDArray[np.int64]:
-        """Return an episode's actions (T,) as numbers of the game's minimal action set, (T,) int64.
-
-        Raises:
-            DatasetError: One is not in the dataset's own action space, or not in the minimal action set.
-        """
-        found = np.asarray(actions)
-        if found.dtype.kind not in "iu":
-            raise DatasetError(f"actions are {found.dtype} instead of integers")
-        if len(wrong := found[(found < 0) | (found >= len(self.numbers))]):
-            raise DatasetError(f"there is an action {wrong.flat[0]}; they must be in 0..{len(self.numbers) - 1}")
-        known = np.array([-1 if number is None else number for number in self.numbers], np.int64)
-        translated = known[found]
-        if len(lacking := found[translated < 0]):
-            meaning = (self.metadata.get("action_meanings") or ALL_ACTIONS)[int(lacking.flat[0])]
-            minimal = ", ".join(ALL_ACTIONS[action] for action in all_minimal_actions()[self.game])
-            raise DatasetError(
-                f"there is the action {meaning} of all {len(self.numbers)}, and {self.game} is played with {minimal} here; "
-                "record it again with the minimal action set"
-            )
-        return translated
 
 
 def dataset_files(data: Path) -> list[Path]:
@@ -103,16 +73,15 @@ def check_readable(name: str, data: Path) -> Readable:
     _refuse_jpeg(name, metadata)
     spec = json.loads(metadata["env_spec"]) if metadata.get("env_spec") is not None else None
     game = _game_of(name, metadata, spec)
-    numbers = _numbers_of(name, game, json.loads(metadata["action_space"]), metadata.get("action_meanings"), spec)
+    actions = _actions_of(name, game, json.loads(metadata["action_space"]), metadata.get("action_meanings"), spec)
     if file_format != "hdf5":
-        return Readable(metadata, game, numbers, _arrow_episodes(name, data, file_format))
+        return Readable(metadata, actions, _arrow_episodes(name, data, file_format))
     check_hdf5(data / MAIN_FILE)
-    readable = Readable(metadata, game, numbers)
-    if readable.is_translated:
+    if not actions.is_minimal:
         with h5py.File(data / MAIN_FILE, "r") as file:
             for group in file.values():
-                readable.translate(group["actions"][()])
-    return readable
+                actions.to_minimal(group["actions"][()])
+    return Readable(metadata, actions)
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -175,18 +144,14 @@ def _game_of(name: str, metadata: dict[str, Any], spec: dict[str, Any] | None) -
     return game
 
 
-def _numbers_of(
+def _actions_of(
     name: str, game: str, space: dict[str, Any], meanings: Sequence[str] | None, spec: dict[str, Any] | None
-) -> tuple[int | None, ...]:
-    """Return what each of a dataset's actions means, as `minimal_numbers` does."""
+) -> ActionSet:
+    """Return the actions by which a dataset counts."""
     if space["type"] != "Discrete" or space.get("start", 0) != 0:
         shown = {key: value for key, value in space.items() if key not in ("low", "high")}
         raise DatasetError(f"{name} has the actions {shown}; what is needed is one of {game}'s actions, counted from 0")
-    count = int(space["n"])
-    full = bool(spec and spec.get("kwargs", {}).get("full_action_space"))
-    if full and meanings is None and count != len(ALL_ACTIONS):
+    count, options = int(space["n"]), (spec or {}).get("kwargs", {})
+    if meanings is None and options.get("full_action_space") and count != len(ALL_ACTIONS):
         raise DatasetError(f"nobody knows what the {count} actions of {name} mean: its environment has {len(ALL_ACTIONS)}")
-    try:
-        return minimal_numbers(game, count, meanings)
-    except InputError as error:
-        raise DatasetError(f"nobody knows what the actions of {name} mean: it has {error}") from error
+    return ActionSet.of(game, count, meanings)

@@ -8,6 +8,7 @@ again without fear; a file is looked at once, and again when its size or its tim
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import subprocess
@@ -21,12 +22,11 @@ import h5py
 
 from pretrainrl.errors import DatasetError
 from pretrainrl.paths import home
-from pretrainrl.runs.folder import fingerprint_of
 
 MOST_BYTES = 4 << 30  # of an array that is read whole, and of memory for the process that looks
 _RULES = 1  # number of the rules below, which a file that passed older ones has to pass, too
 _BLOCK = 64 << 20  # bytes that are read at once
-_SECONDS, _BYTES_A_SECOND = 20, 1 << 20  # time that a file may take: so long, and longer by its size
+_SECONDS, _BYTES_A_SECOND = 60, 1 << 20  # time that a file may take: so long, and longer by its size
 _PACKERS = (h5py.h5z.FILTER_DEFLATE, 32000)  # gzip and h5py's LZF; of two in a row nobody knows what they unpack to
 _FILTERS = (*_PACKERS, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32)
 
@@ -52,7 +52,7 @@ def check_hdf5(path: Path, *, whole: bool = True) -> None:
             references or objects linked twice, is compressed in an unknown way, or takes too much time or memory.
     """
     if not path.is_file():
-        raise DamagedFileError(f"{path.name} is missing")
+        raise DamagedFileError(f"{path} is missing")
     mark = _mark(path, whole)
     if mark.exists():
         return
@@ -62,14 +62,14 @@ def check_hdf5(path: Path, *, whole: bool = True) -> None:
     try:
         found = subprocess.run(command, capture_output=True, text=True, timeout=seconds, stdin=subprocess.DEVNULL)
     except subprocess.TimeoutExpired:
-        raise DatasetError(f"HDF5 did not come to an end of {path.name} in {seconds:.0f} seconds") from None
+        raise DatasetError(f"HDF5 did not come to an end of {path} in {seconds:.0f} seconds") from None
     except OSError as error:  # the process did not start
         raise DatasetError(f"{path} cannot be looked at: {error.strerror or error}") from error
     if found.returncode:
-        raise DatasetError(f"HDF5 fails at {path.name}: {(found.stderr.splitlines() or [_signal(found.returncode)])[-1]}")
+        raise DatasetError(f"HDF5 fails at {path}: {(found.stderr.splitlines() or [_signal(found.returncode)])[-1]}")
     if found.stdout.strip():
         damaged, reason = json.loads(found.stdout)
-        raise (DamagedFileError if damaged else DatasetError)(f"{path.name}: {reason}")
+        raise (DamagedFileError if damaged else DatasetError)(f"{path}: {reason}")
     mark_checked(path, mark)
 
 
@@ -83,8 +83,8 @@ def mark_checked(path: Path, mark: Path | None = None) -> None:
 
 def _mark(path: Path, whole: bool) -> Path:
     facts = path.stat()
-    key = fingerprint_of(_RULES, whole, str(path.resolve()), facts.st_size, facts.st_mtime_ns, facts.st_ino)
-    return home() / "checked" / key
+    key = repr((_RULES, whole, str(path.resolve()), facts.st_size, facts.st_mtime_ns, facts.st_ino))
+    return home() / "checked" / hashlib.sha256(key.encode()).hexdigest()[:32]
 
 
 def _signal(code: int) -> str:

@@ -18,10 +18,11 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from pretrainrl.data.hdf5 import check_hdf5
 from pretrainrl.data.sources import Source
 from pretrainrl.data.sources.array_file import as_dataset_errors
 from pretrainrl.data.sources.dqn_replay import ORIGIN, ShardSource
-from pretrainrl.data.sources.shard import ARRAYS, KINDS, Shard
+from pretrainrl.data.sources.shard import ARRAYS, KINDS, SHARD_ROWS, Shard
 from pretrainrl.errors import DatasetError, InputError
 from pretrainrl.games import find_game
 
@@ -242,6 +243,8 @@ def _common_shape(paths: Mapping[str, Path]) -> tuple[int, ...]:
         if len(shape) < 4 or 0 in shape or tuple(size for size in shape[4:] if size != 1) != row_shape:
             expected = ", ".join(map(str, (*_AXES, "rows", *row_shape)))
             raise DatasetError(f"{path} holds an array of shape {shape} instead of ({expected})")
+        if shape[0] > len(GAMES) or shape[3] > SHARD_ROWS:
+            raise DatasetError(f"{path} says that it holds {shape[0]:,} games and {shape[3]:,} rows of each shard")
         if not any(np.issubdtype(dtype, wanted) for wanted in dtypes):
             raise DatasetError(f"{path} holds {dtype} instead of {' or '.join(wanted.__name__ for wanted in dtypes)}")
         leading[name] = shape[:4]
@@ -273,6 +276,7 @@ def _open(path: Path) -> tuple[h5py.File, h5py.Dataset]:
     Raises:
         DatasetError: It cannot be read or has no array `data`.
     """
+    check_hdf5(path, whole=False)
     with as_dataset_errors(path):
         file = h5py.File(path, "r")
     data = file.get("data")

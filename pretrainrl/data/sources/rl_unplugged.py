@@ -6,6 +6,7 @@ Frames are PNG.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ RL_UNPLUGGED_ORIGIN = {
     "paper": "https://arxiv.org/abs/2006.13888",
     "rom_set": ORIGIN["rom_set"],
 }
+_PNG = b"\x89PNG\r\n\x1a\n"
 _KINDS = {"observations": "bytes", "actions": "int64", "unclipped_rewards": "float32", "discounts": "float32"}
 
 
@@ -282,12 +284,17 @@ def _number(features: Mapping[str, Feature]) -> dict[str, int]:
 
 
 def _decode(image: memoryview, step: int) -> npt.NDArray[np.uint8]:
+    if image[:8] != _PNG or len(image) < 24:
+        raise ValueError(f"no PNG image at step {step:,}; it begins with {bytes(image[:8])!r}")
+    width, height = struct.unpack(">II", image[16:24])
+    if (height, width) != FRAME_SHAPE:  # before there is memory made for so many
+        raise ValueError(f"an image of shape {(height, width)} at step {step:,} instead of {FRAME_SHAPE} uint8")
     try:
-        frame = cv2.imdecode(np.frombuffer(image, np.uint8), cv2.IMREAD_UNCHANGED) if len(image) else None
+        frame = cv2.imdecode(np.frombuffer(image, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error:
         frame = None
     if frame is None:
-        raise ValueError(f"no image at step {step:,}; it begins with {bytes(image[:8])!r}")
+        raise ValueError(f"a damaged image at step {step:,}")
     if frame.shape != FRAME_SHAPE or frame.dtype != np.uint8:
         raise ValueError(f"an image of shape {frame.shape} and {frame.dtype} at step {step:,} instead of {FRAME_SHAPE} uint8")
     return frame.astype(np.uint8, copy=False)
