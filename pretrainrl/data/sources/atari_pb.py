@@ -84,6 +84,10 @@ class AtariPBShard(Shard):
     paths: dict[str, Path]
     place: tuple[int, int, int]
 
+    def files(self) -> Sequence[Path]:
+        """Return the file of each of `ARRAYS`, which other shards share."""
+        return list(self.paths.values())
+
     def open(self) -> Mapping[str, SharedRows]:
         """Open each of `ARRAYS`."""
         with ExitStack() as opened:

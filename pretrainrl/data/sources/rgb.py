@@ -66,6 +66,10 @@ class RGBSource(Source):
     env_kwargs: dict[str, Any]
     actions: ActionSet
 
+    def files(self) -> Sequence[Path]:
+        """Return the files of the dataset."""
+        return sorted(path for path in self.dataset.storage.data_path.rglob("[!.]*") if path.is_file())
+
     def check(self) -> None:
         """Look at the size of the first frame of each episode: Minari makes memory for as many of that size."""
         storage, size = self.dataset.storage, self.dataset.observation_space.shape[1::-1]

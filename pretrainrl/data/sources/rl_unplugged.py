@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from pretrainrl.data.episode import FRAME_SHAPE, Episode
 from pretrainrl.data.sources import Source
-from pretrainrl.data.sources.dqn_replay import ORIGIN, PREPROCESSING, folders_of_games
+from pretrainrl.data.sources.dqn_replay import ORIGIN, PREPROCESSING, folders_of_games, the_only
 from pretrainrl.data.sources.shard import TIME_OUT
 from pretrainrl.data.sources.tfrecord import Feature, check_start, parse_example, read_records
 from pretrainrl.errors import DatasetError, InputError
@@ -84,7 +84,7 @@ def find_sources(
             algorithm="DQN, at several stages of its training",
             author="RL Unplugged: Gulcehre et al., 2020; DQN Replay Dataset: Agarwal, Schuurmans and Norouzi, 2020",
             preprocessing={**PREPROCESSING, "reward_clipping": "none"},
-            files=files,
+            records=files,
             steps=steps,
             verify=verify,
         )
@@ -97,29 +97,31 @@ class RLUnpluggedSource(Source):
     """Files of records of one game.
 
     Attributes:
-        files: Files, by run and then checkpoint.
+        records: Files, by run and then checkpoint.
         steps: Number of transitions of each file.
-        verify: Whether every file is read to its end.
     """
 
-    files: Sequence[RecordFile]
+    records: Sequence[RecordFile]
     steps: int
-    verify: bool
+
+    def files(self) -> Sequence[Path]:
+        """Return the files of records."""
+        return [file.path for file in self.records]
 
     def check(self) -> None:
         """Check the starts of all files."""
-        check_records(self.files)
+        check_records(self.records)
 
     def episodes(self) -> Iterator[Episode]:
         """Read the episodes, one at a time."""
         num_actions = len(find_game(self.game).minimal_actions)
-        return read_record_episodes(self.files, self.steps, num_actions, verify=self.verify)
+        return read_record_episodes(self.records, self.steps, num_actions, verify=self.verify)
 
     def metadata(self) -> dict[str, Any]:
         """Return where the files are from."""
         return {
             "source": RL_UNPLUGGED_ORIGIN,
-            "shards": [{"run": file.run, "checkpoint": file.checkpoint} for file in self.files],
+            "shards": [{"run": file.run, "checkpoint": file.checkpoint} for file in self.records],
             "checksums_verified": self.verify,
             "reward_clipping": self.preprocessing["reward_clipping"],
         }
@@ -148,15 +150,16 @@ def find_records(
         raise InputError(f"import needs runs and checkpoints, not {list(runs)} and {list(checkpoints)}")
     files: dict[str, list[RecordFile]] = {}
     missing: list[str] = []
-    for slug, folder in folders_of_games(root, games).items():
+    for slug, folders in folders_of_games(root, games).items():
         files[slug] = []
         for run in sorted(set(runs)):
             for checkpoint in sorted(set(checkpoints)):
                 name = f"run_{run}-{checkpoint:05d}-of-"
-                if found := sorted(folder.glob(f"{name}[0-9][0-9][0-9][0-9][0-9]")):
-                    files[slug].append(RecordFile(slug, run, checkpoint, found[0]))
+                found = [path for folder in folders for path in folder.glob(f"{name}[0-9][0-9][0-9][0-9][0-9]")]
+                if path := the_only(found, f"run {run}, checkpoint {checkpoint} of {slug}"):
+                    files[slug].append(RecordFile(slug, run, checkpoint, path))
                 else:
-                    missing.append(str((folder / f"{name}00050").relative_to(root)))
+                    missing.append(str((folders[0] / f"{name}00050").relative_to(root)))
     if missing:
         raise DatasetError(f"missing under {root}: {', '.join(missing)}")
     return files
