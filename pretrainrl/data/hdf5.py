@@ -39,38 +39,40 @@ class _Refused(Exception):
     """A file holds what is never read."""
 
 
-def check_hdf5(path: Path, *, whole: bool = True) -> None:
-    """Check that an HDF5 file can be read within bounds, and holds all that comes back when it is.
+def check_hdf5(*paths: Path, whole: bool = True) -> None:
+    """Check that HDF5 files can be read within bounds, and hold all that comes back when they are.
 
     Args:
-        path: File.
-        whole: Whether its arrays will be read whole, so that none may be larger than 4 GiB.
+        *paths: Files, which one process looks at.
+        whole: Whether their arrays will be read whole, so that none may be larger than 4 GiB.
 
     Raises:
-        DamagedFileError: The file is certainly damaged.
-        DatasetError: The file cannot be opened now, for example because it is locked; or it refers to other files, holds
+        DamagedFileError: A file is certainly damaged.
+        DatasetError: A file cannot be opened now, for example because it is locked; or it refers to other files, holds
             references or objects linked twice, is compressed in an unknown way, or takes too much time or memory.
     """
-    if not path.is_file():
-        raise DamagedFileError(f"{path} is missing")
-    mark = _mark(path, whole)
-    if mark.exists():
+    if missing := [path for path in paths if not path.is_file()]:
+        raise DamagedFileError(f"{missing[0]} is missing")
+    marks = {path: mark for path in paths if not (mark := _mark(path, whole)).exists()}
+    if not marks:
         return
-    seconds = _SECONDS + path.stat().st_size / _BYTES_A_SECOND
+    seconds = _SECONDS + sum(path.stat().st_size for path in marks) / _BYTES_A_SECOND
     code = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from pretrainrl.data.hdf5 import main; main()"
-    command = [sys.executable, "-I", "-c", code, json.dumps(sys.path), str(path), str(int(whole))]
+    command = [sys.executable, "-I", "-c", code, json.dumps(sys.path), str(int(whole)), *map(str, marks)]
+    names = " and ".join(map(str, marks))
     try:
         found = subprocess.run(command, capture_output=True, text=True, timeout=seconds, stdin=subprocess.DEVNULL)
     except subprocess.TimeoutExpired:
-        raise DatasetError(f"HDF5 did not come to an end of {path} in {seconds:.0f} seconds") from None
+        raise DatasetError(f"HDF5 did not come to an end of {names} in {seconds:.0f} seconds") from None
     except OSError as error:  # the process did not start
-        raise DatasetError(f"{path} cannot be looked at: {error.strerror or error}") from error
+        raise DatasetError(f"{names} cannot be looked at: {error.strerror or error}") from error
     if found.returncode:
-        raise DatasetError(f"HDF5 fails at {path}: {(found.stderr.splitlines() or [_signal(found.returncode)])[-1]}")
+        raise DatasetError(f"HDF5 fails at {names}: {(found.stderr.splitlines() or [_signal(found.returncode)])[-1]}")
     if found.stdout.strip():
         damaged, reason = json.loads(found.stdout)
-        raise (DamagedFileError if damaged else DatasetError)(f"{path}: {reason}")
-    mark_checked(path, mark)
+        raise (DamagedFileError if damaged else DatasetError)(reason)
+    for path, mark in marks.items():
+        mark_checked(path, mark)
 
 
 def mark_checked(path: Path, mark: Path | None = None) -> None:
@@ -92,15 +94,17 @@ def _signal(code: int) -> str:
 
 
 def main() -> None:
-    """Look at the file that the arguments name, and print why it is not read as JSON, if there is a reason."""
-    path, whole = Path(sys.argv[2]), sys.argv[3] == "1"
+    """Look at the files that the arguments name, and print why one is not read as JSON, if there is a reason."""
+    whole = sys.argv[2] == "1"
     with suppress(ImportError, ValueError, OSError):  # not everywhere
         import resource
 
         resource.setrlimit(resource.RLIMIT_AS, (MOST_BYTES, MOST_BYTES))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if reason := _reason(path, whole):
-        print(json.dumps(reason))
+    for path in map(Path, sys.argv[3:]):
+        if reason := _reason(path, whole):
+            print(json.dumps((reason[0], f"{path}: {reason[1]}")))
+            return
 
 
 def _reason(path: Path, whole: bool) -> tuple[bool, str] | None:

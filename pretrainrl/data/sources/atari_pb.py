@@ -203,6 +203,7 @@ def find_atari_pb_shards(
     if not runs or not checkpoints or min(*runs, *checkpoints) < 1:
         raise InputError(f"runs and checkpoints are numbered from 1, not {list(runs)} and {list(checkpoints)}")
     paths = _files(folder)
+    check_hdf5(*paths.values(), whole=False)
     sizes = dict(zip(_AXES, _common_shape(paths), strict=True))
     for axis, numbers in (("runs", runs), ("checkpoints", checkpoints)):
         if max(numbers) > sizes[axis]:
@@ -280,7 +281,6 @@ def _open(path: Path) -> tuple[h5py.File, h5py.Dataset]:
     Raises:
         DatasetError: It cannot be read or has no array `data`.
     """
-    check_hdf5(path, whole=False)
     with as_dataset_errors(path):
         file = h5py.File(path, "r")
     data = file.get("data")
