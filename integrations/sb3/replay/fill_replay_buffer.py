@@ -108,14 +108,8 @@ class _Source:
         for t, (obs, next_obs) in enumerate(pairwise(observations), start):
             over = bool(episode.terminations[t])
             cut = not over and t == stop - 1
-            yield (
-                obs,
-                next_obs,
-                int(self._numbers[episode.actions[t]]),
-                float(rewards[t]),
-                over or cut,
-                {"TimeLimit.truncated": cut},
-            )
+            action = int(self._numbers[episode.actions[t]])
+            yield obs, next_obs, action, float(rewards[t]), over or cut, {"TimeLimit.truncated": cut}
 
     def _observations(self, episode: Episode, start: int, stop: int) -> Iterator[NDArray[Any]]:
         """Yield the observations at times `start` to `stop`, each made once."""

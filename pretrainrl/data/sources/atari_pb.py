@@ -203,7 +203,10 @@ def find_atari_pb_shards(
     if not runs or not checkpoints or min(*runs, *checkpoints) < 1:
         raise InputError(f"runs and checkpoints are numbered from 1, not {list(runs)} and {list(checkpoints)}")
     paths = _files(folder)
-    check_hdf5(*paths.values(), whole=False)
+    try:
+        check_hdf5(*paths.values(), whole=False)
+    except DatasetError as error:
+        raise DatasetError(f"cannot read {error}") from error
     sizes = dict(zip(_AXES, _common_shape(paths), strict=True))
     for axis, numbers in (("runs", runs), ("checkpoints", checkpoints)):
         if max(numbers) > sizes[axis]:

@@ -71,16 +71,16 @@ class RGBSource(Source):
         return sorted(path for path in self.dataset.storage.data_path.rglob("[!.]*") if path.is_file())
 
     def check(self) -> None:
-        """Look at the size of the first frame of each episode: Minari makes memory for as many of that size."""
+        """Look at the actions and at the size of the first frame of each episode: Minari makes memory for as many of that."""
         storage, size = self.dataset.storage, self.dataset.observation_space.shape[1::-1]
-        if not storage.jpeg_encoding or storage.FORMAT != "hdf5":
-            return  # else the shape was looked at when the dataset was opened
+        if storage.FORMAT != "hdf5":
+            return
         try:
             with h5py.File(storage.data_path / _MAIN_FILE, "r") as file:
                 for index in range(len(self.dataset)):
-                    with Image.open(io.BytesIO(file[f"episode_{index}/observations"][0])) as image:
-                        if image.size != size:
-                            raise ValueError(f"an image of {image.size} instead of {size} pixels in episode {index}")
+                    self.actions.to_minimal(file[f"episode_{index}/actions"][()])
+                    if storage.jpeg_encoding:
+                        _check_size(file[f"episode_{index}/observations"][0], size)
         except Exception as error:  # of h5py and Pillow
             raise DatasetError(f"dataset {self.content} cannot be read ({error or type(error).__name__})") from error
 
@@ -198,6 +198,12 @@ def _check_files(data: Path) -> None:
         raise ValueError("it does not say its spaces")
     if facts.get("data_format") == "hdf5":
         check_hdf5(data / _MAIN_FILE)
+
+
+def _check_size(jpeg: npt.NDArray[np.uint8], size: tuple[int, ...]) -> None:
+    with Image.open(io.BytesIO(jpeg)) as image:
+        if image.size != size:
+            raise ValueError(f"an image of {image.size} pixels instead of {size}")
 
 
 def _number(value: Any, default: float) -> float:

@@ -288,7 +288,7 @@ def _number(features: Mapping[str, Feature]) -> dict[str, int]:
 
 def _decode(image: memoryview, step: int) -> npt.NDArray[np.uint8]:
     if image[:8] != _PNG or len(image) < 24:
-        raise ValueError(f"no PNG image at step {step:,}; it begins with {bytes(image[:8])!r}")
+        raise ValueError(f"no image at step {step:,}; it begins with {bytes(image[:8])!r}")
     width, height = struct.unpack(">II", image[16:24])
     if (height, width) != FRAME_SHAPE:  # before there is memory made for so many
         raise ValueError(f"an image of shape {(height, width)} at step {step:,} instead of {FRAME_SHAPE} uint8")
