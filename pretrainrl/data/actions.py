@@ -69,7 +69,8 @@ class ActionSet:
             raise DatasetError(f"its actions are {found.dtype} instead of integers")
         if (wrong := found[(found < 0) | (found >= len(self.meanings))]).size:
             raise DatasetError(f"it has the action {wrong.flat[0]}; its actions are 0..{len(self.meanings) - 1}")
-        numbers = np.array([minimal.index(name) if name in minimal else -1 for name in self.meanings], np.int64)[found]
+        known = np.array([minimal.index(name) if name in minimal else -1 for name in self.meanings], np.int64)
+        numbers: npt.NDArray[np.int64] = known[found]
         if (lacking := found[numbers < 0]).size:
             raise DatasetError(
                 f"it has the action {self.meanings[int(lacking.flat[0])]}, and {self.game} is played with "

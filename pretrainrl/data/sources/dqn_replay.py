@@ -274,7 +274,7 @@ class _Finder:
     def _missing(self, run: int, checkpoint: int) -> Path:
         """Name what is missing in the folder and the layout of which most is there, the original one if nothing is."""
         places = [(folder, layout) for folder in self.folders for layout in self._layouts()]
-        folder, layout = min(places, key=lambda place: len(self._lacking(*place, run, checkpoint)))
+        folder, layout = min(places, key=lambda place: len(self._lacking(place[0], place[1], run, checkpoint)))
         names = self._lacking(folder, layout, run, checkpoint)
         name = names[0] if len(names) == 1 else "{" + ",".join(names) + "}"
         return _path(folder, layout, name, run, checkpoint, ".gz")
