@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from gymnasium.spaces import Box
-from numpy.typing import NDArray
 from torch import Tensor
 
 from pretrainrl.data.episode import FRAME_SHAPE
@@ -19,11 +18,11 @@ from pretrainrl.data.sampler import WindowSampler
 from pretrainrl.data.windows import WindowSpec
 from pretrainrl.encoders import Encoder
 from pretrainrl.encoders.observation_spaces import FeatureKind, FeatureSpace
-from pretrainrl.errors import InputError
+from pretrainrl.errors import DatasetError, InputError
 from pretrainrl.integrations.sb3.encoding.extractor import PretrainedExtractor
 from pretrainrl.integrations.sb3.encoding.vec_encode import FeatureViews
 from pretrainrl.integrations.sb3.envs.atari_vec_env import AtariVecEnv
-from pretrainrl.integrations.sb3.replay.fill_replay_buffer import actions_of, encoding_wrapper
+from pretrainrl.integrations.sb3.replay.fill_replay_buffer import check_actions, encoding_wrapper
 
 if TYPE_CHECKING:
     from pretrainrl.integrations.minari import AtariDataset
@@ -95,25 +94,26 @@ def open_demonstrations(model: BehaviorCloning, dataset: AtariDataset, *, pixels
     """
     from pretrainrl.integrations.minari import cache_datasets
 
-    action_numbers = torch.from_numpy(_checked_numbers(model, dataset))
+    _check_game(model, dataset)
     stack = _check_observations(model, pixels)
     cache = cache_datasets([dataset.id], progress=progress)
     sampler = WindowSampler(cache, WindowSpec(steps=1, stack=stack), 1)
     ends = cache.lengths.cumsum(0).tolist()
     episodes = [torch.arange(end - length, end) for end, length in zip(ends, cache.lengths.tolist(), strict=True)]
     chosen = tuple(episodes[index] for index in dataset.minari.episode_indices)  # not all, of one that was filtered
+    _check_labels(model, dataset, int(cache.actions.max()))
     source = None if pixels else frozen_encoder(model)
     if source is None:
 
         def read_frames(numbers: Tensor) -> Batch:
             batch = sampler.read(numbers)
-            return batch.observation(), action_numbers[batch.actions[:, 0]]
+            return batch.observation(), batch.actions[:, 0]
 
         return Demonstrations(chosen, read_frames, encoded=False)
     features = cached_features(cache, *source, dataset=dataset.id, fingerprint=dataset.fingerprint, progress=progress)
     spans = zip(cache.starts.tolist(), cache.lengths.tolist(), strict=True)
     rows = torch.cat([torch.arange(start, start + length) for start, length in spans])
-    actions = action_numbers[cache.actions[rows].long()]
+    actions = cache.actions[rows].long()
     return Demonstrations(chosen, lambda numbers: (features[numbers], actions[numbers]), encoded=True)
 
 
@@ -132,13 +132,12 @@ def frozen_encoder(model: BehaviorCloning | Rainbow) -> tuple[Encoder, FeatureKi
     return None
 
 
-def _checked_numbers(model: BehaviorCloning, dataset: AtariDataset) -> NDArray[np.int64]:
-    """Return the agent's numbers of the dataset's actions, if both are of one game."""
+def _check_game(model: BehaviorCloning, dataset: AtariDataset) -> None:
     env = model.get_env()
     atari = None if env is None else env.unwrapped
     if isinstance(atari, AtariVecEnv) and atari.game.slug != dataset.game:
         raise InputError(f"the environment is {atari.game.slug}, but {dataset.id} is of {dataset.game}")
-    return actions_of(model, dataset)
+    check_actions(model, dataset)
 
 
 def _check_observations(model: BehaviorCloning, pixels: bool) -> int:
@@ -156,3 +155,8 @@ def _check_observations(model: BehaviorCloning, pixels: bool) -> int:
         f"observations are {space}; demonstrations are stacks of frames, (stack, 84, 84) uint8, or what an env in "
         "VecEncodeObservation makes of them"
     )
+
+
+def _check_labels(model: BehaviorCloning, dataset: AtariDataset, greatest: int) -> None:
+    if greatest >= model.action_space.n:
+        raise DatasetError(f"{dataset.id} has the action {greatest}, which is not in {model.action_space}")

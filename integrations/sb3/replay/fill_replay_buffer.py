@@ -19,7 +19,7 @@ from pretrainrl.data.sampler import WindowSampler
 from pretrainrl.data.windows import WindowSpec
 from pretrainrl.encoders.observation_spaces import is_channel_last
 from pretrainrl.errors import DatasetError, InputError
-from pretrainrl.games import ALL_ACTIONS, find_game
+from pretrainrl.games import find_game
 from pretrainrl.integrations.sb3.encoding.vec_encode import VecEncodeObservation
 from pretrainrl.integrations.sb3.envs.atari_vec_env import AtariVecEnv
 
@@ -60,12 +60,12 @@ def fill_replay_buffer(model: BaseAlgorithm, dataset: str | AtariDataset, *, cli
 
         dataset = open_dataset(dataset)
     buffer, env = _replay_buffer(model), model.get_env()
-    numbers = actions_of(model, dataset)
+    check_actions(model, dataset)
     stack, encode = _observations_of(model, env)
     if clip_reward is None:
         atari = _atari_of(model)
         clip_reward = True if atari is None else atari.clip_reward
-    source = _Source(dataset, numbers, stack, encode, clip_reward)
+    source = _Source(dataset, stack, encode, clip_reward)
     rows = min(buffer.buffer_size - buffer.pos, source.steps // buffer.n_envs)
     if rows == 0:
         raise InputError(f"{dataset.id} has {source.steps} transitions, fewer than the agent's {buffer.n_envs} environments")
@@ -80,11 +80,8 @@ def fill_replay_buffer(model: BaseAlgorithm, dataset: str | AtariDataset, *, cli
 class _Source:
     """A dataset's transitions, one after the other, as an agent's environment would give them."""
 
-    def __init__(
-        self, dataset: AtariDataset, numbers: NDArray[np.int64], stack: int, encode: Encode, clip_reward: bool
-    ) -> None:
-        self._dataset, self._numbers = dataset, numbers
-        self._stack, self._encode, self._clip_reward = stack, encode, clip_reward
+    def __init__(self, dataset: AtariDataset, stack: int, encode: Encode, clip_reward: bool) -> None:
+        self._dataset, self._stack, self._encode, self._clip_reward = dataset, stack, encode, clip_reward
         facts = dataset.minari.storage.get_episode_metadata(dataset.minari.episode_indices)
         self._ends = np.cumsum([int(each["total_steps"]) for each in facts])
         self.steps = int(self._ends[-1]) if len(self._ends) else 0
@@ -108,8 +105,7 @@ class _Source:
         for t, (obs, next_obs) in enumerate(pairwise(observations), start):
             over = bool(episode.terminations[t])
             cut = not over and t == stop - 1
-            action = int(self._numbers[episode.actions[t]])
-            yield obs, next_obs, action, float(rewards[t]), over or cut, {"TimeLimit.truncated": cut}
+            yield obs, next_obs, int(episode.actions[t]), float(rewards[t]), over or cut, {"TimeLimit.truncated": cut}
 
     def _observations(self, episode: Episode, start: int, stop: int) -> Iterator[NDArray[Any]]:
         """Yield the observations at times `start` to `stop`, each made once."""
@@ -169,19 +165,21 @@ def _atari_of(model: BaseAlgorithm) -> AtariVecEnv | None:
     return innermost if isinstance(innermost, AtariVecEnv) else None
 
 
-def actions_of(model: BaseAlgorithm, dataset: AtariDataset) -> NDArray[np.int64]:
-    """Return the agent's number of each of the dataset's actions, which are those of the game's minimal set.
+def check_actions(model: BaseAlgorithm, dataset: AtariDataset) -> None:
+    """Check that the agent's actions are the game's minimal set, by which datasets count, as far as its environment can tell.
 
     Raises:
-        InputError: When the agent's actions are neither those nor all 18.
+        InputError: When they are not.
     """
-    atari, game, ours = _atari_of(model), find_game(dataset.game), model.action_space
-    if isinstance(ours, Discrete) and ours.start == 0 and ours.n in (dataset.num_actions, len(ALL_ACTIONS)):
-        meanings = game.action_meanings if ours.n == dataset.num_actions else list(ALL_ACTIONS)
-        if atari is None or atari.get_action_meanings() == meanings:
-            return np.array([meanings.index(name) for name in game.action_meanings])
-    names = f", which mean {', '.join(atari.get_action_meanings())}" if atari else ""
-    raise InputError(f"the agent's actions are {ours}{names}; those of {dataset.id} are {', '.join(game.action_meanings)}")
+    atari = _atari_of(model)
+    ours, theirs = model.action_space, Discrete(dataset.num_actions)
+    if not isinstance(ours, Discrete) or (ours.n, ours.start) != (theirs.n, theirs.start):
+        raise InputError(f"the agent's actions are {ours}, those of {dataset.id} are {theirs}")
+    recorded = find_game(dataset.game).action_meanings
+    if atari is not None and recorded != atari.get_action_meanings():
+        raise InputError(
+            f"the agent's actions mean {', '.join(atari.get_action_meanings())}, those of {dataset.id} {', '.join(recorded)}"
+        )
 
 
 def _observations_of(model: BaseAlgorithm, env: VecEnv | None) -> tuple[int, Encode]:
