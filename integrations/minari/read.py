@@ -19,7 +19,7 @@ from pretrainrl.data.episode import Episode
 from pretrainrl.data.frame_cache import FrameCache
 from pretrainrl.errors import DatasetError, InputError
 from pretrainrl.games import all_minimal_actions
-from pretrainrl.integrations.minari.metadata import dataset_folder, datasets_root, local_ids, read_errors
+from pretrainrl.integrations.minari.metadata import check_dataset, dataset_folder, datasets_root, local_ids, read_errors
 from pretrainrl.integrations.minari.readable import check_readable, dataset_files
 from pretrainrl.integrations.minari.recordings import build_dataset, is_recorded, recorded_ids
 from pretrainrl.probing import Samples, take_samples
@@ -102,14 +102,20 @@ class AtariDataset:
 
     def _episode(self, data: minari.EpisodeData, metadata: dict[str, Any]) -> Episode:
         facts = {key: value.item() if isinstance(value, np.generic) else value for key, value in metadata.items()}
+        rewards = np.asarray(data.rewards, np.float32)
+        if not np.isfinite(rewards).all():
+            raise DatasetError("it has rewards that are no finite numbers")
+        infos = {
+            name: array for name, array in (data.infos or {}).items() if getattr(array, "dtype", np.dtype("O")).kind in "biuf"
+        }
         return Episode(
             frames=data.observations,
             actions=self._readable.actions.to_minimal(data.actions),
-            rewards=np.asarray(data.rewards, np.float32),
+            rewards=rewards,
             terminations=np.asarray(data.terminations, np.bool_),
             truncations=np.asarray(data.truncations, np.bool_),
             game=self.game,
-            infos=data.infos or {},
+            infos={name: array for name, array in arrays.items() if array.dtype.kind in "biuf"},
             metadata={key: value for key, value in facts.items() if key not in ("id", "total_steps")},
         )
 
@@ -122,11 +128,10 @@ def open_dataset(name: str) -> AtariDataset:
             84x84 grey frames; or its recording cannot be played.
         InputError: The disk has too little room for its frames.
     """
-    data = dataset_folder(name) / "data"
-    if not data.is_dir():
+    if not (dataset_folder(name) / "data").is_dir():
         _build(name)
+    check_dataset(name)
     with read_errors(name):
-        check_readable(name, data)
         dataset = minari.load_dataset(name)
     return AtariDataset(dataset)
 

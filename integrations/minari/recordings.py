@@ -19,7 +19,15 @@ from pretrainrl.data.replay_worker import episode_file, play_share
 from pretrainrl.dataset_cards import RECORDINGS, RecordingCard, Returns
 from pretrainrl.errors import DatasetError, InputError, UnknownNameError, WeightsError
 from pretrainrl.games import all_scores
-from pretrainrl.integrations.minari.metadata import NAMESPACE, check_dataset, check_id, dataset_folder, datasets_root
+from pretrainrl.integrations.minari.metadata import (
+    NAMESPACE,
+    Summary,
+    check_dataset,
+    check_id,
+    dataset_folder,
+    datasets_root,
+    read_errors,
+)
 from pretrainrl.integrations.minari.readable import MAIN_FILE
 from pretrainrl.integrations.minari.write import exists_error, write_dataset
 from pretrainrl.paths import home, writable_folder
@@ -101,7 +109,12 @@ def record_dataset(name: str) -> Recording:
         DatasetError: It is missing or damaged, or was made otherwise, so that its play is not known.
     """
     summary = check_dataset(name)
-    facts = summary.metadata
+    with read_errors(name):
+        return _record(summary)
+
+
+def _record(summary: Summary) -> Recording:
+    name, facts = summary.id, summary.metadata
     unknown = DatasetError(f"how {name} was played is not recorded; only what `pretrainrl collect` plays from now on is")
     if "content_sha256" not in facts:
         raise unknown
