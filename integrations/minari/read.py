@@ -105,9 +105,7 @@ class AtariDataset:
         rewards = np.asarray(data.rewards, np.float32)
         if not np.isfinite(rewards).all():
             raise DatasetError("it has rewards that are no finite numbers")
-        infos = {
-            name: array for name, array in (data.infos or {}).items() if getattr(array, "dtype", np.dtype("O")).kind in "biuf"
-        }
+        arrays = {name: array for name, array in (data.infos or {}).items() if isinstance(array, np.ndarray)}
         return Episode(
             frames=data.observations,
             actions=self._readable.actions.to_minimal(data.actions),
