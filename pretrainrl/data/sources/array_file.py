@@ -174,7 +174,9 @@ def read_number(path: Path) -> int:
     with file, as_dataset_errors(path):
         if math.prod(shape) != 1 or not np.issubdtype(dtype, np.integer):
             raise DatasetError(f"{path} holds {dtype} of shape {shape} instead of one integer")
-        content = file.read(dtype.itemsize)
+        content, more = file.read(dtype.itemsize), file.read(1)  # past the end, which makes gzip compare its checksum
+    if more:
+        raise DatasetError(f"{path} is damaged: there is more in it than one integer")
     if len(content) < dtype.itemsize:
         raise DatasetError(f"{path} is truncated; download it again")
     return int(np.frombuffer(content, dtype)[0])
