@@ -229,5 +229,5 @@ def test_a_number_is_compared_with_its_checksum(tmp_path: Path) -> None:
     content = gzip.compress(npy(np.array(7)))
     assert read_number(written(tmp_path / "count", content)) == 7
     for changed in (content[:-8] + bytes(4) + content[-4:], content[:-4], gzip.compress(npy(np.array(7)) + b"more")):
-        with pytest.raises(DatasetError, match="is (damaged|truncated)"):
+        with pytest.raises(DatasetError, match=r"is (damaged|truncated)"):
             read_number(written(tmp_path / "count", changed))
