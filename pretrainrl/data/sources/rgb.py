@@ -201,7 +201,7 @@ def _check_files(data: Path) -> None:
 
 
 def _check_size(jpeg: npt.NDArray[np.uint8], size: tuple[int, ...]) -> None:
-    with Image.open(io.BytesIO(jpeg)) as image:
+    with Image.open(io.BytesIO(jpeg.tobytes())) as image:
         if image.size != size:
             raise ValueError(f"an image of {image.size} pixels instead of {size}")
 
