@@ -12,7 +12,7 @@ import minari
 from pretrainrl.data.collect import REPEAT_PROBABILITY, collect_episodes
 from pretrainrl.errors import InputError
 from pretrainrl.games import find_game
-from pretrainrl.integrations.minari.metadata import dataset_id, datasets_root
+from pretrainrl.integrations.minari.metadata import dataset_folder, dataset_id
 from pretrainrl.integrations.minari.store import segments_of
 from pretrainrl.integrations.minari.write import exists_error, write_dataset
 from pretrainrl.paths import writable_folder
@@ -151,7 +151,7 @@ def collect_dataset(
             metadata=metadata,
             overwrite=overwrite,
         )
-    if (datasets_root() / name).exists() and not overwrite:
+    if dataset_folder(name).exists() and not overwrite:
         raise exists_error(name)  # before hours of play
 
     from pretrainrl.integrations.sb3.recording.agent_log import log_agent

@@ -19,8 +19,16 @@ from pretrainrl.data.replay_worker import episode_file, play_share
 from pretrainrl.dataset_cards import RECORDINGS, RecordingCard, Returns
 from pretrainrl.errors import DatasetError, InputError, UnknownNameError, WeightsError
 from pretrainrl.games import all_scores
-from pretrainrl.integrations.minari.metadata import NAMESPACE, check_dataset, check_id, datasets_root
-from pretrainrl.integrations.minari.store import MAIN_FILE
+from pretrainrl.integrations.minari.metadata import (
+    NAMESPACE,
+    Summary,
+    check_dataset,
+    check_id,
+    dataset_folder,
+    datasets_root,
+    read_errors,
+)
+from pretrainrl.integrations.minari.readable import MAIN_FILE
 from pretrainrl.integrations.minari.write import exists_error, write_dataset
 from pretrainrl.paths import home, writable_folder
 from pretrainrl.runs.interrupt import InterruptedRunError
@@ -101,11 +109,16 @@ def record_dataset(name: str) -> Recording:
         DatasetError: It is missing or damaged, or was made otherwise, so that its play is not known.
     """
     summary = check_dataset(name)
-    facts = summary.metadata
+    with read_errors(name):
+        return _record(summary)
+
+
+def _record(summary: Summary) -> Recording:
+    name, facts = summary.id, summary.metadata
     unknown = DatasetError(f"how {name} was played is not recorded; only what `pretrainrl collect` plays from now on is")
     if "content_sha256" not in facts:
         raise unknown
-    with h5py.File(datasets_root() / name / "data" / MAIN_FILE, "r") as file:
+    with h5py.File(dataset_folder(name) / "data" / MAIN_FILE, "r") as file:
         if any("delays" not in file[f"episode_{index}"].get("infos", ()) for index in range(len(file))):
             raise unknown
         episodes = [
@@ -219,14 +232,14 @@ def build_dataset(
     recording = source if isinstance(source, Recording) else open_recording(source)
     name = name or recording.dataset_id
     check_id(name)
-    if (datasets_root() / name).exists():
+    if dataset_folder(name).exists():
         raise exists_error(name)
     recording.check_game()
     _check_room(name, recording.transitions)
     folder = _folder_of(recording)
     writable_folder(folder.parent)
     with locked(lock_path(folder)):
-        if (datasets_root() / name).exists():  # another process was faster
+        if dataset_folder(name).exists():  # another process was faster
             return minari.load_dataset(name)
         return _build(recording, name, jobs or cores(), progress)
 

@@ -22,12 +22,11 @@ import numpy.typing as npt
 from pretrainrl.data.episode import FRAME_SHAPE, Episode
 from pretrainrl.data.packing import CHUNK_ROWS, GZIP_LEVEL, PackedEpisode
 from pretrainrl.errors import DatasetError, InputError
+from pretrainrl.integrations.minari.readable import MAIN_FILE
 from pretrainrl.paths import home, writable_folder
 from pretrainrl.runs.checkpoints import check_folder, checked_folder
 from pretrainrl.runs.folder import LOCK, fingerprint_of
 from pretrainrl.runs.lock import exclusive
-
-MAIN_FILE = "main_data.hdf5"
 
 
 class EpisodeWriter:
@@ -239,7 +238,7 @@ def segments_of(name: str, game: str, settings: Mapping[str, Any], *, resume: bo
     with exclusive(folder / LOCK, str(folder)):
         segments = CollectionSegments(folder, game)
         if segments.latest() is not None and not resume:
-            raise DatasetError(f"a part of {name} is collected in {folder}; go on with --resume, or delete the folder")
+            raise DatasetError(f"a part of {name} is collected in {folder}; go on with --resume, or choose another --version")
         for unfinished in folder.glob(".segment-*"):
             shutil.rmtree(unfinished, ignore_errors=True)
         yield segments

@@ -199,7 +199,7 @@ def read_result(path: Path) -> CellResult:
     except (ValueError, CardError) as error:
         raise InputError(f"{path} is damaged ({error}); delete it, and its cell runs again") from error
     if not path.name.endswith(f"{result.seed}-{result.key}.json"):
-        raise InputError(f"{path} holds the cell {result.seed}-{result.key}; it was renamed or edited: delete it")
+        raise InputError(f"{path} holds the cell {result.seed}-{result.key}; it was renamed or edited")
     if result.status == "done" and not result.scores:
         raise InputError(f"{path} is done and has no scores; delete it, and its cell runs again")
     return result

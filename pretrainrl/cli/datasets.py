@@ -76,13 +76,13 @@ def build(
 ) -> None:
     """Play recordings again and write what is seen as Minari datasets; those that are here already are skipped."""
     from pretrainrl.games import silence_emulator
-    from pretrainrl.integrations.minari.metadata import datasets_root
+    from pretrainrl.integrations.minari.metadata import dataset_folder, datasets_root
     from pretrainrl.integrations.minari.recordings import build_dataset, matching_recordings
 
     silence_emulator()
     with root_of_datasets(out):
         for source, name in matching_recordings(patterns).items():
-            if (datasets_root() / name).exists():
+            if dataset_folder(name).exists():
                 console.print(f"{name}  is there already", soft_wrap=True)
                 continue
             dataset = build_dataset(source, jobs=jobs, progress=True)
@@ -98,10 +98,10 @@ def show_card(name: Id) -> None:
     """Print a local dataset's card as the hub shows it, in Markdown; of one that is not built yet, its recording's card."""
     from pretrainrl.dataset_cards import RECORDINGS
     from pretrainrl.integrations.minari.card import render_card
-    from pretrainrl.integrations.minari.metadata import check_dataset, datasets_root
+    from pretrainrl.integrations.minari.metadata import check_dataset, dataset_folder
     from pretrainrl.integrations.minari.recordings import is_recorded
 
-    if is_recorded(name) and not (datasets_root() / name).exists():
+    if is_recorded(name) and not dataset_folder(name).exists():
         print(RECORDINGS.get(name.rsplit("/", 1)[-1]).to_toml(), end="")
         return
     print(render_card(check_dataset(name)), end="")

@@ -30,7 +30,7 @@ Verify = Annotated[bool, typer.Option("--verify", help="Read the files to their 
 Kind = Annotated[str, typer.Option(help="Kind in the id pretrainrl/atari/<game>-<kind>-v<version>.")]
 Version = Annotated[int, typer.Option(min=0, help="Version in the id.")]
 Out = Annotated[Path | None, typer.Option(help="Root of the datasets; default MINARI_DATASETS_PATH.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Skip the datasets that are there already.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Skip the datasets that are there already, made of the same files.")]
 
 _NOTICED = {
     "dropped_padding_rows": "padding rows left out",

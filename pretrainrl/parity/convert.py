@@ -34,7 +34,7 @@ def import_checkpoint(checkpoint: Path, out: Path, objective: str | None = None)
         InputError: When `out` exists or cannot be written.
     """
     if out.exists():
-        raise InputError(f"{out} exists; choose another folder or delete it first")
+        raise InputError(f"{out} exists; choose another folder")
     networks = read_checkpoint(checkpoint)
     width, tensors = resnet50_tensors(networks["backbone"], str(checkpoint))
     name = objective_name(checkpoint.stem, networks) if objective is None else ALIASES.get(objective, objective)
@@ -88,6 +88,6 @@ def export_checkpoint(encoder: str, out: Path) -> None:
     if made.card.backbone != "resnet50":
         raise InputError(f"Atari-PB's code loads ResNet-50 only, and {made.card.name} is made of {made.card.backbone!r}")
     if out.exists():
-        raise InputError(f"{out} exists; choose another name or delete it first")
+        raise InputError(f"{out} exists; choose another name")
     with atomic_path(out) as temporary:
         save_with_torch({"backbone": checkpoint_tensors(made.backbone.state_dict()), "epoch": 0, "step": 0}, temporary)

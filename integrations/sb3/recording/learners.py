@@ -82,5 +82,7 @@ def load_state(agent: BaseAlgorithm, folder: Path) -> None:
         replay = getattr(agent, "replay_buffer", None)
         if replay is not None:
             replay.load(folder / _REPLAY)
-    except (OSError, RuntimeError, ValueError, KeyError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+    except OSError as error:
+        raise InputError(f"cannot read the agent saved in {folder}: {error.strerror or error}") from error
+    except (RuntimeError, ValueError, KeyError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
         raise InputError(f"the agent saved in {folder} is damaged ({error}); delete {folder.parent.parent}") from error

@@ -19,6 +19,7 @@ from pretrainrl.data.sampler import WindowSampler
 from pretrainrl.data.windows import WindowSpec
 from pretrainrl.encoders.observation_spaces import is_channel_last
 from pretrainrl.errors import DatasetError, InputError
+from pretrainrl.games import find_game
 from pretrainrl.integrations.sb3.encoding.vec_encode import VecEncodeObservation
 from pretrainrl.integrations.sb3.envs.atari_vec_env import AtariVecEnv
 
@@ -165,17 +166,17 @@ def _atari_of(model: BaseAlgorithm) -> AtariVecEnv | None:
 
 
 def check_actions(model: BaseAlgorithm, dataset: AtariDataset) -> None:
-    """Check that the agent's actions are the dataset's, in number and, where its environment can tell, in meaning.
+    """Check that the agent's actions are the game's minimal set, by which datasets count, as far as its environment can tell.
 
     Raises:
         InputError: When they are not.
     """
     atari = _atari_of(model)
-    ours, theirs = model.action_space, dataset.minari.action_space
+    ours, theirs = model.action_space, Discrete(dataset.num_actions)
     if not isinstance(ours, Discrete) or (ours.n, ours.start) != (theirs.n, theirs.start):
         raise InputError(f"the agent's actions are {ours}, those of {dataset.id} are {theirs}")
-    recorded = dataset.metadata.get("action_meanings")
-    if atari is not None and recorded not in (None, atari.get_action_meanings()):
+    recorded = find_game(dataset.game).action_meanings
+    if atari is not None and recorded != atari.get_action_meanings():
         raise InputError(
             f"the agent's actions mean {', '.join(atari.get_action_meanings())}, those of {dataset.id} {', '.join(recorded)}"
         )
