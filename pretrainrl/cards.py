@@ -158,6 +158,7 @@ class Training(Card):
     Attributes:
         datasets: Minari ids of the datasets.
         transitions: Number of transitions in all of them together.
+        fingerprint: Digest of all frames, actions, rewards and ends, 16 hex digits, where it was recorded.
         steps: Number of optimizer steps.
         batch_size: Number of windows in a step, over all processes.
         preset: Preset of the objective.
@@ -170,6 +171,7 @@ class Training(Card):
 
     datasets: tuple[str, ...]
     transitions: int
+    fingerprint: str | None = None
     steps: int
     batch_size: int
     preset: str

@@ -65,6 +65,7 @@ def export_card(
         training=Training(
             datasets=config.datasets,
             transitions=cache.num_transitions,
+            fingerprint=cache.fingerprint,
             steps=steps,
             batch_size=config.training.batch_size,
             preset=config.preset,
