@@ -24,8 +24,8 @@ from pretrainrl.games import Game, find_game
 from pretrainrl.integrations.minari.metadata import check_dataset, check_id, datasets_root
 from pretrainrl.integrations.minari.store import EpisodeWriter
 from pretrainrl.paths import writable_folder
-from pretrainrl.runs.folder import require_same
-from pretrainrl.runs.lock import scratch_folder
+from pretrainrl.runs.folder import fingerprint_of, require_same
+from pretrainrl.runs.lock import exclusive, scratch_folder
 
 # Keys that take one of a few values, in the metadata of every published episode.
 EPISODE_KEYS = {
@@ -67,8 +67,8 @@ def write_dataset(
         The dataset, as Minari loads it.
 
     Raises:
-        InputError: The id has another form, there are no episodes or they do not belong together, or the folder cannot be
-            written to.
+        InputError: The id has another form, there are no episodes or they do not belong together, the folder cannot be
+            written to, or another process writes the same dataset.
         UnknownNameError: The id's game does not exist.
         DatasetError: The id exists.
     """
@@ -80,7 +80,8 @@ def write_dataset(
     writable_folder(root)
     env = single_env(game, sticky_actions)
     try:
-        with closing(env), scratch_folder(root, ".write-") as scratch:
+        lock = root / f".writing-{fingerprint_of(name)}.lock"
+        with closing(env), exclusive(lock, name), scratch_folder(root, ".write-") as scratch:
             new, old = scratch / "new", scratch / "old"
             facts = {
                 "dataset_id": name,
