@@ -15,6 +15,7 @@ from pretrainrl.errors import InputError
 from pretrainrl.integrations.minari import collect_dataset, dataset_id
 from pretrainrl.paths import registry_folder
 from pretrainrl.probing.report import record
+from pretrainrl.runs.checkpoints import checked_json
 
 WITH_RAM, WITHOUT = dataset_id("breakout", "ram"), dataset_id("pong", "plain")
 
@@ -106,6 +107,6 @@ def test_record_refuses_what_it_cannot_use(tmp_path: Path):
     (tmp_path / "probe.json").write_text("[]")
     with pytest.raises(InputError, match="does not hold measurements"):
         record(tmp_path, registry_folder())
-    (tmp_path / "probe.json").write_text('{"probes": [{"encoder": "mine.impala", "metrics": {"rankme": 2}}]}')
+    (tmp_path / "probe.json").write_text(checked_json({"probes": [{"encoder": "mine.impala", "metrics": {"rankme": 2}}]}))
     with pytest.raises(InputError, match="has no card"):
         record(tmp_path, registry_folder())

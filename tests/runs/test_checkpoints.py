@@ -86,6 +86,19 @@ def test_what_a_killed_process_left_is_removed(checkpoints: Checkpoints) -> None
     assert names(checkpoints.folder) == ["step_0000000010", "step_0000000012"]
 
 
+def test_files_that_grow_are_brought_back(tmp_path: Path) -> None:
+    rows, best = tmp_path / "rows.csv", tmp_path / "best.zip"
+    checkpoints = Checkpoints(tmp_path / "checkpoints", files=[rows, best])
+    rows.write_text("1,2\n")
+    checkpoints.save(1, write())
+    rows.write_text("1,9\n3,4\n")
+    best.write_text("later")
+    checkpoints.restore(checkpoints.latest())
+    assert rows.read_text() == "1,2\n" and not best.exists()
+    checkpoints.restore(None)
+    assert not rows.exists()
+
+
 def test_a_folder_within_may_be_removed(tmp_path: Path) -> None:
     with checked_folder(tmp_path / "outer") as outer:
         write()(outer)
