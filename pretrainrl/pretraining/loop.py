@@ -300,7 +300,8 @@ def _check_finite(fabric: Fabric, step: int, metrics: dict[str, Tensor]) -> None
     watched = {"the loss": metrics["loss"], "the norm of the gradient": metrics["grad_norm"]}
     broken = [f"{name} is {value.item()}" for name, value in watched.items() if not value.isfinite()]
     if _any_rank(fabric, bool(broken)):
-        raise InputError(f"{' and '.join(broken) or 'the loss of another process is not finite'} at step {step}; {LOWER_RATE}")
+        what = broken[0] if broken else "the loss of another process is not finite"
+        raise InputError(f"{what} at step {step}; {LOWER_RATE}")
 
 
 def _seed(seed: int, step: int, rank: int) -> None:
