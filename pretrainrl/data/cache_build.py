@@ -131,8 +131,9 @@ class CacheWriter:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._encoder:
             self._encoder.close()
-        for file in (*self._files.values(), self._journal):
+        for file in self._files.values():
             file.close()
+        self._journal.close()
 
     def add(self, episode: Episode) -> None:
         """Append an episode.

@@ -123,7 +123,7 @@ def _write(
             task = bar.add_task("features, observations", total=len(sampler), completed=done, note="")
             for features in _encode(sampler, encoder, kind, torch.arange(done, len(sampler))):
                 file.write(features.data)
-                journal.write(f"{zlib.crc32(features)}\n")
+                journal.write(f"{zlib.crc32(features.data)}\n")
                 file.flush()
                 journal.flush()
                 bar.advance(task, len(features))

@@ -61,7 +61,7 @@ class CheckedFrames:
         frames, numbers = self.unchecked.read(rows), rows.numpy()
         for index in np.flatnonzero(~self._checked[numbers]).tolist():
             number = int(numbers[index])
-            if zlib.crc32(frames[index].numpy()) != self._checksums[number]:
+            if zlib.crc32(frames[index].numpy().data) != self._checksums[number]:
                 raise damaged(self._path.parent, f"row {number} of {self._path.name} has another checksum")
         self._checked[numbers] = True
         return frames

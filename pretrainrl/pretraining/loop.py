@@ -69,7 +69,7 @@ def run(
         InterruptedRunError: SIGINT or SIGTERM asked to stop; a checkpoint has been written.
     """
     folder = PretrainFolder(out, config, resume=resume)
-    if folder.finished:
+    if folder.is_finished():
         folder.check_result(open_cache().fingerprint)
         return out
     commit = code_commit()  # of what runs now: a clone may have moved on by the end
@@ -81,7 +81,7 @@ def run(
         folder.opened(config) if fabric.is_global_zero else nullcontext(),
     ):
         fabric.barrier()  # the first process has the folder: what all read next stays as it is
-        if folder.finished:  # another session was faster
+        if folder.is_finished():  # another session was faster
             return out
         start = pretraining.restore(folder.load_checkpoint(restore_files=fabric.is_global_zero))
         _optimize(pretraining, folder, start, checkpoint_every, requested, progress=progress and fabric.is_global_zero)

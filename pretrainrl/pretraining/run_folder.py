@@ -50,8 +50,7 @@ class PretrainFolder(RunFolder[PretrainConfig]):
         """Path of the file of metrics."""
         return self.path / "metrics.csv"
 
-    @property
-    def finished(self) -> bool:
+    def is_finished(self) -> bool:
         """Whether the encoder has been written."""
         return (self.path / EncoderCard.FILE).exists()
 

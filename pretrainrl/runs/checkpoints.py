@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from pretrainrl.errors import InputError
-from pretrainrl.paths import atomic_path, remove_path
+from pretrainrl.paths import atomic_path, remove_leftovers
 
 CHECKSUMS = "checksums.json"
 _CHECKSUM = "checksum"  # key in a checked table
+_NAME = re.compile(r"step_\d{10}")
 _CHUNK = 1 << 20  # bytes that are read at a time
 
 
@@ -116,10 +118,9 @@ class Checkpoints:
             for file in self._files:
                 if file.exists():
                     shutil.copyfile(file, temporary / file.name)
-        kept = self._paths()[-self._keep :]
-        for old in list(self.folder.iterdir()):
-            if old not in kept:
-                remove_path(old)
+        for old in self._paths()[: -self._keep]:
+            shutil.rmtree(old, ignore_errors=True)
+        remove_leftovers(self.folder)
 
     def latest(self) -> Path | None:
         """Return the folder of the newest checkpoint, or None where there is none.
@@ -152,4 +153,4 @@ class Checkpoints:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _paths(self) -> list[Path]:
-        return sorted(self.folder.glob("step_*"))
+        return sorted(path for path in self.folder.glob("step_*") if _NAME.fullmatch(path.name))

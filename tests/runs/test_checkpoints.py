@@ -81,9 +81,11 @@ def test_the_only_one_is_told_apart(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_process_left_is_removed(checkpoints: Checkpoints) -> None:
-    (checkpoints.folder / ".step_0000000011.abcd.tmp").mkdir()
+    (checkpoints.folder / ".step_0000000011.0123abcd.tmp").mkdir()
+    for mine in ("step_0000000009 copy", "notes"):  # somebody else's
+        (checkpoints.folder / mine).mkdir()
     checkpoints.save(12, write())
-    assert names(checkpoints.folder) == ["step_0000000010", "step_0000000012"]
+    assert names(checkpoints.folder) == ["notes", "step_0000000009 copy", "step_0000000010", "step_0000000012"]
 
 
 def test_files_that_grow_are_brought_back(tmp_path: Path) -> None:

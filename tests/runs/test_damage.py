@@ -135,8 +135,12 @@ def test_finetuning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_collecting(episodes: list[Episode], tmp_path: Path) -> None:
     whole = CollectionSegments(tmp_path / "whole", "pong")
+
+    def save(folder: Path) -> None:
+        (folder / "agent.pt").write_bytes(bytes(range(256)))
+
     for number in range(3):
-        whole.add(episodes[number : number + 1], number, lambda folder: (folder / "agent.pt").write_bytes(bytes(range(256))))
+        whole.add(episodes[number : number + 1], number, save)
     for damage in damaged_copies(tmp_path / "whole", tmp_path / "copy", COUNT):
         segments = CollectionSegments(tmp_path / "copy", "pong")
         with pytest.raises(InputError, match="is damaged"):
