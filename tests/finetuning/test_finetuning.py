@@ -356,7 +356,7 @@ def test_what_is_not_finite_is_not_saved(algorithm: str, tmp_path: Path, monkeyp
         return step(self)
 
     monkeypatch.setattr(FinetuneSegments, "_on_step", breaking)
-    with pytest.raises(InputError, match=r"the learning has diverged: policy\.\S+ is not finite after \d+ steps; lower"):
+    with pytest.raises(InputError, match=r"policy\.\S+ is not finite after [\d,]+ steps; lower|priorities must be finite"):
         run(algorithm, tmp_path)
     folder = tmp_path / algorithm / "ALE-Pong-v5_1"
     (state,) = folder.glob("checkpoints/*/agent.pt")
