@@ -167,6 +167,7 @@ class Training(Card):
         command: Command line that makes the weights again.
         minutes: Minutes of training, on `hardware`.
         hardware: Device that trained them.
+        objective_sha256: SHA-256 of the file of the whole objective in the run's folder, 64 hex digits, where it was recorded.
     """
 
     datasets: tuple[str, ...]
@@ -180,6 +181,7 @@ class Training(Card):
     command: str
     minutes: float
     hardware: str
+    objective_sha256: str | None = None
 
 
 class Golden(Card):

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from pretrainrl.cards import EncoderCard
-from pretrainrl.errors import InputError
+from pretrainrl.errors import InputError, WeightsError
 from pretrainrl.paths import atomic_path, save_with_torch
 from pretrainrl.pretraining.config import PretrainConfig
+from pretrainrl.pretraining.trained import FILE, check_objective
 from pretrainrl.runs.checkpoints import Checkpoints
 from pretrainrl.runs.folder import RunFolder, require_same
 from pretrainrl.weights import file_sha256
@@ -55,13 +56,14 @@ class PretrainFolder(RunFolder[PretrainConfig]):
         return (self.path / EncoderCard.FILE).exists()
 
     def check_result(self, data: str) -> None:
-        """Check that the encoder of a finished run is as it was written, and of these data.
+        """Check that the weights of a finished run are as they were written, and of these data.
 
         Args:
             data: Fingerprint of the data as they are now.
 
         Raises:
-            InputError: The data have changed since, or the weights are damaged.
+            InputError: The data have changed since.
+            WeightsError: A file of weights is damaged.
         """
         card, file = EncoderCard.read(self.path / EncoderCard.FILE), self.path / ENCODER
         if card.training is not None and card.training.fingerprint is not None:
@@ -69,10 +71,11 @@ class PretrainFolder(RunFolder[PretrainConfig]):
                 {"fingerprint": data}, {"fingerprint": card.training.fingerprint}, "the data of the run", OTHER_FOLDER
             )
         if not file.is_file() or file_sha256(file) != card.weights.sha256:
-            raise InputError(
-                f"{file} is not what the run has written; delete {self.path / EncoderCard.FILE} to write both again from the "
-                "last checkpoint"
+            raise WeightsError(
+                f"{file} is not what the run has written; delete {self.path / EncoderCard.FILE} and go on with --resume to "
+                "write both again"
             )
+        check_objective(self.path / FILE)
 
     def save_checkpoint(self, step: int, state: dict[str, Any]) -> None:
         """Write the state that stands before `step`, and drop all checkpoints but the newest two.

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import pretrainrl
 from pretrainrl.data.collect import collect_episodes
@@ -18,12 +19,13 @@ from pretrainrl.data.frame_cache import FrameCache
 from pretrainrl.data.sampler import WindowSampler
 from pretrainrl.data.windows import Batch
 from pretrainrl.encoders.check import verify_encoder
-from pretrainrl.errors import CardError, InputError, UnknownNameError
+from pretrainrl.errors import CardError, InputError, UnknownNameError, WeightsError
 from pretrainrl.networks.optimization import cosine_with_warmup
 from pretrainrl.objectives import Objective
 from pretrainrl.pretraining import PretrainConfig, run
 from pretrainrl.pretraining.loop import Pretraining
 from pretrainrl.pretraining.run_folder import PretrainFolder
+from pretrainrl.pretraining.trained import load_objective
 from pretrainrl.runs.interrupt import InterruptedRunError
 from pretrainrl.weights import file_sha256
 
@@ -233,15 +235,22 @@ def test_frames_that_have_changed_are_noticed(cache: FrameCache, tmp_path: Path,
             train(tmp_path / name, other, config(), resume=True)
 
 
-def test_a_finished_run_whose_weights_are_damaged(cache: FrameCache, tmp_path: Path):
+@pytest.mark.parametrize("name", ["encoder", "objective"])
+def test_a_finished_run_whose_weights_are_damaged(cache: FrameCache, tmp_path: Path, name: str):
     folder = train(tmp_path / "run", cache, config())
-    weights = (folder / "encoder.safetensors").read_bytes()
-    (folder / "encoder.safetensors").write_bytes(weights[:-1])
-    with pytest.raises(InputError, match=r"is not what the run has written; delete .*card.toml to write both again"):
+    file = folder / f"{name}.safetensors"
+    weights, tensors = file.read_bytes(), load_file(file)
+    file.write_bytes(weights[:-9] + bytes([weights[-9] ^ 1]) + weights[-8:])
+    expected = r"is not what the run has written; delete .*card.toml and go on with --resume to write both again"
+    with pytest.raises(WeightsError, match=expected):
         train(folder, cache, config(), resume=True)
+    if name == "objective":
+        with pytest.raises(WeightsError, match=expected):
+            load_objective(folder)
     (folder / "card.toml").unlink()
-    train(folder, cache, config(), resume=True)
-    assert (folder / "encoder.safetensors").read_bytes() == weights
+    for _ in range(2):  # the second one finds both right
+        train(folder, cache, config(), resume=True)
+    assert all(torch.equal(tensor, tensors[key]) for key, tensor in load_file(file).items())
 
 
 def test_runs_outside_the_main_thread(cache: FrameCache, tmp_path: Path):
