@@ -158,6 +158,7 @@ class Training(Card):
     Attributes:
         datasets: Minari ids of the datasets.
         transitions: Number of transitions in all of them together.
+        fingerprint: Digest of all frames, actions, rewards and ends, 16 hex digits, where it was recorded.
         steps: Number of optimizer steps.
         batch_size: Number of windows in a step, over all processes.
         preset: Preset of the objective.
@@ -166,10 +167,12 @@ class Training(Card):
         command: Command line that makes the weights again.
         minutes: Minutes of training, on `hardware`.
         hardware: Device that trained them.
+        objective_sha256: SHA-256 of the file of the whole objective in the run's folder, 64 hex digits, where it was recorded.
     """
 
     datasets: tuple[str, ...]
     transitions: int
+    fingerprint: str | None = None
     steps: int
     batch_size: int
     preset: str
@@ -178,6 +181,7 @@ class Training(Card):
     command: str
     minutes: float
     hardware: str
+    objective_sha256: str | None = None
 
 
 class Golden(Card):

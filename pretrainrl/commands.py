@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -282,12 +283,15 @@ def probe(
     from pretrainrl.device import resolve_device, resolve_dtype
     from pretrainrl.encoders import make_encoder
     from pretrainrl.integrations.minari import read_samples
+    from pretrainrl.runs.folder import exclusive_folder
 
     ids = [dataset] if isinstance(dataset, str) else list(dataset)
     options: dict[str, Any] = {"device": device, "dtype": resolve_dtype(dtype, resolve_device(device))}
     encoders = [make_encoder(each, weights=None if number else weights, **options) for number, each in enumerate(names)]
-    probes = _measure(encoders, read_samples(ids, limit=observations), seed, progress)
-    return ProbeResult(probes, None if out is None else _write_probes(Path(out), Path(name), probes, ids, seed))
+    samples = read_samples(ids, limit=observations)
+    with nullcontext() if out is None else exclusive_folder(Path(out)):
+        probes = _measure(encoders, samples, seed, progress)
+        return ProbeResult(probes, None if out is None else _write_probes(Path(out), Path(name), probes, ids, seed))
 
 
 def _measure(encoders: Sequence[Encoder], samples: Sequence[Samples], seed: int, progress: bool) -> tuple[Probe, ...]:
@@ -306,10 +310,8 @@ def _measure(encoders: Sequence[Encoder], samples: Sequence[Samples], seed: int,
 
 def _write_probes(out: Path, name: Path, probes: Sequence[Probe], ids: Sequence[str], seed: int) -> Path:
     """Write the numbers and the page."""
-    from pretrainrl.paths import writable_folder
     from pretrainrl.probing.report import write_page, write_probes
 
-    writable_folder(out)
     pictures, note = _reconstructions(name, ids, seed)
     write_probes(out, probes, ids)
     return write_page(out, probes, pictures, note)

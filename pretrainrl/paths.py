@@ -8,7 +8,7 @@ import re
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -79,10 +79,31 @@ def atomic_path(target: Path) -> Iterator[Path]:
             raise InputError(f"cannot write {target}: {reason}; what was there before is unchanged") from error
         raise
     finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary, ignore_errors=True)
-        else:
-            temporary.unlink(missing_ok=True)
+        remove_path(temporary)
+
+
+_LEFTOVER = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
+
+
+def is_leftover(path: Path) -> bool:
+    """Whether a file or folder has a temporary name that `atomic_path` gives."""
+    return _LEFTOVER.fullmatch(path.name) is not None
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what killed processes have left under temporary names in `folder`, in which nobody else may be writing."""
+    for path in list(folder.rglob(".*.tmp")):
+        if is_leftover(path):
+            remove_path(path)
+
+
+def remove_path(path: Path) -> None:
+    """Remove a file, or a folder and all that is in it, as far as the system lets it."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink()
 
 
 def save_with_torch(content: dict[str, Any], path: Path) -> None:

@@ -143,6 +143,11 @@ def _write(group: h5py.Group, name: str, array: npt.NDArray[Any]) -> None:
 _FACTS, _STATE = "facts.json", "state"
 
 
+def _segment(number: int) -> str:
+    """Return the name of a segment's folder."""
+    return f"segment-{number:06d}"
+
+
 class CollectionSegments:
     """The segments of an unfinished collection, folders `segment-<number>` with the episodes that were played in each.
 
@@ -164,7 +169,7 @@ class CollectionSegments:
             segment.
 
         Raises:
-            InputError: The last segment is damaged.
+            InputError: The last segment is damaged, or one before it is missing.
         """
         folders = self._folders()
         if not folders:
@@ -186,7 +191,7 @@ class CollectionSegments:
         """
         before = self._folders()
         try:
-            with checked_folder(self.folder / f"segment-{len(before):06d}") as temporary:
+            with checked_folder(self.folder / _segment(len(before))) as temporary:
                 with checked_folder(temporary / _STATE) as state:
                     save_state(state)
                 with EpisodeWriter(temporary) as writer:
@@ -202,7 +207,7 @@ class CollectionSegments:
         """Yield the episodes of all segments, in their order.
 
         Raises:
-            InputError: A segment is damaged.
+            InputError: A segment is damaged or missing.
         """
         for folder in self._folders():
             self._check(folder)
@@ -211,7 +216,11 @@ class CollectionSegments:
                     yield _episode(file[f"episode_{index}"], self._game)
 
     def _folders(self) -> list[Path]:
-        return sorted(self.folder.glob("segment-*"))
+        folders = sorted(self.folder.glob("segment-*"))
+        for number, folder in enumerate(folders):
+            if folder.name != _segment(number):
+                raise InputError(f"{self.folder} is damaged ({_segment(number)} is missing); delete it to begin anew")
+        return folders
 
     def _check(self, folder: Path) -> None:
         check_folder(folder, f"delete {self.folder} to begin anew")

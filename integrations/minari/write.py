@@ -27,8 +27,8 @@ from pretrainrl.integrations.minari.metadata import aside_of, check_dataset, che
 from pretrainrl.integrations.minari.readable import MAIN_FILE
 from pretrainrl.integrations.minari.store import EpisodeWriter
 from pretrainrl.paths import writable_folder
-from pretrainrl.runs.folder import require_same
-from pretrainrl.runs.lock import lock_path, locked, scratch_folder
+from pretrainrl.runs.folder import fingerprint_of, require_same
+from pretrainrl.runs.lock import exclusive, lock_path, locked, scratch_folder
 
 # Keys that take one of a few values, in the metadata of every published episode.
 EPISODE_KEYS = {
@@ -70,8 +70,8 @@ def write_dataset(
         The dataset, as Minari loads it.
 
     Raises:
-        InputError: The id has another form, there are no episodes or they do not belong together, or the folder cannot be
-            written to.
+        InputError: The id has another form, there are no episodes or they do not belong together, the folder cannot be
+            written to, or another process writes the same dataset.
         UnknownNameError: The id's game does not exist.
         DatasetError: The id exists.
     """
@@ -83,7 +83,8 @@ def write_dataset(
     writable_folder(root)
     env = single_env(game, sticky_actions)
     try:
-        with closing(env), scratch_folder(root, ".write-") as scratch:
+        lock = root / f".writing-{fingerprint_of(name)}.lock"
+        with closing(env), exclusive(lock, name), scratch_folder(root, ".write-") as scratch:
             new = scratch / "new"
             facts = {
                 "dataset_id": name,

@@ -15,6 +15,7 @@ from pretrainrl.cards import Card, Scalar
 from pretrainrl.errors import CardError, InputError
 from pretrainrl.optional import require
 from pretrainrl.paths import atomic_path
+from pretrainrl.runs.checkpoints import checked_json, parse_checked
 
 CELLS = "cells"
 
@@ -177,7 +178,7 @@ class ResultStore:
         if result.status == "failed" and path.exists() and read_result(path).status == "done":
             return
         with atomic_path(path) as temporary:
-            temporary.write_text(json.dumps(result.model_dump(mode="json", exclude_none=True), indent=1), encoding="utf-8")
+            temporary.write_text(checked_json(result.model_dump(mode="json", exclude_none=True)), encoding="utf-8")
 
     def _has(self, cell: Cell, retry: bool) -> bool:
         path = cell.file(self.out)
@@ -194,8 +195,7 @@ def read_result(path: Path) -> CellResult:
         InputError: The file is damaged, or is not what its name says.
     """
     try:
-        table: Any = json.loads(path.read_text(encoding="utf-8"))
-        result = CellResult.parse(table, str(path))
+        result = CellResult.parse(parse_checked(path.read_text(encoding="utf-8")), str(path))
     except (ValueError, CardError) as error:
         raise InputError(f"{path} is damaged ({error}); delete it, and its cell runs again") from error
     if not path.name.endswith(f"{result.seed}-{result.key}.json"):

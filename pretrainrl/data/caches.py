@@ -80,12 +80,17 @@ def remove_cache(folder: Path) -> bool:
     """
     with locked(lock_path(folder), wait=False) as free:
         if free:
-            partial = partial_folder(folder)
-            shutil.rmtree(partial, ignore_errors=True)
-            if folder.exists():
-                folder.replace(partial)  # at once, so that nobody opens a half of it
-                shutil.rmtree(partial)
+            remove_locked(folder)
         return free
+
+
+def remove_locked(folder: Path) -> None:
+    """Remove the cache at `folder`, whose lock this process holds."""
+    partial = partial_folder(folder)
+    shutil.rmtree(partial, ignore_errors=True)
+    if folder.exists():
+        folder.replace(partial)  # at once, so that nobody opens a half of it
+        shutil.rmtree(partial)
 
 
 def default_codec(frames: int, folder: Path) -> Codec:

@@ -14,6 +14,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.monitor import ResultsWriter
 
 from pretrainrl.finetuning.config import FinetuneConfig, FinetuneRecord
+from pretrainrl.networks.optimization import LOWER_RATE, require_finite
 from pretrainrl.paths import atomic_path
 from pretrainrl.runs.checkpoints import Checkpoints
 from pretrainrl.runs.folder import RunFolder
@@ -42,7 +43,8 @@ class FinetuneFolder(RunFolder[FinetuneRecord]):
         self.name = config.game.replace("/", "-")  # as huggingface_sb3 and the zoo write it
         super().__init__(out / config.algorithm / f"{self.name}_{config.seed + 1}", FinetuneRecord, resume=resume)
         self._env_id = config.game
-        self._checkpoints = Checkpoints(self.path / "checkpoints")
+        grown = [self.path / name for name in (EVALUATIONS, MONITOR, BEST)]
+        self._checkpoints = Checkpoints(self.path / "checkpoints", files=grown)
         self._resources = ExitStack()
 
     def compared(self, settings: FinetuneRecord) -> Mapping[str, Any]:
@@ -61,6 +63,7 @@ class FinetuneFolder(RunFolder[FinetuneRecord]):
         with ExitStack() as opened:
             opened.enter_context(self.opened(record))
             state = self._checkpoints.latest()
+            self._checkpoints.restore(state)
             counts = json.loads((state / _COUNTS).read_text()) if state else {"evaluations": 0, "games": 0}
             self.evaluations = Evaluations(self.path / EVALUATIONS, keep=counts["evaluations"])
             self.games = FinishedGames(self.path / MONITOR, self._env_id, keep=counts["games"])
@@ -83,7 +86,12 @@ class FinetuneFolder(RunFolder[FinetuneRecord]):
         return self.agent.exists()
 
     def save_agent(self, agent: BaseAlgorithm, path: Path) -> None:
-        """Save an agent, whole or not at all."""
+        """Save an agent, whole or not at all.
+
+        Raises:
+            InputError: The agent's weights are not finite.
+        """
+        require_finite(agent.get_parameters(), f"after {agent.num_timesteps:,} steps", LOWER_RATE)
         with atomic_path(path) as temporary:
             agent.save(temporary)
 
@@ -95,7 +103,7 @@ class FinetuneFolder(RunFolder[FinetuneRecord]):
             save_state: Function that writes the agent's state into the folder that it is given.
 
         Raises:
-            InputError: The checkpoint cannot be written; the one before is unchanged.
+            InputError: The checkpoint cannot be written, or the state is not finite; the one before is unchanged.
         """
         counts = {"evaluations": len(self.evaluations.timesteps), "games": self.games.count}
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from pretrainrl.agent_cards import AgentPreset
 from pretrainrl.device import resolve_device, resolve_dtype
+from pretrainrl.errors import InputError
 from pretrainrl.finetuning.agents import ObservationSetup, make_run_agent
 from pretrainrl.finetuning.config import FinetuneConfig, FinetuneRecord
 from pretrainrl.finetuning.folder import BEST, EVALUATIONS, FinetuneFolder
@@ -150,9 +153,12 @@ def finetune(
 
 
 def _read_evaluations(path: Path) -> tuple[Evaluation, ...]:
-    with np.load(path) as saved:
-        table = zip(*(saved[key].tolist() for key in ("timesteps", "results", "ep_lengths")), strict=True)
-        return tuple(Evaluation(timestep, tuple(scores), tuple(lengths)) for timestep, scores, lengths in table)
+    try:
+        with np.load(path) as saved:
+            table = zip(*(saved[key].tolist() for key in ("timesteps", "results", "ep_lengths")), strict=True)
+            return tuple(Evaluation(timestep, tuple(scores), tuple(lengths)) for timestep, scores, lengths in table)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(f"{path} is damaged ({error}); the run is over, and its scores cannot be read") from error
 
 
 class _Run:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from pretrainrl.cards import EncoderCard
 from pretrainrl.data.frame_cache import FrameCache
 from pretrainrl.data.windows import Returns, discounted_returns
 from pretrainrl.device import resolve_device
@@ -19,7 +20,7 @@ from pretrainrl.objectives import Objective, make_objective
 from pretrainrl.paths import atomic_path
 from pretrainrl.pretraining.config import PretrainConfig
 from pretrainrl.runs.folder import CONFIG
-from pretrainrl.weights import read_tensors
+from pretrainrl.weights import file_sha256, read_tensors
 
 FILE = "objective.safetensors"
 
@@ -81,6 +82,7 @@ def load_objective(run: str | Path, device: str | torch.device = "cpu") -> Train
     path = Path(run) / FILE
     if not path.is_file():
         raise InputError(f"{run} holds no finished pre-training run: there is no {FILE} in it")
+    check_objective(path)
     config = PretrainConfig.read(Path(run) / CONFIG)
     tensors = read_tensors(path)
     games, returns = _read_metadata(path)
@@ -90,6 +92,22 @@ def load_objective(run: str | Path, device: str | torch.device = "cpu") -> Train
     load_tensors(objective, tensors, str(path))
     objective = objective.requires_grad_(False).eval().to(resolve_device(device))
     return TrainedObjective(config.objective, objective, games, returns)
+
+
+def check_objective(path: Path) -> None:
+    """Check that the file of an objective is what the card beside it was written for.
+
+    Raises:
+        WeightsError: The file is missing or damaged.
+        CardError: The card is damaged.
+    """
+    card = path.with_name(EncoderCard.FILE)
+    training = EncoderCard.read(card).training if card.is_file() else None
+    expected = None if training is None else training.objective_sha256
+    if expected is not None and (not path.is_file() or file_sha256(path) != expected):
+        raise WeightsError(
+            f"{path} is not what the run has written; delete {card} and go on with --resume to write both again"
+        )
 
 
 def _read_metadata(path: Path) -> tuple[tuple[str, ...], tuple[float, ...]]:
