@@ -5,17 +5,19 @@ from __future__ import annotations
 import difflib
 import json
 import math
+import os
 import re
 import sys
-from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 
-from pretrainrl.errors import CardError
-from pretrainrl.paths import atomic_path
-from pretrainrl.registry import Registry
+from pretrainrl.arguments import MAX_SEED
+from pretrainrl.errors import CardError, UnknownNameError
+from pretrainrl.paths import atomic_path, resolve_path
+from pretrainrl.registry import Registry, files_may_name_code
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -27,6 +29,37 @@ Scalar = str | int | float | bool
 WIDEST_FLAT = 8_192
 NUMBERS = re.compile(r"\[\n((?:    [\w.+\-]+,\n)+)\]")  # an array of them; tomli_w gives every item a line of its own
 NAME = r"^[a-z0-9_]+\.[a-z0-9_]+$"  # objective.variant
+MAX_BYTES = 1 << 20  # of a card's file
+
+
+def _registered(value: str, info: ValidationInfo) -> str:
+    """Refuse a class where data name what is registered: `module:Class` is for calls, and for cards of installed packages."""
+    if ":" in value and info.context is not None and not files_may_name_code():
+        raise ValueError("names code, which data cannot; register it in Python, and give the registered name")
+    return value
+
+
+def _not_from_file(value: str, info: ValidationInfo) -> str:
+    """Refuse a class that is named by a file, unless that is a part of an installed package."""
+    if info.context is not None and info.context["file"] and not files_may_name_code():
+        raise ValueError("names code, which a file cannot; register the card in Python, or by an entry point")
+    return value
+
+
+def _no_way_out(source: str) -> str:
+    """Refuse a source that leads out of the folder of the card, or of the bundled files."""
+    path = source.removeprefix("bundled:").removeprefix("hf://")
+    parts = PurePosixPath(path.replace("\\", "/"))
+    if ".." in parts.parts or (source.startswith("bundled:") and parts.is_absolute()):
+        raise ValueError("leads out of its folder")
+    if not source.isprintable():
+        raise ValueError("has characters that cannot be printed")
+    return source
+
+
+RegisteredName = Annotated[str, AfterValidator(_registered)]  # in calls also `package.module:Class`
+Target = Annotated[str, AfterValidator(_not_from_file)]  # `package.module:Class`
+Source = Annotated[str, AfterValidator(_no_way_out)]  # of a file
 
 
 class Card(BaseModel):
@@ -35,18 +68,20 @@ class Card(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     @classmethod
-    def parse(cls: type[CardT], table: dict[str, Any], where: str) -> CardT:
-        """Validate `table`; `where` says in errors where it comes from.
+    def parse(cls: type[CardT], table: dict[str, Any], where: str, *, file: bool = False) -> CardT:
+        """Validate `table`; `where` says in errors where it comes from, and `file` that it is a file.
 
         Raises:
             CardError: When fields are wrong; the message names every one.
         """
-        try:
-            return cls.model_validate_json(json.dumps(table))  # JSON, because strict mode then takes lists for tuples
+        try:  # JSON, because strict mode then takes lists for tuples
+            return cls.model_validate_json(json.dumps(table), context={"file": file})
         except ValidationError as error:
             raise CardError(f"{where}: {'; '.join(_describe(cls, detail) for detail in error.errors())}") from error
-        except TypeError as error:  # TOML dates have no JSON form and no field here
+        except (TypeError, ValueError) as error:  # TOML dates have no JSON form and no field here
             raise CardError(f"{where}: {error}") from error
+        except RecursionError as error:
+            raise CardError(f"{where} is nested too deeply") from error
 
     @classmethod
     def read(cls: type[CardT], path: Path) -> CardT:
@@ -56,12 +91,14 @@ class Card(BaseModel):
             CardError: When the file is missing, is not TOML, or has a field that is wrong.
         """
         try:
-            table = tomllib.loads(path.read_text(encoding="utf-8"))
+            table = tomllib.loads(_content(path).decode())
         except OSError as error:
             raise CardError(f"no card at {path}: {error.strerror or error}") from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise CardError(f"{path} is not a TOML file: {error}") from error
-        return cls.parse(table, str(path))
+        except CardError:
+            raise
+        except (ValueError, RecursionError) as error:  # numbers of thousands of digits, too, and arrays in arrays in arrays
+            raise CardError(f"{path} is not a TOML file that can be read: {error}") from error
+        return cls.parse(table, str(path), file=True)
 
     def write(self, path: Path) -> None:
         """Write the card as TOML, leaving out what is empty."""
@@ -74,6 +111,17 @@ class Card(BaseModel):
         return NUMBERS.sub(lambda array: f"[{', '.join(array[1].replace(',', ' ').split())}]", tomli_w.dumps(table))
 
 
+def _content(path: Path) -> bytes:
+    """Read a file of a card's size."""
+    if path.exists() and not path.is_file():  # a pipe would be waited for, a device never ends
+        raise CardError(f"no card at {path}: it is not a file")
+    with path.open("rb") as file:
+        content = file.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise CardError(f"{path} is not a card: it has more than {MAX_BYTES:,} bytes")
+    return content
+
+
 def _describe(card: type[Card], detail: Any) -> str:
     """Return one clause for one of pydantic's error records."""
     field = ".".join(map(str, detail["loc"])) or "card"
@@ -82,7 +130,8 @@ def _describe(card: type[Card], detail: Any) -> str:
     if detail["type"] == "extra_forbidden":
         near = difflib.get_close_matches(str(detail["loc"][-1]), card.model_fields, n=1)
         return f"unknown field {field!r}" + (f", did you mean {near[0]!r}?" if near else "")
-    return f"field {field!r}: {detail['msg']}, got {detail['input']!r}"
+    given = repr(detail["input"])
+    return f"field {field!r}: {detail['msg']}, got {given if len(given) <= 200 else given[:200] + '...'}"
 
 
 class Paper(Card):
@@ -125,10 +174,10 @@ class Weights(Card):
         seed: Seed of the untrained network, instead of the three above.
     """
 
-    sources: tuple[str, ...] = ()
+    sources: tuple[Source, ...] = ()
     sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
     bytes: int | None = Field(default=None, gt=0)
-    seed: int | None = None
+    seed: int | None = Field(default=None, ge=0, le=MAX_SEED)
 
     @property
     def manual(self) -> bool:
@@ -188,7 +237,7 @@ class Golden(Card):
         features: Values of `encoder(observation)` at evenly spaced places, computed in float32.
     """
 
-    observation: str = "bundled:golden.safetensors"
+    observation: Source = "bundled:golden.safetensors"
     features: tuple[float, ...] = Field(min_length=1)
 
 
@@ -200,7 +249,7 @@ class EncoderCard(Card):
         default: Whether the bare objective is an alias of this name.
         summary: Line on what it is and is not good for.
         objective: Objective that trained it, or `random`.
-        backbone: Registered name of the network, or `package.module:Class`.
+        backbone: Registered name of the network; for a card that is made in Python also `package.module:Class`.
         backbone_options: Keyword arguments of the network's class.
         features: Kind of what `encoder(obs)` returns: `flat`, the map flattened, or `pooled`, its mean over space.
         feature_map_shape: Shape (channels, height, width) of a feature map.
@@ -213,7 +262,7 @@ class EncoderCard(Card):
     default: bool = False
     summary: str
     objective: str
-    backbone: str
+    backbone: RegisteredName
     backbone_options: dict[str, Scalar] = {}
     features: Literal["flat", "pooled"]
     feature_map_shape: tuple[int, int, int]
@@ -255,7 +304,7 @@ class BackboneCard(Card):
     """
 
     name: str
-    target: str
+    target: Target
     summary: str
     paper: Paper
 
@@ -304,7 +353,7 @@ class TrainingPreset(Card):
 class Preset(Card):
     """One complete setting of an objective: backbone, the objective's own options, and how to optimize."""
 
-    backbone: str
+    backbone: RegisteredName
     backbone_options: dict[str, Scalar] = {}
     model: dict[str, Any] = {}
     training: TrainingPreset
@@ -319,7 +368,7 @@ class ObjectiveCard(Card):
     """
 
     name: str
-    target: str
+    target: Target
     data: Literal["image", "video", "demonstration", "trajectory"]
     summary: str
     paper: Paper
@@ -332,8 +381,34 @@ ENCODERS: Registry[EncoderCard] = Registry(
     group="pretrainrl.encoders",
     alias=lambda card: card.objective if card.default else None,
 )
-BACKBONES: Registry[BackboneCard] = Registry("backbone", BackboneCard.read)
+BACKBONES: Registry[BackboneCard] = Registry("backbone", BackboneCard.read, group="pretrainrl.backbones")
 OBJECTIVES: Registry[ObjectiveCard] = Registry("objective", ObjectiveCard.read, group="pretrainrl.objectives")
+
+
+def find_encoder(name: str | Path) -> str | Path:
+    """Return the name of an encoder as it is if it is one of the registry, and else the absolute path that it stands for.
+
+    Names are looked up first, so that no folder stands in for an encoder that is named like it.
+
+    Args:
+        name: Registered name or alias; or a run folder or card file, as a `Path` or as text with a separator or `.toml` in it.
+
+    Raises:
+        UnknownNameError: When the name is not registered, and is no path.
+        InputError: When the path is none, such as one in the home of an unknown user.
+    """
+    if isinstance(name, str) and name not in ENCODERS and not is_path(name, ".toml"):
+        try:
+            ENCODERS.get(name)  # as a plugin may have an alias
+        except UnknownNameError as error:
+            hint = f"; a folder is given with a separator, as ./{name}" if name and resolve_path(name).exists() else ""
+            raise UnknownNameError(f"{error}{hint}") from None
+    return name if (isinstance(name, str) and not is_path(name, ".toml")) or name in ENCODERS else resolve_path(name)
+
+
+def is_path(name: str, suffix: str) -> bool:
+    """Return whether a name that is not registered is a path: it has a separator, or the suffix of a file."""
+    return "/" in name or os.sep in name or name.endswith(suffix)
 
 
 def find_card(name: str | Path) -> EncoderCard:
@@ -342,8 +417,9 @@ def find_card(name: str | Path) -> EncoderCard:
     Raises:
         UnknownNameError: When the name is not registered.
         CardError: When the card cannot be read.
+        InputError: When the path is none.
     """
-    path = Path(name)
-    if isinstance(name, Path) or path.name != name or path.suffix == ".toml" or path.is_dir():
-        return EncoderCard.read(path / EncoderCard.FILE if path.is_dir() else path)
-    return ENCODERS.get(name)
+    found = find_encoder(name)
+    if isinstance(found, str):
+        return ENCODERS.get(found)
+    return EncoderCard.read(found / EncoderCard.FILE if found.is_dir() else found)
