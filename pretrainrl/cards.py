@@ -397,13 +397,18 @@ def find_encoder(name: str | Path) -> str | Path:
         UnknownNameError: When the name is not registered, and is no path.
         InputError: When the path is none, such as one in the home of an unknown user.
     """
-    if isinstance(name, str) and name not in ENCODERS and not is_path(name, ".toml"):
-        try:
-            ENCODERS.get(name)  # as a plugin may have an alias
-        except UnknownNameError as error:
-            hint = f"; a folder is given with a separator, as ./{name}" if name and resolve_path(name).exists() else ""
-            raise UnknownNameError(f"{error}{hint}") from None
-    return name if (isinstance(name, str) and not is_path(name, ".toml")) or name in ENCODERS else resolve_path(name)
+    if isinstance(name, Path):
+        return resolve_path(name)
+    if name in ENCODERS:
+        return name
+    if is_path(name, ".toml"):
+        return resolve_path(name)
+    try:
+        ENCODERS.get(name)  # the alias of a plugin is known once the plugin is loaded
+    except UnknownNameError as error:
+        hint = f"; a folder is named with a separator, as ./{name}" if name and resolve_path(name).exists() else ""
+        raise UnknownNameError(f"{error}{hint}") from None
+    return name
 
 
 def is_path(name: str, suffix: str) -> bool:

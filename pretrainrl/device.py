@@ -25,8 +25,10 @@ def resolve_device(device: str | torch.device) -> torch.device:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         resolved = torch.device(device)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError, ValueError) as error:
         raise InputError(f"unknown device {device!r}; expected 'auto', 'cpu' or 'cuda'") from error
+    if resolved.type not in ("cpu", "cuda", "mps", "xpu"):
+        raise InputError(f"nothing can be computed on the device {str(device)!r}; expected 'auto', 'cpu' or 'cuda'")
     if resolved.type == "cuda" and not torch.cuda.is_available():
         raise InputError("there is no CUDA device here; take the device 'auto' or 'cpu'")
     if str(resolved) == "cuda":

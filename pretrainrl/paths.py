@@ -41,6 +41,17 @@ def resolve_path(path: str | Path) -> Path:
         raise InputError(f"{str(path)!r} is no path: {getattr(error, 'strerror', None) or error}") from error
 
 
+def set_absolute_folders() -> None:
+    """Make the folders in environment variables absolute, for this process and those that it starts.
+
+    Raises:
+        InputError: One is no path.
+    """
+    for name in ("PRETRAINRL_HOME", "MINARI_DATASETS_PATH"):
+        if folder := os.environ.get(name):
+            os.environ[name] = str(resolve_path(folder))
+
+
 _LONGEST_NAME = 255 - 32  # bytes of a file's name, with room for what a temporary name adds
 _LONGEST_PATH = 4096 - 512  # with room for what will be in a folder
 

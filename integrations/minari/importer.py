@@ -10,12 +10,13 @@ import minari
 from pretrainrl.data.episode import Episode
 from pretrainrl.data.sources import Source
 from pretrainrl.errors import InputError
-from pretrainrl.integrations.minari.metadata import dataset_id
+from pretrainrl.integrations.minari.metadata import absolute_root, dataset_id
 from pretrainrl.integrations.minari.write import is_written, write_dataset
 from pretrainrl.progress import progress_bar
 from pretrainrl.runs.interrupt import InterruptedRunError, stop_requests
 
 
+@absolute_root()
 def import_source(
     sources: Source | Sequence[Source],
     *,

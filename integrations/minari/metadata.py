@@ -11,7 +11,8 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ import numpy as np
 
 from pretrainrl.errors import DatasetError, InputError
 from pretrainrl.games import find_game
+from pretrainrl.paths import environment_variables, resolve_path
 
 NAMESPACE = "pretrainrl/atari"
 # Stricter than Minari's own, which crashes on an id without a version.
@@ -60,8 +62,14 @@ def datasets_root() -> Path:
 
     The folder is not created. Minari's own function creates it, and crashes where that is not allowed.
     """
-    root = os.environ.get("MINARI_DATASETS_PATH")
-    return Path(root) if root is not None else Path.home() / ".minari" / "datasets"
+    return resolve_path(os.environ.get("MINARI_DATASETS_PATH") or Path("~") / ".minari" / "datasets")
+
+
+@contextmanager
+def absolute_root() -> Iterator[None]:
+    """Let Minari's own functions, which know neither `~` nor relative folders, see `datasets_root()` for a while."""
+    with environment_variables(MINARI_DATASETS_PATH=str(datasets_root())):
+        yield
 
 
 def local_ids() -> list[str]:

@@ -19,7 +19,7 @@ from pretrainrl.data.episode import FRAME_SHAPE, Episode
 from pretrainrl.data.frame_cache import FrameCache
 from pretrainrl.errors import DatasetError, InputError
 from pretrainrl.games import find_game
-from pretrainrl.integrations.minari.metadata import damaged, datasets_root, local_ids, refuse_lossy
+from pretrainrl.integrations.minari.metadata import absolute_root, damaged, datasets_root, local_ids, refuse_lossy
 from pretrainrl.integrations.minari.recordings import build_dataset, is_recorded, recorded_ids
 from pretrainrl.probing import Samples, take_samples
 from pretrainrl.progress import progress_bar
@@ -114,6 +114,7 @@ class AtariDataset:
         )
 
 
+@absolute_root()
 def open_dataset(name: str) -> AtariDataset:
     """Open the local Minari dataset `name`; one that is not there is built first if its recording is registered.
 

@@ -19,7 +19,7 @@ from pretrainrl.data.replay_worker import episode_file, play_share
 from pretrainrl.dataset_cards import RECORDINGS, RecordingCard, Returns
 from pretrainrl.errors import DatasetError, InputError, UnknownNameError, WeightsError
 from pretrainrl.games import all_scores
-from pretrainrl.integrations.minari.metadata import NAMESPACE, check_dataset, check_id, datasets_root
+from pretrainrl.integrations.minari.metadata import NAMESPACE, absolute_root, check_dataset, check_id, datasets_root
 from pretrainrl.integrations.minari.store import MAIN_FILE
 from pretrainrl.integrations.minari.write import exists_error, write_dataset
 from pretrainrl.paths import home, writable_folder
@@ -195,6 +195,7 @@ def returns_of(recording: Recording) -> Returns | None:
     )
 
 
+@absolute_root()
 def build_dataset(
     source: str | Path | Recording, *, name: str | None = None, jobs: int | None = None, progress: bool = False
 ) -> minari.MinariDataset:

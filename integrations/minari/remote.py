@@ -17,7 +17,7 @@ from minari.storage.remotes import get_cloud_storage
 from pretrainrl.dataset_cards import RecordingCard
 from pretrainrl.errors import DatasetError, InputError, PretrainRLError
 from pretrainrl.integrations.minari.card import render_card, render_index
-from pretrainrl.integrations.minari.metadata import check_dataset, check_id, datasets_root
+from pretrainrl.integrations.minari.metadata import absolute_root, check_dataset, check_id, datasets_root
 from pretrainrl.integrations.minari.recordings import SUFFIX, write_recording
 from pretrainrl.integrations.minari.write import create_namespaces, exists_error, move
 from pretrainrl.optional import require
@@ -29,6 +29,7 @@ _CHECKSUMS = "SHA256SUMS"
 _CARD = "README.md"
 
 
+@absolute_root()
 def upload_dataset(name: str, *, remote: str | None = None, token: str | None = None) -> None:
     """Upload the local dataset `name` with its card and checksums, and renew the front page of its repository.
 
@@ -107,6 +108,7 @@ def upload_recording(name: str, *, remote: str | None = None, token: str | None 
     return card
 
 
+@absolute_root()
 def download_dataset(name: str, *, remote: str | None = None) -> minari.MinariDataset:
     """Download the dataset `name` and return it as Minari loads it.
 

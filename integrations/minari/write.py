@@ -21,7 +21,7 @@ from pretrainrl.data.episode import FRAME_SHAPE, Episode
 from pretrainrl.data.packing import PackedEpisode, content_sha256
 from pretrainrl.errors import DatasetError, InputError
 from pretrainrl.games import Game, find_game
-from pretrainrl.integrations.minari.metadata import check_dataset, check_id, datasets_root
+from pretrainrl.integrations.minari.metadata import absolute_root, check_dataset, check_id, datasets_root
 from pretrainrl.integrations.minari.store import EpisodeWriter
 from pretrainrl.paths import writable_folder
 from pretrainrl.runs.folder import require_same
@@ -34,6 +34,7 @@ EPISODE_KEYS = {
 }
 
 
+@absolute_root()
 def write_dataset(
     name: str,
     episodes: Iterable[Episode | PackedEpisode],

@@ -42,8 +42,8 @@ _SMALL: dict[str, Any] = {"buffer_size": 1, "optimize_memory_usage": False}  # o
 
 MAX_DATA = 1 << 28  # bytes of what is not weights: the last observations are in it
 _ERRORS = (
-    pickle.UnpicklingError, binascii.Error, zipfile.BadZipFile, zipfile.LargeZipFile, ImportError, ArithmeticError, AssertionError,
-    AttributeError, EOFError, LookupError, MemoryError, NotImplementedError, OSError, RuntimeError, TypeError, ValueError,
+    pickle.UnpicklingError, binascii.Error, zipfile.BadZipFile, ImportError, ArithmeticError, AssertionError, AttributeError,
+    EOFError, LookupError, MemoryError, OSError, RuntimeError, TypeError, ValueError,
 )  # fmt: skip
 
 # Saved agents do not name their algorithm; the first whose mark is found in one is it.
@@ -137,10 +137,10 @@ def _load_text(path: Path, algorithm: type[BaseAlgorithm], device: str, left_out
         }
     except LookupError as error:
         raise InputError(
-            f"{path} says its {error.args[0]} only as pickled Python, which runs code when it is loaded; if you trust its author, "
-            "load it with --trust-pickle (trust_pickle=True)"
+            f"{path} has its {error.args[0]} only as pickled Python, which runs code when it is loaded; if you trust its "
+            "author, load it with --trust-pickle (trust_pickle=True)"
         ) from error
-    agent: Any = algorithm(policy, None, device=device, _init_setup_model=False)  # type: ignore[call-arg, arg-type]
+    agent: Any = algorithm(policy, None, device=device, _init_setup_model=False)  # type: ignore[call-arg]
     text = {key: value for key, value in data.items() if key in vars(agent) and not _is_pickled(value)}
     vars(agent).update({**text, **left_out, **_SMALL, "n_envs": 1, "n_steps": 1, "tensorboard_log": None, **told})
     agent._setup_model()
@@ -165,7 +165,7 @@ def _policy_class(told: dict[str, Any], algorithm: type[BaseAlgorithm]) -> type[
 
 
 def _policy_arguments(told: dict[str, Any]) -> dict[str, Any]:
-    """Return the arguments of a policy, but for those of its optimizer; classes are known ones, which are told by their names."""
+    """Return the arguments of a policy, but for those of its optimizer; classes are known ones, told by their names."""
     from pretrainrl.integrations.hub.json_codec import CLASSES
     from pretrainrl.integrations.sb3.recording.ram_agent import RamExtractor
 
