@@ -107,6 +107,8 @@ def collect(
     say = partial(plain_console(quiet=not progress).print, soft_wrap=True)
     with root_of_datasets(out):
         ids = {slug: dataset_id(slug, kind, version) for slug in slugs}
+        for dataset in ids.values():
+            output_folder(datasets_root() / dataset)
         done = [slug for slug, name in ids.items() if is_written(name, "collection", settings, resume=resume)]
         for slug in done:
             say(f"{ids[slug]}  is there already")

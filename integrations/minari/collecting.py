@@ -52,6 +52,8 @@ def collection_settings(
         UnknownNameError: There is no such agent.
         InputError: A number is out of range, or a setting does not belong to the player.
     """
+    if not 0 <= sticky_actions <= 1:
+        raise InputError(f"sticky_actions must be in [0, 1], got {sticky_actions}")
     if not 1 <= keep_every <= steps:
         raise InputError(f"keep_every must be in 1..{steps}, or no episode is left of {steps} steps; it is {keep_every}")
     common = {"steps": steps, "num_envs": n_envs, "seed": seed, "sticky_actions": sticky_actions, "keep_every": keep_every}

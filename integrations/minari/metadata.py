@@ -72,6 +72,17 @@ def absolute_root() -> Iterator[None]:
         yield
 
 
+def local_folder(name: str) -> Path:
+    """Return the folder of the local dataset `name`, whether or not it is there.
+
+    Raises:
+        InputError: The name leads out of the folder of the datasets.
+    """
+    if ".." in Path(name).parts or Path(name).is_absolute() or not name.isprintable():
+        raise InputError(f"{name!r} is not a dataset id; ids look like {NAMESPACE}/<game>-<kind>-v<version>")
+    return datasets_root() / name
+
+
 def local_ids() -> list[str]:
     """Return the ids of the datasets under `datasets_root()`, sorted; `check_dataset` says whether they are whole."""
     root = datasets_root()
@@ -122,7 +133,7 @@ def check_dataset(name: str) -> Summary:
         DatasetError: It is missing or damaged, does not hold single 84x84 frames, or was caught in one of Minari's traps; the
             message says what to do instead.
     """
-    data = datasets_root() / name / "data"
+    data = local_folder(name) / "data"
     try:
         metadata = json.loads((data / "metadata.json").read_text(encoding="utf-8"))
         if metadata["dataset_id"] != name:

@@ -19,7 +19,14 @@ from pretrainrl.data.episode import FRAME_SHAPE, Episode
 from pretrainrl.data.frame_cache import FrameCache
 from pretrainrl.errors import DatasetError, InputError
 from pretrainrl.games import find_game
-from pretrainrl.integrations.minari.metadata import absolute_root, damaged, datasets_root, local_ids, refuse_lossy
+from pretrainrl.integrations.minari.metadata import (
+    absolute_root,
+    damaged,
+    datasets_root,
+    local_folder,
+    local_ids,
+    refuse_lossy,
+)
 from pretrainrl.integrations.minari.recordings import build_dataset, is_recorded, recorded_ids
 from pretrainrl.probing import Samples, take_samples
 from pretrainrl.progress import progress_bar
@@ -123,7 +130,7 @@ def open_dataset(name: str) -> AtariDataset:
             84x84 grey frames; or its recording cannot be played.
         InputError: The disk has too little room for its frames.
     """
-    if not (datasets_root() / name / "data").is_dir():
+    if not (local_folder(name) / "data").is_dir():
         _build(name)
     try:
         dataset = minari.load_dataset(name)

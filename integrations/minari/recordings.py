@@ -22,7 +22,7 @@ from pretrainrl.games import all_scores
 from pretrainrl.integrations.minari.metadata import NAMESPACE, absolute_root, check_dataset, check_id, datasets_root
 from pretrainrl.integrations.minari.store import MAIN_FILE
 from pretrainrl.integrations.minari.write import exists_error, write_dataset
-from pretrainrl.paths import home, writable_folder
+from pretrainrl.paths import home, output_file, resolve_path, writable_folder
 from pretrainrl.runs.interrupt import InterruptedRunError
 from pretrainrl.runs.lock import lock_path, locked
 from pretrainrl.runs.pool import cores, show_jobs
@@ -149,7 +149,7 @@ def write_recording(
         DatasetError: The dataset is missing or damaged, or its play is not known.
         InputError: A file cannot be written.
     """
-    path = Path(path).expanduser()
+    path = output_file(path)
     recording = record_dataset(name)
     recording.write(path)
     card = RecordingCard(
@@ -268,7 +268,7 @@ def open_recording(source: str | Path) -> Recording:
             return Recording.read(locate([text]))
         except WeightsError as error:
             raise DatasetError(f"recording {text}: {error}") from error
-    return Recording.read(Path(source).expanduser())
+    return Recording.read(resolve_path(source))
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from pretrainrl.arguments import MAX_SEED
 from pretrainrl.cards import BACKBONES, NAME, OBJECTIVES, Card, RegisteredName, Scalar, TrainingPreset
-from pretrainrl.errors import UnknownNameError
+from pretrainrl.errors import InputError, UnknownNameError
 
 
 class PretrainConfig(Card):
@@ -72,7 +72,8 @@ class PretrainConfig(Card):
             model: Keyword arguments of the objective's class, which replace the preset's one by one.
 
         Raises:
-            UnknownNameError: There is no such objective or preset.
+            UnknownNameError: There is no such objective, preset or backbone.
+            InputError: The backbone is not registered.
             CardError: A value does not fit.
         """
         card = OBJECTIVES.get(objective)
@@ -83,8 +84,12 @@ class PretrainConfig(Card):
         training = base.training.model_dump(exclude={"epochs"} if steps is not None else set())
         training.update({key: value for key, value in changes.items() if value is not None})
         chosen = backbone or base.backbone
-        if ":" not in chosen:
-            BACKBONES.get(chosen)
+        if ":" in chosen and chosen not in BACKBONES:
+            raise InputError(
+                f"backbone {chosen!r} names code, which the card of an encoder cannot; register it by BACKBONES.register or an "
+                "entry point of the group 'pretrainrl.backbones', and give its name"
+            )
+        BACKBONES.get(chosen)
         return cls.parse(
             {
                 "name": name or f"{objective}.{chosen.lower()}",
