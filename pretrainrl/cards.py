@@ -153,7 +153,7 @@ class EncoderCard(Card):
     summary: str
     objective: str
     backbone: RegisteredName
-    backbone_options: dict[str, Scalar] = {}
+    backbone_options: dict[str, Scalar] = Field(default={})
     features: Literal["flat", "pooled"]
     feature_map_shape: tuple[int, int, int]
     license: str
@@ -161,7 +161,7 @@ class EncoderCard(Card):
     weights: Weights
     training: Training | None = None
     paper: Paper | None = None
-    metrics: dict[str, float] = {}
+    metrics: dict[str, float] = Field(default={})
     golden: Golden | None = None
     standardization: Weights | None = None
 
@@ -244,8 +244,8 @@ class Preset(Card):
     """One complete setting of an objective: backbone, the objective's own options, and how to optimize."""
 
     backbone: RegisteredName
-    backbone_options: dict[str, Scalar] = {}
-    model: dict[str, Any] = {}
+    backbone_options: dict[str, Scalar] = Field(default={})
+    model: dict[str, Any] = Field(default={})
     training: TrainingPreset
 
 

@@ -61,6 +61,8 @@ def collection_settings(
         if segment_steps is not None or greedy:
             raise InputError(f"{'greedy' if greedy else 'segment_steps'} is for agents, not for random play")
         repeat_probability = REPEAT_PROBABILITY if repeat_probability is None else repeat_probability
+        if not 0 <= repeat_probability < 1:
+            raise InputError(f"repeat_probability must be in [0, 1), got {repeat_probability}")
         return {**common, "agent": agent, "repeat_probability": repeat_probability, "ram": ram}
     if ram or repeat_probability is not None:
         raise InputError(f"{'ram' if ram else 'repeat_probability'} is for random play, not for the agent {agent!r}")

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from pretrainrl.arguments import MAX_PROCESSES, check_counts
 from pretrainrl.paths import environment_variables, output_folder
 from pretrainrl.progress import plain_console
 
@@ -78,6 +79,7 @@ def build(
     from pretrainrl.integrations.minari.metadata import datasets_root
     from pretrainrl.integrations.minari.recordings import build_dataset, matching_recordings
 
+    check_counts(MAX_PROCESSES, jobs=jobs)
     silence_emulator()
     with root_of_datasets(out):
         for source, name in matching_recordings(patterns).items():

@@ -86,8 +86,8 @@ class PretrainConfig(Card):
         chosen = backbone or base.backbone
         if ":" in chosen and chosen not in BACKBONES:
             raise InputError(
-                f"backbone {chosen!r} names code, which the card of an encoder cannot; register it by BACKBONES.register or an "
-                "entry point of the group 'pretrainrl.backbones', and give its name"
+                f"backbone {chosen!r} names code, which the card of an encoder cannot; register it by BACKBONES.register or "
+                "an entry point of the group 'pretrainrl.backbones', and give its name"
             )
         BACKBONES.get(chosen)
         return cls.parse(
