@@ -47,9 +47,20 @@ def set_absolute_folders() -> None:
     Raises:
         InputError: One is no path.
     """
-    for name in ("PRETRAINRL_HOME", "MINARI_DATASETS_PATH"):
-        if folder := os.environ.get(name):
-            os.environ[name] = str(resolve_path(folder))
+    os.environ.update(_absolute_folders())
+
+
+@contextmanager
+def absolute_folders() -> Iterator[None]:
+    """Make the folders in environment variables absolute for a while, as Minari knows neither `~` nor relative ones."""
+    with environment_variables(**_absolute_folders()):
+        yield
+
+
+def _absolute_folders() -> dict[str, str]:
+    defaults = {"PRETRAINRL_HOME": "", "MINARI_DATASETS_PATH": "~/.minari/datasets"}
+    folders = {name: os.environ[name] or default for name, default in defaults.items() if name in os.environ}
+    return {name: str(resolve_path(folder)) for name, folder in folders.items() if folder}
 
 
 _LONGEST_NAME = 255 - 32  # bytes of a file's name, with room for what a temporary name adds

@@ -10,13 +10,14 @@ import minari
 from pretrainrl.data.episode import Episode
 from pretrainrl.data.sources import Source
 from pretrainrl.errors import InputError
-from pretrainrl.integrations.minari.metadata import absolute_root, dataset_id
+from pretrainrl.integrations.minari.metadata import dataset_id
 from pretrainrl.integrations.minari.write import is_written, write_dataset
+from pretrainrl.paths import absolute_folders
 from pretrainrl.progress import progress_bar
 from pretrainrl.runs.interrupt import InterruptedRunError, stop_requests
 
 
-@absolute_root()
+@absolute_folders()
 def import_source(
     sources: Source | Sequence[Source],
     *,

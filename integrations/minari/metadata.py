@@ -11,8 +11,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ import numpy as np
 
 from pretrainrl.errors import DatasetError, InputError
 from pretrainrl.games import find_game
-from pretrainrl.paths import environment_variables, resolve_path
+from pretrainrl.paths import resolve_path
 
 NAMESPACE = "pretrainrl/atari"
 # Stricter than Minari's own, which crashes on an id without a version.
@@ -63,13 +62,6 @@ def datasets_root() -> Path:
     The folder is not created. Minari's own function creates it, and crashes where that is not allowed.
     """
     return resolve_path(os.environ.get("MINARI_DATASETS_PATH") or Path("~") / ".minari" / "datasets")
-
-
-@contextmanager
-def absolute_root() -> Iterator[None]:
-    """Let Minari's own functions, which know neither `~` nor relative folders, see `datasets_root()` for a while."""
-    with environment_variables(MINARI_DATASETS_PATH=str(datasets_root())):
-        yield
 
 
 def local_folder(name: str) -> Path:

@@ -20,7 +20,7 @@ from pretrainrl.data.frame_cache import FrameCache
 from pretrainrl.errors import DatasetError, InputError
 from pretrainrl.games import find_game
 from pretrainrl.integrations.minari.metadata import (
-    absolute_root,
+from pretrainrl.paths import absolute_folders
     damaged,
     datasets_root,
     local_folder,
@@ -121,7 +121,7 @@ class AtariDataset:
         )
 
 
-@absolute_root()
+@absolute_folders()
 def open_dataset(name: str) -> AtariDataset:
     """Open the local Minari dataset `name`; one that is not there is built first if its recording is registered.
 

@@ -19,10 +19,10 @@ from pretrainrl.data.replay_worker import episode_file, play_share
 from pretrainrl.dataset_cards import RECORDINGS, RecordingCard, Returns
 from pretrainrl.errors import DatasetError, InputError, UnknownNameError, WeightsError
 from pretrainrl.games import all_scores
-from pretrainrl.integrations.minari.metadata import NAMESPACE, absolute_root, check_dataset, check_id, datasets_root
+from pretrainrl.integrations.minari.metadata import NAMESPACE, check_dataset, check_id, datasets_root
 from pretrainrl.integrations.minari.store import MAIN_FILE
 from pretrainrl.integrations.minari.write import exists_error, write_dataset
-from pretrainrl.paths import home, output_file, resolve_path, writable_folder
+from pretrainrl.paths import absolute_folders, home, output_file, resolve_path, writable_folder
 from pretrainrl.runs.interrupt import InterruptedRunError
 from pretrainrl.runs.lock import lock_path, locked
 from pretrainrl.runs.pool import cores, show_jobs
@@ -195,7 +195,7 @@ def returns_of(recording: Recording) -> Returns | None:
     )
 
 
-@absolute_root()
+@absolute_folders()
 def build_dataset(
     source: str | Path | Recording, *, name: str | None = None, jobs: int | None = None, progress: bool = False
 ) -> minari.MinariDataset:

@@ -17,11 +17,11 @@ from minari.storage.remotes import get_cloud_storage
 from pretrainrl.dataset_cards import RecordingCard
 from pretrainrl.errors import DatasetError, InputError, PretrainRLError
 from pretrainrl.integrations.minari.card import render_card, render_index
-from pretrainrl.integrations.minari.metadata import absolute_root, check_dataset, check_id, datasets_root
+from pretrainrl.integrations.minari.metadata import check_dataset, check_id, datasets_root
 from pretrainrl.integrations.minari.recordings import SUFFIX, write_recording
 from pretrainrl.integrations.minari.write import create_namespaces, exists_error, move
 from pretrainrl.optional import require
-from pretrainrl.paths import environment_variables, writable_folder
+from pretrainrl.paths import absolute_folders, environment_variables, writable_folder
 from pretrainrl.runs.lock import scratch_folder
 from pretrainrl.weights import file_sha256
 
@@ -29,7 +29,7 @@ _CHECKSUMS = "SHA256SUMS"
 _CARD = "README.md"
 
 
-@absolute_root()
+@absolute_folders()
 def upload_dataset(name: str, *, remote: str | None = None, token: str | None = None) -> None:
     """Upload the local dataset `name` with its card and checksums, and renew the front page of its repository.
 
@@ -108,7 +108,7 @@ def upload_recording(name: str, *, remote: str | None = None, token: str | None 
     return card
 
 
-@absolute_root()
+@absolute_folders()
 def download_dataset(name: str, *, remote: str | None = None) -> minari.MinariDataset:
     """Download the dataset `name` and return it as Minari loads it.
 

@@ -21,9 +21,9 @@ from pretrainrl.data.episode import FRAME_SHAPE, Episode
 from pretrainrl.data.packing import PackedEpisode, content_sha256
 from pretrainrl.errors import DatasetError, InputError
 from pretrainrl.games import Game, find_game
-from pretrainrl.integrations.minari.metadata import absolute_root, check_dataset, check_id, datasets_root
+from pretrainrl.integrations.minari.metadata import check_dataset, check_id, datasets_root
 from pretrainrl.integrations.minari.store import EpisodeWriter
-from pretrainrl.paths import writable_folder
+from pretrainrl.paths import absolute_folders, writable_folder
 from pretrainrl.runs.folder import require_same
 from pretrainrl.runs.lock import scratch_folder
 
@@ -34,7 +34,7 @@ EPISODE_KEYS = {
 }
 
 
-@absolute_root()
+@absolute_folders()
 def write_dataset(
     name: str,
     episodes: Iterable[Episode | PackedEpisode],
