@@ -20,7 +20,6 @@ from pretrainrl.data.frame_cache import FrameCache
 from pretrainrl.errors import DatasetError, InputError
 from pretrainrl.games import find_game
 from pretrainrl.integrations.minari.metadata import (
-from pretrainrl.paths import absolute_folders
     damaged,
     datasets_root,
     local_folder,
@@ -28,6 +27,7 @@ from pretrainrl.paths import absolute_folders
     refuse_lossy,
 )
 from pretrainrl.integrations.minari.recordings import build_dataset, is_recorded, recorded_ids
+from pretrainrl.paths import absolute_folders
 from pretrainrl.probing import Samples, take_samples
 from pretrainrl.progress import progress_bar
 from pretrainrl.runs.folder import fingerprint_of
