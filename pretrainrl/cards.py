@@ -317,4 +317,5 @@ def find_card(name: str | Path) -> EncoderCard:
     found = find_encoder(name)
     if isinstance(found, str):
         return ENCODERS.get(found)
-    return EncoderCard.read(found / EncoderCard.FILE if found.is_dir() else found)
+    path = Path(name).expanduser()  # as it was given, for messages
+    return EncoderCard.read(path / EncoderCard.FILE if found.is_dir() else path)
