@@ -16,7 +16,7 @@ import tomli_w
 
 import pretrainrl
 from pretrainrl.agent_cards import AGENTS, AgentCard
-from pretrainrl.benchmarking.run import find_entrants
+from pretrainrl.benchmarking.plan import find_entrants
 from pretrainrl.benchmarking.suite import SUITES, Suite, find_suite
 from pretrainrl.cards import ENCODERS, OBJECTIVES, BackboneCard, Card, EncoderCard, ObjectiveCard, find_card
 from pretrainrl.dataset_cards import DATASETS, RECORDINGS, DatasetCard, RecordingCard

@@ -23,8 +23,9 @@ GOOD: dict[str, tuple[str, ...]] = {
     "pretrain": ("idm", "--dataset", "pretrainrl/atari/pong-none-v0"),
     "probe": ("random.nature", "--dataset", "pretrainrl/atari/pong-none-v0"),
     "finetune": ("bc", "--game", "pong", "--encoder", "random.nature", "--dataset", "pretrainrl/atari/pong-none-v0"),
-    "benchmark": ("atari-smoke", "--encoders", "no/such"),
-    "demo": ("--games", "pong", "nosuch"),
+    "benchmark run": ("atari-smoke", "--encoders", "no/such"),
+    "benchmark plan": ("atari-smoke", "--encoders", "no/such"),
+    "demo": ("--game", "nosuch"),
     "datasets build": ("nosuch",),
     "cache build": ("nosuch",),
 }
