@@ -87,7 +87,7 @@ def spoil(value: Any, rng: random.Random, share: float) -> Any:
 def hostile(seed: int, kinds: dict[type[Card], dict[str, Any]]) -> tuple[type[Card], str]:
     """A kind of card, and a file's text that says it is one."""
     rng = random.Random(seed)
-    kind = rng.choice([EncoderCard, EncoderCard, PretrainConfig, *kinds])
+    kind: type[Card] = rng.choice([EncoderCard, EncoderCard, PretrainConfig, *kinds])
     table = spoil(kinds[kind], rng, rng.choice((0.02, 0.1, 0.3)))
     table = table if isinstance(table, dict) else {"name": table}
     if kind in (EncoderCard, PretrainConfig) and rng.random() < 0.6:
@@ -203,10 +203,9 @@ def test_a_folder_is_named_with_a_separator(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_registering_code_in_python_is_possible(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ENCODERS, "_items", {name: ENCODERS.get(name) for name in ENCODERS.names()})
     card = ENCODERS.get("random.nature").model_copy(update={"name": "my.own", "objective": "my", "default": False})
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         pretrainrl.register_encoder(card.model_copy(update={"backbone": "pretrainrl.encoders.nature:Nature"}))
-    monkeypatch.setattr(ENCODERS, "_items", {**ENCODERS._discovered()})
     assert make_encoder("my.own").backbone.feature_map_shape == (64, 7, 7)
-    del ENCODERS._discovered()["my.own"]
