@@ -78,8 +78,7 @@ def list_encoders(pattern: str = "*", *, include_manual: bool = False) -> list[s
     """
     from pretrainrl.cards import ENCODERS
 
-    names = ENCODERS.names(pattern)
-    return [name for name in names if include_manual or not ENCODERS.get(name).weights.manual]
+    return [name for name, card in ENCODERS.by_name(pattern).items() if include_manual or not card.weights.manual]
 
 
 def encoder_card(name: str) -> EncoderCard:

@@ -25,10 +25,19 @@ def resolve_device(device: str | torch.device) -> torch.device:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         resolved = torch.device(device)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError, ValueError) as error:
         raise InputError(f"unknown device {device!r}; expected 'auto', 'cpu' or 'cuda'") from error
     if resolved.type == "cuda" and not torch.cuda.is_available():
         raise InputError("there is no CUDA device here; take the device 'auto' or 'cpu'")
+    if resolved.type == "cuda" and (resolved.index or 0) >= torch.cuda.device_count():
+        raise InputError(f"there is no device {str(device)!r} here, but {torch.cuda.device_count()} CUDA devices")
+    if resolved.type not in ("cpu", "cuda"):
+        try:
+            torch.zeros(1, device=resolved).item()
+        except Exception as error:  # each kind of device has errors of its own, and `meta` holds no numbers
+            raise InputError(
+                f"nothing can be computed on the device {str(device)!r} here; expected 'auto', 'cpu' or 'cuda'"
+            ) from error
     if str(resolved) == "cuda":
         return torch.device("cuda", torch.cuda.current_device())
     return resolved

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from pretrainrl.errors import InputError, PretrainRLError, WeightsError
 from pretrainrl.optional import require
-from pretrainrl.paths import home, registry_folder, writable_folder
+from pretrainrl.paths import home, registry_folder, resolve_path, writable_folder
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,6 +28,18 @@ def file_sha256(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def resolve_source(source: str | Path) -> str:
+    """Return weights that a user names with an absolute path in place of a relative one; `random` and `hf://...` stay.
+
+    Raises:
+        InputError: The path is none.
+    """
+    scheme, separator, rest = str(source).partition(":")
+    if isinstance(source, str) and (source == "random" or (separator and scheme in ("bundled", "hf"))):
+        return source
+    return f"{ATARI_PB}{resolve_path(rest)}" if f"{scheme}:" == ATARI_PB else str(resolve_path(source))
 
 
 def locate(sources: Sequence[str], sha256: str | None = None, size: int | None = None) -> Path:
@@ -53,14 +65,16 @@ def locate(sources: Sequence[str], sha256: str | None = None, size: int | None =
 
 def _fetcher(source: str) -> Callable[[str | None], Path]:
     scheme, separator, rest = source.partition(":")
-    if not separator or len(scheme) == 1 or Path(source).exists():  # one letter: a Windows drive
-        return lambda sha256: Path(source).expanduser()
+    if not separator or len(scheme) == 1:  # one letter: a Windows drive
+        return lambda sha256: resolve_path(source)
     if scheme == "atari-pb":
-        return lambda sha256: Path(rest).expanduser()
+        return lambda sha256: resolve_path(rest)
     if scheme == "bundled":
         return lambda sha256: registry_folder() / rest
     if scheme == "hf":
         return lambda sha256: _download(rest.removeprefix("//"), sha256)
+    if resolve_path(source).exists():
+        return lambda sha256: resolve_path(source)
     raise InputError(
         f"unknown scheme {scheme!r}; expected bundled:<file>, a path, atari-pb:<path> or hf://<org>/<repo>/<file>@<revision>"
     )

@@ -94,8 +94,8 @@ def _fetch(repo_id: str, file: str, revision: str | None, token: str | None) -> 
 def _read(path: Path, where: str) -> Description:
     try:
         table = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise CardError(f"{where} is not JSON: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise CardError(f"{where} is not JSON that can be read: {error}") from error
     if not isinstance(table, dict):
         raise CardError(f"{where} is not a JSON object")
     return Description.parse(table, where)

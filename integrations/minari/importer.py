@@ -12,11 +12,13 @@ from pretrainrl.data.sources import Source
 from pretrainrl.errors import DatasetError, InputError
 from pretrainrl.integrations.minari.metadata import check_dataset, dataset_id
 from pretrainrl.integrations.minari.write import is_written, write_dataset
+from pretrainrl.paths import absolute_folders
 from pretrainrl.progress import progress_bar
 from pretrainrl.runs.folder import require_same
 from pretrainrl.runs.interrupt import InterruptedRunError, stop_requests
 
 
+@absolute_folders()
 def import_source(
     sources: Source | Sequence[Source],
     *,

@@ -24,6 +24,7 @@ from pretrainrl.data.hdf5 import DamagedFileError
 from pretrainrl.errors import DatasetError, InputError, PretrainRLError
 from pretrainrl.games import find_game
 from pretrainrl.integrations.minari.readable import MAIN_FILE, Readable, check_readable, dataset_files
+from pretrainrl.paths import resolve_path
 from pretrainrl.runs.lock import lock_path, locked
 
 NAMESPACE = "pretrainrl/atari"
@@ -64,15 +65,20 @@ def datasets_root() -> Path:
 
     The folder is not created. Minari's own function creates it, and crashes where that is not allowed.
     """
-    root = os.environ.get("MINARI_DATASETS_PATH")
-    return Path(root) if root is not None else Path.home() / ".minari" / "datasets"
+    return resolve_path(os.environ.get("MINARI_DATASETS_PATH") or Path("~") / ".minari" / "datasets")
 
 
 _ASIDE = ".replaced"
 
 
 def dataset_folder(name: str) -> Path:
-    """Return the folder of the local dataset `name`, which need not exist, and bring back what was set aside there."""
+    """Return the folder of the local dataset `name`, which need not exist, and bring back what was set aside there.
+
+    Raises:
+        InputError: The name leads out of the folder of the datasets.
+    """
+    if ".." in Path(name).parts or Path(name).is_absolute() or not name.isprintable():
+        raise InputError(f"{name!r} is not a dataset id; ids look like {NAMESPACE}/<game>-<kind>-v<version>")
     folder = datasets_root() / name
     restore(folder)
     return folder

@@ -22,6 +22,7 @@ from pretrainrl.games import all_minimal_actions
 from pretrainrl.integrations.minari.metadata import check_dataset, dataset_folder, datasets_root, local_ids, read_errors
 from pretrainrl.integrations.minari.readable import check_readable, dataset_files
 from pretrainrl.integrations.minari.recordings import build_dataset, is_recorded, recorded_ids
+from pretrainrl.paths import absolute_folders
 from pretrainrl.probing import Samples, take_samples
 from pretrainrl.progress import progress_bar
 from pretrainrl.runs.folder import fingerprint_of
@@ -118,6 +119,7 @@ class AtariDataset:
         )
 
 
+@absolute_folders()
 def open_dataset(name: str) -> AtariDataset:
     """Open the local Minari dataset `name`; one that is not there is built first if its recording is registered.
 

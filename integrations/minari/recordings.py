@@ -30,7 +30,7 @@ from pretrainrl.integrations.minari.metadata import (
 )
 from pretrainrl.integrations.minari.readable import MAIN_FILE
 from pretrainrl.integrations.minari.write import exists_error, write_dataset
-from pretrainrl.paths import home, writable_folder
+from pretrainrl.paths import absolute_folders, home, output_file, resolve_path, writable_folder
 from pretrainrl.runs.interrupt import InterruptedRunError
 from pretrainrl.runs.lock import lock_path, locked
 from pretrainrl.runs.pool import cores, show_jobs
@@ -162,7 +162,7 @@ def write_recording(
         DatasetError: The dataset is missing or damaged, or its play is not known.
         InputError: A file cannot be written.
     """
-    path = Path(path).expanduser()
+    path = output_file(path)
     recording = record_dataset(name)
     recording.write(path)
     card = RecordingCard(
@@ -208,6 +208,7 @@ def returns_of(recording: Recording) -> Returns | None:
     )
 
 
+@absolute_folders()
 def build_dataset(
     source: str | Path | Recording, *, name: str | None = None, jobs: int | None = None, progress: bool = False
 ) -> minari.MinariDataset:
@@ -280,7 +281,7 @@ def open_recording(source: str | Path) -> Recording:
             return Recording.read(locate([text]))
         except WeightsError as error:
             raise DatasetError(f"recording {text}: {error}") from error
-    return Recording.read(Path(source).expanduser())
+    return Recording.read(resolve_path(source))
 
 
 @contextmanager

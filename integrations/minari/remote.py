@@ -23,7 +23,7 @@ from pretrainrl.integrations.minari.readable import dataset_files
 from pretrainrl.integrations.minari.recordings import SUFFIX, write_recording
 from pretrainrl.integrations.minari.write import create_namespaces, exists_error, move
 from pretrainrl.optional import require
-from pretrainrl.paths import environment_variables, writable_folder
+from pretrainrl.paths import absolute_folders, environment_variables, writable_folder
 from pretrainrl.runs.lock import scratch_folder
 from pretrainrl.weights import file_sha256
 
@@ -31,6 +31,7 @@ _CHECKSUMS = "SHA256SUMS"
 _CARD = "README.md"
 
 
+@absolute_folders()
 def upload_dataset(name: str, *, remote: str | None = None, token: str | None = None) -> None:
     """Upload the local dataset `name` with its card and checksums, and renew the front page of its repository.
 
@@ -108,6 +109,7 @@ def upload_recording(name: str, *, remote: str | None = None, token: str | None 
     return card
 
 
+@absolute_folders()
 def download_dataset(name: str, *, remote: str | None = None) -> minari.MinariDataset:
     """Download the dataset `name` and return it as Minari loads it.
 

@@ -26,7 +26,7 @@ from pretrainrl.games import Game, find_game
 from pretrainrl.integrations.minari.metadata import aside_of, check_dataset, check_id, dataset_folder, datasets_root, restore
 from pretrainrl.integrations.minari.readable import MAIN_FILE
 from pretrainrl.integrations.minari.store import EpisodeWriter
-from pretrainrl.paths import writable_folder
+from pretrainrl.paths import absolute_folders, writable_folder
 from pretrainrl.runs.folder import fingerprint_of, require_same
 from pretrainrl.runs.lock import exclusive, lock_path, locked, scratch_folder
 
@@ -37,6 +37,7 @@ EPISODE_KEYS = {
 }
 
 
+@absolute_folders()
 def write_dataset(
     name: str,
     episodes: Iterable[Episode | PackedEpisode],

@@ -6,6 +6,7 @@ import inspect
 from typing import Any
 
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import VecEnv
@@ -42,7 +43,7 @@ def make_agent(
     """
     arguments = arguments_of(preset)
     if preset.replay_buffer is not None:
-        arguments["replay_buffer_class"] = import_target(preset.replay_buffer)
+        arguments["replay_buffer_class"] = import_target(preset.replay_buffer, ReplayBuffer)
     if preset.replay_buffer_kwargs:
         arguments["replay_buffer_kwargs"] = dict(preset.replay_buffer_kwargs)
     kwargs = {**(policy_kwargs or {}), **preset.policy_kwargs}

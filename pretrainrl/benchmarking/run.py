@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from pretrainrl.arguments import MAX_PROCESSES, check_counts
 from pretrainrl.benchmarking.cells import CellSpec
 from pretrainrl.benchmarking.display import BenchmarkDisplay
 from pretrainrl.benchmarking.engines import Engine, open_engine
@@ -58,6 +59,7 @@ def benchmark(
         PretrainRLError: A name, number or folder does not fit, another process computes in the folder, or no cluster answers.
         InterruptedRunError: SIGINT or SIGTERM asked to stop.
     """
+    check_counts(MAX_PROCESSES, jobs=jobs)
     plan = plan_benchmark(suite, encoders=encoders, tasks=tasks, games=games, seeds=seeds, baselines=baselines, out=out)
     missing = plan.missing(retry=retry)
     if missing:

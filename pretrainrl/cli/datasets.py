@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from pretrainrl.paths import environment_variables
+from pretrainrl.arguments import MAX_PROCESSES, check_counts
+from pretrainrl.paths import environment_variables, output_folder
+from pretrainrl.progress import plain_console
 
 app = typer.Typer(help="List the datasets; show, build, upload or download one.")
-console = Console()
+console = plain_console()
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="Minari id, e.g. pretrainrl/atari/pong-random-v0.")]
 Remote = Annotated[str | None, typer.Option(help="hf://<organization>; default MINARI_REMOTE.")]
@@ -24,7 +25,6 @@ def list_datasets(context: typer.Context) -> None:
     if context.invoked_subcommand is not None:
         return
     from rich.filesize import decimal
-    from rich.markup import escape
     from rich.table import Table
 
     from pretrainrl.dataset_cards import RECORDINGS
@@ -55,9 +55,9 @@ def list_datasets(context: typer.Context) -> None:
             size = decimal(recorded.bytes)
             table.add_row(name, size, f"{recorded.transitions:,}", episodes, mean, "a recording, built when it is needed")
     if table.row_count:
-        Console(width=200).print(table)  # an id cut short on a narrow terminal could not be copied
+        plain_console(width=200).print(table)  # an id cut short on a narrow terminal could not be copied
     for problem in problems:
-        console.print(f"[red]not usable[/]  {escape(problem)}", soft_wrap=True, highlight=False)
+        console.print(f"not usable  {problem}", soft_wrap=True)
     if not table.row_count and not problems:
         console.print(f"there are no datasets in {datasets_root()}", soft_wrap=True)
 
@@ -79,6 +79,7 @@ def build(
     from pretrainrl.integrations.minari.metadata import dataset_folder, datasets_root
     from pretrainrl.integrations.minari.recordings import build_dataset, matching_recordings
 
+    check_counts(MAX_PROCESSES, jobs=jobs)
     silence_emulator()
     with root_of_datasets(out):
         for source, name in matching_recordings(patterns).items():
@@ -136,6 +137,12 @@ def download(name: Id, remote: Remote = None) -> None:
     console.print(f"{name} is in {datasets_root()}", soft_wrap=True)
 
 
-def root_of_datasets(out: Path | None) -> AbstractContextManager[None]:
-    """Make `out` the root of Minari's datasets for a while, if it is given."""
-    return nullcontext() if out is None else environment_variables(MINARI_DATASETS_PATH=str(out))
+def root_of_datasets(out: str | Path | None) -> AbstractContextManager[None]:
+    """Make `out`, or what `MINARI_DATASETS_PATH` says, the root of Minari's datasets for a while, as an absolute path.
+
+    Raises:
+        InputError: It cannot be written to.
+    """
+    from pretrainrl.integrations.minari.metadata import datasets_root
+
+    return environment_variables(MINARI_DATASETS_PATH=str(output_folder(datasets_root() if out is None else out)))

@@ -12,10 +12,12 @@ from gymnasium.spaces import Space
 from numpy.typing import DTypeLike, NDArray
 from torch import Tensor
 
+from pretrainrl.cards import find_encoder
 from pretrainrl.device import dtype_name, resolve_device, resolve_dtype
 from pretrainrl.encoders import Encoder, cached_encoder
 from pretrainrl.encoders.observation_spaces import FeatureKind, FeatureSource, FeatureSpace, check_observation, is_channel_last
 from pretrainrl.errors import InputError, WeightsError
+from pretrainrl.weights import resolve_source
 
 
 class ObservationEncoder:
@@ -59,8 +61,8 @@ class ObservationEncoder:
         self._device = resolve_device(device)
         compute_dtype = dtype_name(resolve_dtype(dtype, self._device))
         self.arguments: dict[str, Any] = {
-            "encoder": str(encoder),
-            "weights": None if weights is None else str(weights),
+            "encoder": str(find_encoder(encoder)),
+            "weights": None if weights is None else resolve_source(weights),
             "features": features,
             "device": str(device),
             "dtype": compute_dtype,

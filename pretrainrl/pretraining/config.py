@@ -6,8 +6,9 @@ from typing import Any
 
 from pydantic import Field
 
-from pretrainrl.cards import NAME, OBJECTIVES, Card, Scalar, TrainingPreset
-from pretrainrl.errors import UnknownNameError
+from pretrainrl.arguments import MAX_SEED
+from pretrainrl.cards import BACKBONES, NAME, OBJECTIVES, Card, RegisteredName, Scalar, TrainingPreset
+from pretrainrl.errors import InputError, UnknownNameError
 
 
 class PretrainConfig(Card):
@@ -18,7 +19,7 @@ class PretrainConfig(Card):
         objective: Registered name of the objective.
         datasets: Minari ids of the datasets, at least one.
         preset: Name of the objective's preset that the other values started from.
-        backbone: Registered name of the backbone, or `package.module:Class`.
+        backbone: Registered name of the backbone.
         backbone_options: Keyword arguments of the backbone's class.
         model: Keyword arguments of the objective's class.
         training: Settings of the optimizer.
@@ -30,11 +31,11 @@ class PretrainConfig(Card):
     objective: str
     datasets: tuple[str, ...] = Field(min_length=1)
     preset: str
-    backbone: str
+    backbone: RegisteredName
     backbone_options: dict[str, Scalar] = Field(default={})
     model: dict[str, Any] = Field(default={})
     training: TrainingPreset
-    seed: int = 0
+    seed: int = Field(default=0, ge=0, le=MAX_SEED)
     precision: str = Field(default="32-true", pattern="^(32-true|bf16-mixed)$")
 
     @classmethod
@@ -71,7 +72,8 @@ class PretrainConfig(Card):
             model: Keyword arguments of the objective's class, which replace the preset's one by one.
 
         Raises:
-            UnknownNameError: There is no such objective or preset.
+            UnknownNameError: There is no such objective, preset or backbone.
+            InputError: The backbone is not registered.
             CardError: A value does not fit.
         """
         card = OBJECTIVES.get(objective)
@@ -82,9 +84,15 @@ class PretrainConfig(Card):
         training = base.training.model_dump(exclude={"epochs"} if steps is not None else set())
         training.update({key: value for key, value in changes.items() if value is not None})
         chosen = backbone or base.backbone
+        if ":" in chosen and chosen not in BACKBONES:
+            raise InputError(
+                f"backbone {chosen!r} names code, which the card of an encoder cannot; register it by BACKBONES.register or "
+                "an entry point of the group 'pretrainrl.backbones', and give its name"
+            )
+        BACKBONES.get(chosen)
         return cls.parse(
             {
-                "name": name or f"{objective}.{chosen.rsplit(':', 1)[-1].lower()}",
+                "name": name or f"{objective}.{chosen.lower()}",
                 "objective": objective,
                 "datasets": datasets,
                 "preset": preset,

@@ -11,7 +11,7 @@ from typing import Any, Generic
 
 from pretrainrl.cards import CardT
 from pretrainrl.errors import CardError, InputError, PretrainRLError
-from pretrainrl.paths import is_leftover, remove_leftovers, writable_folder
+from pretrainrl.paths import is_leftover, output_folder, remove_leftovers, writable_folder
 from pretrainrl.runs.lock import exclusive
 
 CONFIG, LOCK = "config.toml", ".lock"
@@ -36,8 +36,7 @@ class RunFolder(Generic[CardT]):
     def __init__(self, path: Path, kind: type[CardT], *, resume: bool) -> None:
         self.path = path
         self.before: CardT | None = None
-        if path.exists() and not path.is_dir():
-            raise InputError(f"{path} is a file; choose another folder with --out")
+        output_folder(path)
         if _is_occupied(path):
             if not resume:
                 raise _occupied_error(path)

@@ -25,6 +25,7 @@ from pretrainrl.data.sources.dqn_replay import ORIGIN, ShardSource
 from pretrainrl.data.sources.shard import ARRAYS, KINDS, SHARD_ROWS, Shard
 from pretrainrl.errors import DatasetError, InputError
 from pretrainrl.games import find_game
+from pretrainrl.paths import resolve_path
 
 _NAMES = (
     "airraid alien amidar assault asterix asteroids atlantis bankheist battlezone beamrider berzerk bowling boxing "
@@ -66,7 +67,7 @@ def find_sources(
     Raises:
         UnknownNameError, InputError, DatasetError: As in `find_atari_pb_shards`.
     """
-    shards = find_atari_pb_shards(Path(folder).expanduser(), games, runs, checkpoints)
+    shards = find_atari_pb_shards(resolve_path(folder), games, runs, checkpoints)
     selection = {"runs": sorted(set(runs)), "checkpoints": sorted(set(checkpoints)), "steps": steps}
     return [ShardSource.of(found, selection, ATARI_PB_ORIGIN) for found in shards.values()]
 

@@ -14,6 +14,7 @@ from pretrainrl.data.sources.array_file import ArrayFile, read_number
 from pretrainrl.data.sources.shard import ARRAYS, KINDS, Findings, Shard, check_shards, read_episodes
 from pretrainrl.errors import DatasetError, InputError
 from pretrainrl.games import find_game, slug_of
+from pretrainrl.paths import resolve_path
 
 ON_MISSING = ("error", "skip", "previous")
 ORIGIN = {
@@ -66,7 +67,7 @@ def find_sources(
     Raises:
         UnknownNameError, InputError, DatasetError: As in `find_shards`.
     """
-    shards = find_shards(Path(root).expanduser(), games, runs, checkpoints, on_missing)
+    shards = find_shards(resolve_path(root), games, runs, checkpoints, on_missing)
     selection = {"runs": sorted(set(runs)), "checkpoints": sorted(set(checkpoints)), "on_missing": on_missing, "steps": steps}
     return [ShardSource.of(found, selection, ORIGIN, verify=verify) for found in shards.values()]
 

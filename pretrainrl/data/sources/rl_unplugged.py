@@ -23,6 +23,7 @@ from pretrainrl.data.sources.shard import TIME_OUT
 from pretrainrl.data.sources.tfrecord import Feature, check_start, parse_example, read_records
 from pretrainrl.errors import DatasetError, InputError
 from pretrainrl.games import find_game
+from pretrainrl.paths import resolve_path
 
 RL_UNPLUGGED_ORIGIN = {
     "dataset": "RL Unplugged, Atari, episodes in order",
@@ -88,7 +89,7 @@ def find_sources(
             steps=steps,
             verify=verify,
         )
-        for game, files in find_records(Path(root).expanduser(), games, runs, checkpoints).items()
+        for game, files in find_records(resolve_path(root), games, runs, checkpoints).items()
     ]
 
 
