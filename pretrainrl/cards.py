@@ -192,6 +192,32 @@ class Golden(Card):
     features: tuple[float, ...] = Field(min_length=1)
 
 
+class Evaluation(Card):
+    """How good agents on an encoder were, by a suite of `pretrainrl benchmark`; `pretrainrl leaderboard` writes it.
+
+    Attributes:
+        suite: Name of the suite.
+        version: Version of the suite.
+        task: Name of the task.
+        split: Name of the split.
+        iqm: Interquartile mean of normalized scores over all games of the split.
+        low: Lower end of its 95 % interval; NaN where there is one seed.
+        high: Upper end of the interval; NaN where there is one seed.
+        seeds: Number of seeds.
+        dtype: Type that the encoder computed in.
+    """
+
+    suite: str
+    version: int
+    task: str
+    split: str
+    iqm: float
+    low: float
+    high: float
+    seeds: int
+    dtype: str
+
+
 class EncoderCard(Card):
     """Everything there is to know about one registered encoder.
 
@@ -206,6 +232,7 @@ class EncoderCard(Card):
         feature_map_shape: Shape (channels, height, width) of a feature map.
         license: SPDX identifier of the weights' license.
         metrics: Measured values by name.
+        evaluations: How good agents on it were, by suite, task and split.
         standardization: File of each feature's mean and standard deviation, which `write_standardization` makes.
     """
 
@@ -223,6 +250,7 @@ class EncoderCard(Card):
     training: Training | None = None
     paper: Paper | None = None
     metrics: dict[str, float] = {}
+    evaluations: tuple[Evaluation, ...] = ()
     golden: Golden | None = None
     standardization: Weights | None = None
 

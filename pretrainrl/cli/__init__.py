@@ -14,6 +14,7 @@ from pretrainrl.cli.finetune import finetune
 from pretrainrl.cli.parity import convert, parity
 from pretrainrl.cli.pretrain import pretrain
 from pretrainrl.cli.probe import probe
+from pretrainrl.cli.report import leaderboard, report
 from pretrainrl.errors import PretrainRLError
 from pretrainrl.paths import disk_full_reason
 from pretrainrl.runs.interrupt import InterruptedRunError
@@ -52,6 +53,8 @@ app.command("pretrain")(pretrain)
 app.command("probe")(probe)
 app.command("finetune")(finetune)
 app.command("benchmark")(benchmark)
+app.command("report")(report)
+app.command("leaderboard")(leaderboard)
 app.command("parity")(parity)
 app.command("convert")(convert)
 
