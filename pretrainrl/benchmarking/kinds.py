@@ -49,7 +49,7 @@ _ATARI_PB_SPLITS = {"ID": "id", "Near": "near_ood", "Far": "far_ood"}
 def number(value: float) -> str:
     """Return a score with three digits after the point, and a minus that is as wide as a plus."""
     text = f"{value:.3f}"
-    return text.removeprefix("-") if float(text) == 0 else text.replace("-", "−")
+    return text.removeprefix("-") if float(text) == 0 else text.replace("-", "\N{MINUS SIGN}")
 
 
 @dataclass(frozen=True)
@@ -92,18 +92,16 @@ class Advice:
     @property
     def text(self) -> str:
         """Sentences for people."""
-        undecided = "These results do not decide"
+        best, other, undecided = _PLURALS[self.best], _PLURALS[self.next], "These results do not decide"
         if self.one_seed:
-            return f"{undecided}: {_PLURALS[self.best]} are first, but one seed says nothing of chance."
+            return f"{undecided}: {best} are first, but one seed says nothing of chance."
         lead = f"{number(self.lead.value)} ({number(self.lead.low)} to {number(self.lead.high)})"
         if not self.decided:
-            return f"{undecided}: {_PLURALS[self.best]} are first, but their lead over {_PLURALS[self.next]}, {lead}, may be chance."
+            return f"{undecided}: {best} are first, but their lead over {other}, {lead}, may be chance."
         if self.best == UNTRAINED:
-            return (
-                f"No kind of pre-training pays here: untrained encoders are ahead of all, of {_PLURALS[self.next]} by {lead}."
-            )
+            return f"No kind of pre-training pays here: untrained encoders are ahead of all, of {other} by {lead}."
         known = "" if self.untrained else " No untrained encoder was compared."
-        return f"Take an encoder trained on {_PLURALS[self.best]}: ahead of all other kinds, of {_PLURALS[self.next]} by {lead}.{known}"
+        return f"Take an encoder trained on {best}: ahead of all other kinds, of {other} by {lead}.{known}"
 
 
 def encoder_kind(name: str) -> str:

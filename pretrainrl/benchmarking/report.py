@@ -22,6 +22,27 @@ from pretrainrl.optional import require
 from pretrainrl.paths import atomic_path, writable_folder
 from pretrainrl.results import ReportResult
 
+_COLUMNS = [
+    "suite",
+    "version",
+    "task",
+    "split",
+    "game",
+    "encoder",
+    "kind",
+    "sha256",
+    "seed",
+    "length",
+    "status",
+    "episodes",
+    "score",
+    "normalized",
+    "human_normalized",
+    "seconds",
+    "dtype",
+    "device",
+    "error",
+]
 PAGE, TABLE, FIGURE = "index.html", "cells.csv", "figure.png"
 
 
@@ -61,38 +82,20 @@ def _write_table(path: Path, analysis: Analysis) -> Path:
     """Write one line for each cell."""
     splits = analysis.suite.splits
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(
-            [
-                "suite",
-                "version",
-                "task",
-                "split",
-                "game",
-                "encoder",
-                "kind",
-                "sha256",
-                "seed",
-                "length",
-                "status",
-                "episodes",
-                "score",
-                "normalized",
-                "human_normalized",
-                "seconds",
-                "dtype",
-                "device",
-                "error",
-            ]
-        )
+        writer = csv.DictWriter(file, _COLUMNS, extrasaction="ignore")
+        writer.writeheader()
         for one in sorted(analysis.results, key=lambda one: (one.task, one.game, one.encoder, one.seed)):
             score = one.score if one.status == "done" else None
-            writer.writerow(
-                [one.suite, one.version, one.task, splits[one.game], one.game, one.encoder, encoder_kind(one.encoder)]
-                + [one.sha256, one.seed, one.length, one.status, len(one.scores), _text(score)]
-                + [_text(_normalized(one.game, score)), _text(_human(one.game, score)), f"{one.seconds:.1f}", one.dtype]
-                + [one.hardware.device if one.hardware else "", one.error or ""]
-            )
+            more = {
+                "split": splits[one.game],
+                "kind": encoder_kind(one.encoder),
+                "episodes": len(one.scores),
+                "score": _text(score),
+                "normalized": _text(_normalized(one.game, score)),
+                "human_normalized": _text(_human(one.game, score)),
+                "device": one.hardware.device if one.hardware else "",
+            }
+            writer.writerow({**vars(one), **more})
     return path
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -53,8 +54,8 @@ def _show(result: LeaderboardResult) -> None:
         cells = []
         for column in result.columns:
             one = row.scores.get(column)
-            text = "–" if one is None else f"{row.places[column]}. {one.value:.3f}\n[dim]{one.low:.3f}–{one.high:.3f}[/]"
-            cells.append(text.replace("\n[dim]nan–nan[/]", ""))
+            ends = "" if one is None or math.isnan(one.low) else f"\n[dim]{one.low:.3f} to {one.high:.3f}[/]"
+            cells.append("-" if one is None else f"{row.places[column]}. {one.value:.3f}{ends}")
         table.add_row(row.encoder, *cells, f"{row.mean_place:.1f}" if row.places else f"{row.missing:,} cells missing")
     console.print(table)
     if result.cards:

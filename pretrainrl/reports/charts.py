@@ -165,17 +165,20 @@ def dot_chart(
     xs = [math.log10(dot.x) if logarithmic else dot.x for dot in dots]
     ys = [0.0, *(y for dot in dots for y in (dot.y, dot.low, dot.high) if math.isfinite(y))]
     x_low, x_high = _widened(min(xs) if logarithmic else min(0.0, *xs), max(xs), 0.3 if logarithmic else 0.08)
-    low, high = _widened(min(ys), max(ys), 0.04)
+    bottom, top = _widened(min(ys), max(ys), 0.04)
 
     def x_pixel(x: float) -> float:
         return round(LEFT + (width - LEFT - right) * (x - x_low) / (x_high - x_low), 1)
 
     def y_pixel(y: float) -> float:
-        return round(TOP + (height - TOP - BOTTOM) * (high - y) / (high - low), 1)
+        return round(TOP + (height - TOP - BOTTOM) * (top - y) / (top - bottom), 1)
 
     places = [(x_pixel(x), y_pixel(dot.y)) for x, dot in zip(xs, dots, strict=True)]
     texts = label_places(places, [dot.name for dot in dots], width)
-    ends = [[y_pixel(end if math.isfinite(end) else dot.y) for end in (dot.low, dot.high)] for dot in dots]
+    ends = [
+        (y_pixel(dot.low), y_pixel(dot.high)) if math.isfinite(dot.low + dot.high) else (y_pixel(dot.y), y_pixel(dot.y))
+        for dot in dots
+    ]
     x_ticks = (
         [(x_pixel(math.log10(value)), f"{value:,g}") for value in decades(10**x_low, 10**x_high)]
         if logarithmic
@@ -185,14 +188,14 @@ def dot_chart(
         width,
         height,
         x_ticks,
-        [(y_pixel(y), f"{y:g}") for y in ticks(low, high)],
+        [(y_pixel(y), f"{y:g}") for y in ticks(bottom, top)],
         [],
         [],
         x_label,
         y_label,
         [
-            PlacedDot(*place, *end, dot.style, dot.name, *text)
-            for place, end, dot, text in zip(places, ends, dots, texts, strict=True)
+            PlacedDot(*place, low, high, dot.style, dot.name, *text)
+            for place, (low, high), dot, text in zip(places, ends, dots, texts, strict=True)
         ],
         right,
     )

@@ -26,11 +26,9 @@ def entrants(suite: Suite, encoders: Sequence[str]) -> list[Entrant]:
     ]
     frozen = f"random.{suite.backbone}"
     found.append(Entrant(name=frozen, encoder=frozen, sha256="a" * 64))
-    for backbone in dict.fromkeys((suite.backbone, "nature")):
+    for backbone, digit in {suite.backbone: "c", "nature": "b"}.items():
         name = END_TO_END + backbone
-        found.append(
-            Entrant(name=name, encoder=f"random.{backbone}", sha256=("b" if backbone == "nature" else "c") * 64, frozen=False)
-        )
+        found.append(Entrant(name=name, encoder=f"random.{backbone}", sha256=digit * 64, frozen=False))
     return found
 
 

@@ -65,17 +65,9 @@ class Page:
 
     def press(self, key: str, text: str = "") -> None:
         """Press a key, such as `Tab` or `Enter`."""
-        code = {"Tab": 9, "Enter": 13, "Space": 32}.get(key, 0)
-        name = " " if key == "Space" else key
-        for kind in ("keyDown", "keyUp"):
-            self.call(
-                "Input.dispatchKeyEvent",
-                type=kind,
-                key=name,
-                code=key,
-                windowsVirtualKeyCode=code,
-                text=text * (kind == "keyDown"),
-            )
+        keys = {"key": " " if key == "Space" else key, "windowsVirtualKeyCode": {"Tab": 9, "Enter": 13, "Space": 32}[key]}
+        self.call("Input.dispatchKeyEvent", type="keyDown", text=text, **keys)
+        self.call("Input.dispatchKeyEvent", type="keyUp", **keys)
 
     def picture(self, path: Path, *, top: int = 0, height: int | None = None) -> Path:
         """Write a picture of the page, or of a part of it."""
