@@ -11,9 +11,9 @@ from pretrainrl.optional import require
 from pretrainrl.paths import atomic_path
 
 COLORS = {
-    "image": "#8f7a10",
+    "image": "#7c690b",
     "video": "#0a6c8f",
-    "demonstration": "#3f8a2f",
+    "demonstration": "#347a26",
     "trajectory": "#c2337a",
     "other": "#5b4fc4",
     "untrained": "#6b6862",

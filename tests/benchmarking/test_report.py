@@ -17,7 +17,7 @@ from pretrainrl.benchmarking.analysis import analyze, read_suite, tell_apart
 from pretrainrl.benchmarking.kinds import advise, atari_pb, encoder_kind, in_atari_pb, short_names, summarize_kinds
 from pretrainrl.benchmarking.results import ResultStore
 from pretrainrl.benchmarking.suite import Suite
-from pretrainrl.benchmarking.table import compare
+from pretrainrl.benchmarking.table import compare, rank
 from pretrainrl.cli import app
 from pretrainrl.errors import InputError
 from pretrainrl.games import all_scores
@@ -78,8 +78,8 @@ def test_failed_and_unfinished_cells_are_named(tmp_path: Path) -> None:
     wide_suite().write(tmp_path / "mine.toml")
     write_grid(tmp_path, wide_suite(), ENCODERS)
     write_grid(tmp_path, wide_suite(games={"id": ["boxing"]}), ["mine"], seeds=1)
-    lost = make_result(task="bc", game="boxing", encoder="lost", sha256="f" * 64, status="failed", scores=(), error="<killed>")
-    ResultStore(tmp_path, "mine", 1).write(lost, lost)
+    lost = make_cell(encoder="lost", sha256="f" * 64)
+    ResultStore(tmp_path, "mine", 1).write(make_result(lost, status="failed", scores=(), error="<killed>"), lost)
     page = pretrainrl.report(tmp_path, suite=tmp_path / "mine.toml").page.read_text()
     assert "(without mine, which have too few results)" in page
     assert "1 failed" in page and "&lt;killed&gt;" in page, "what comes from files is escaped"
@@ -93,7 +93,7 @@ def test_failed_and_unfinished_cells_are_named(tmp_path: Path) -> None:
         ([{}, {"suite": "other"}], "of mine version 1 and of other version 1"),
         (
             [{"status": "failed", "scores": (), "error": "no data"}],
-            "no cell is finished, and 1 failed, the first because: no data",
+            "no cell is finished, and 1 failed, .*: no data",
         ),
         ([{"task": "dance"}], "has no cell dance boxing"),
         ([{"game": "pong"}], "has no cell bc pong"),
@@ -151,21 +151,19 @@ def test_kinds(folder: Path) -> None:
     comparison = compare(results, suite, "bc", "far_ood")
     rows = {row.kind: row for row in summarize_kinds(comparison)}
     assert list(rows) == ["image", "video", "demonstration", "trajectory", "untrained", "end to end"]
-    own = [
-        summarize_kinds(compare([one for one in results if one.encoder == name], suite, "bc", "far_ood"))[0]
-        for name in ENCODERS[1:3]
-    ]
-    assert rows["video"].iqm.value == pytest.approx(sum(row.iqm.value for row in own) / 2)
-    assert advise(compare([one for one in results if one.encoder == ENCODERS[0]], suite, "bc", "id"), "impala") is None
+    iqm = {row.encoder: row.metrics["iqm"].value for row in rank(comparison)}
+    assert rows["video"].iqm.value == pytest.approx((iqm[ENCODERS[1]] + iqm[ENCODERS[2]]) / 2)
+    alone = compare([one for one in results if one.encoder == ENCODERS[0]], suite, "bc", "id")
+    assert advise(alone, "impala") is None
 
 
 @pytest.mark.parametrize(
     ("levels", "words"),
     [
         ({"random.impala": 0.9, "atc": 0.2, "bc": 0.3}, "No kind of pre-training pays here"),
-        ({"random.impala": 0.1, "atc": 0.5, "bc": 0.5}, "These results do not decide"),
+        ({"random.impala": 0.1, "atc": 0.5, "bc": 0.48}, "These results do not decide"),
         ({"atc": 0.5, "bc": 0.2}, "Take an encoder trained on videos.*No untrained encoder was compared"),
-        ({"random.impala": 0.5, "atc": 0.5, "bc": 0.2}, "These results do not decide"),
+        ({"random.impala": 0.48, "atc": 0.5, "bc": 0.2}, "These results do not decide"),
     ],
 )
 def test_advice(levels: dict[str, float], words: str) -> None:
@@ -174,7 +172,7 @@ def test_advice(levels: dict[str, float], words: str) -> None:
     for name, level in levels.items():
         for game, seed in product(("boxing", "breakout", "freeway"), range(3)):
             facts = all_scores()[game]
-            raw = facts.random + (level + 0.02 * rng.normal()) * (facts.reference - facts.random)
+            raw = facts.random + (level + 0.05 * rng.normal()) * (facts.reference - facts.random)
             results.append(make_result(encoder=name, game=game, seed=seed, scores=(raw,)))
     found = advise(compare(results, make_suite(), "bc", "id"), "impala")
     assert found is not None and re.search(words, found.text), found
