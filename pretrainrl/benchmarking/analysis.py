@@ -158,21 +158,19 @@ def analyze(suite: Suite, results: Iterable[CellResult], *, seed: int = 0) -> An
 
 
 def tell_apart(results: Sequence[CellResult]) -> list[CellResult]:
-    """Put a digest behind an encoder's name where the name stands for several weights; those with most results keep it.
+    """Give each encoder one name: the most common one of its weights, with their digest where other weights have it.
 
     Raises:
         InputError: Two results of one cell differ in their settings.
     """
-    digests = Counter((result.encoder, result.sha256) for result in results)
-    first: dict[str, str] = {}
-    for (encoder, sha256), _ in digests.most_common():
-        first.setdefault(encoder, sha256)
-    named = [
-        result
-        if first[result.encoder] == result.sha256
-        else result.model_copy(update={"encoder": f"{result.encoder}@{result.sha256[:8]}"})
-        for result in results
-    ]
+    common = Counter((one.encoder, one.sha256) for one in results).most_common()
+    names: dict[tuple[str, bool], str] = {}
+    taken: dict[str, str] = {}
+    for (encoder, sha256), _ in common:
+        weights = sha256, encoder.startswith(END_TO_END)
+        if weights not in names:
+            names[weights] = encoder if taken.setdefault(encoder, sha256) == sha256 else f"{encoder}@{sha256[:8]}"
+    named = [one.model_copy(update={"encoder": names[one.sha256, one.encoder.startswith(END_TO_END)]}) for one in results]
     seen: dict[tuple[str, str, str, int], str] = {}
     for one in named:
         cell = (one.task, one.game, one.encoder, one.seed)

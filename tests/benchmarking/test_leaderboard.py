@@ -36,7 +36,7 @@ def folder(tmp_path: Path, suite: Suite) -> Path:
 
 
 def test_folders_become_one_table(folder: Path, suite: Suite) -> None:
-    write_grid(folder / "second", suite, ["mine", "partial"], seeds=2, level=4.0)
+    write_grid(folder / "second", suite, ["mine", "partial"], seeds=2, level=20.0)
     removed = next((folder / "second" / "cells" / "bc" / "klax" / "partial").iterdir())
     removed.unlink()
     found = pretrainrl.leaderboard([folder / "first", folder / "second"], suite=folder / "mine.toml", out=folder / "table.csv")

@@ -133,6 +133,14 @@ def test_weights_of_one_name_are_told_apart() -> None:
     assert encoder_kind("atc@cdcdcdcd") == "video"
 
 
+def test_names_of_one_encoder_become_one() -> None:
+    results = [make_result(seed=seed, encoder="mine" if seed else "atc") for seed in range(3)]
+    assert {one.encoder for one in tell_apart([*results, make_result(encoder="end-to-end.impala", game="freeway")])} == {
+        "mine",
+        "end-to-end.impala",
+    }, "learning end to end begins with weights that an untrained encoder has, too"
+
+
 def test_two_settings_of_one_cell_are_refused() -> None:
     results = [make_result(make_cell(settings={"lr": lr})) for lr in (0.1, 0.2)]
     with pytest.raises(InputError, match="two results of bc boxing atc seed 0 differ in their settings"):

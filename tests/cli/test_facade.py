@@ -14,6 +14,7 @@ from pretrainrl.cli.collect import collect
 from pretrainrl.cli.finetune import finetune
 from pretrainrl.cli.pretrain import pretrain
 from pretrainrl.cli.probe import probe
+from pretrainrl.cli.report import leaderboard, report
 from pretrainrl.integrations.minari import dataset_id
 from pretrainrl.results import CollectResult, PretrainResult, ProbeResult
 
@@ -21,8 +22,10 @@ COMMANDS: dict[str, Any] = {
     "benchmark": benchmark,
     "collect": collect,
     "finetune": finetune,
+    "leaderboard": leaderboard,
     "pretrain": pretrain,
     "probe": probe,
+    "report": report,
 }
 REQUIRED = inspect.Parameter.empty
 
