@@ -128,8 +128,9 @@ def read_suite(folders: Sequence[Path], suite: str | Path | None = None) -> tupl
             f"results are of {name} version {version}, and the suite is {protocol.name} version {protocol.version}; "
             "give the file of the suite that they are of with --suite"
         )
+    games = protocol.splits
     for result in results:
-        if result.task not in protocol.tasks or result.game not in protocol.splits:
+        if result.task not in protocol.tasks or result.game not in games:
             raise InputError(f"{name} version {version} has no cell {result.task} {result.game}; give the suite's own file")
     if all(result.status == "failed" for result in results):
         raise InputError(f"no cell is finished, and {len(results)} failed, the first because: {results[0].error}")
@@ -148,11 +149,13 @@ def analyze(suite: Suite, results: Iterable[CellResult], *, seed: int = 0) -> An
         InputError: Two results of one cell differ in their settings.
     """
     kept, notes = _same_budget(tell_apart(list(results)))
+    splits = suite.splits
+    begun = {(one.task, splits[one.game]) for one in kept if one.status == "done"}
     sections = {
         (task, split): _section(kept, suite, task, split, seed)
         for task in suite.tasks
         for split in suite.games
-        if any(one.task == task and one.status == "done" and suite.splits[one.game] == split for one in kept)
+        if (task, split) in begun
     }
     return Analysis(suite, kept, notes, sections, _correlations(suite, sections))
 

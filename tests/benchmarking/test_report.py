@@ -2,6 +2,7 @@
 
 import csv
 import re
+import time
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -199,3 +200,17 @@ def test_atari_pb() -> None:
     assert found[in_atari_pb("cql_m.impala_atari8", "impala"), "id", "BC"].value == 0.33
     assert found[in_atari_pb("end-to-end.impala", "impala"), "far_ood", "RL"].value == 0.395
     assert found[in_atari_pb("end-to-end.nature", "impala"), "near_ood", "RL"].value == 0.214
+
+
+@pytest.mark.slow
+def test_a_report_of_all_games_takes_seconds(tmp_path: Path) -> None:
+    """The script in speed/ measures the full grid; here are some of its encoders."""
+    games = {split: [game for game, facts in all_scores().items() if facts.split == split] for split in GAMES}
+    suite = wide_suite(games=games, tasks={"bc": wide_suite().tasks["bc"].model_dump(exclude_none=True)})
+    suite.write(tmp_path / "mine.toml")
+    cells = write_grid(tmp_path, suite, ENCODERS[:2], seeds=2)
+    began = time.process_time()
+    page = pretrainrl.report(tmp_path, suite=tmp_path / "mine.toml").page.read_text()
+    assert time.process_time() - began < 0.01 * cells + 10, "60 s for the 5,850 cells of the full grid"
+    assert "Left out, because the reference is not above random play: Asteroids, Elevator Action, Montezuma" in page
+    assert "IQM with 4 flagged games" in page
