@@ -26,6 +26,7 @@ __version__ = "0.1.0"
 
 _LAZY = {
     "benchmark": "pretrainrl.benchmarking.run",
+    "benchmark_status": "pretrainrl.benchmarking.plan",
     "check_encoder": "pretrainrl.encoders",
     "clear_encoder_cache": "pretrainrl.encoders",
     "collect": "pretrainrl.commands",
@@ -33,6 +34,7 @@ _LAZY = {
     "leaderboard": "pretrainrl.benchmarking.leaderboard",
     "make_encoder": "pretrainrl.encoders",
     "make_objective": "pretrainrl.objectives",
+    "plan_benchmark": "pretrainrl.benchmarking.plan",
     "pretrain": "pretrainrl.commands",
     "probe": "pretrainrl.commands",
     "report": "pretrainrl.benchmarking.report",
@@ -40,6 +42,7 @@ _LAZY = {
 
 __all__ = [
     "benchmark",
+    "benchmark_status",
     "check_encoder",
     "clear_encoder_cache",
     "collect",
@@ -50,6 +53,7 @@ __all__ = [
     "list_objectives",
     "make_encoder",
     "make_objective",
+    "plan_benchmark",
     "pretrain",
     "probe",
     "register_encoder",

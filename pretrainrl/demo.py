@@ -1,103 +1,107 @@
-"""The whole path in minutes on a CPU: frames, pre-training, agents, and one page about what was measured.
+"""The whole path in minutes on a CPU: a recording is played again, three agents learn from it, and one page shows them play.
 
-Each step is a facade function, which keeps what it has finished; what is added here is the order, the time and the page.
+All agents see the same game, the same data and the same number of seconds; the time in which features are computed counts.
 """
 
 from __future__ import annotations
 
-import csv
 import os
 import platform
-import statistics
+import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from threading import Event
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pydantic import Field
-
-import pretrainrl
-from pretrainrl.agent_cards import AGENTS
-from pretrainrl.cards import OBJECTIVES, Card, EncoderCard
-from pretrainrl.errors import InputError
-from pretrainrl.games import find_game
+from pretrainrl.cards import Card
+from pretrainrl.dataset_cards import RECORDINGS
+from pretrainrl.errors import UnknownNameError
+from pretrainrl.games import all_scores, find_game
 from pretrainrl.optional import require
 from pretrainrl.paths import environment_variables
-from pretrainrl.reports.charts import Chart, Line, line_chart
-from pretrainrl.reports.pages import tile_uris, write_html
-from pretrainrl.results import CollectResult, FinetuneResult
-from pretrainrl.runs.folder import CONFIG, RunFolder
-from pretrainrl.runs.interrupt import InterruptedRunError
+from pretrainrl.progress import progress_bar
+from pretrainrl.reports.pages import data_uri, write_html
+from pretrainrl.runs.folder import RunFolder
+from pretrainrl.runs.interrupt import InterruptedRunError, stop_requests
 
 if TYPE_CHECKING:
-    from pretrainrl.integrations.minari.metadata import Summary
+    from rich.progress import Progress
+    from stable_baselines3.common.vec_env import VecEnv
 
-OBJECTIVE, BASELINE, PRESET, N_ENVS, SHOWN_PER_GAME = "siammae", "random", "minutes", 8, 2
-STYLES = ("first", "second")  # of the pre-trained and the untrained encoder
-LEARNING_RATE = 5e-4  # the preset's 1e-3, with a warm-up as short as the demo's, blows the features up a hundredfold
+# What each agent learns on: an encoder's features, or pixels with a network of its own.
+NATURE = "nature"
+LEARNERS = {"atc": "pre-trained, frozen", "random": "untrained, frozen", NATURE: "NatureCNN, learning end to end"}
+RATE, BATCH, EPSILON, PICTURES = 1e-3, 256, 0.001, 8
 
-ResultT = TypeVar("ResultT")
 
-# Arguments of the facade functions by their name.
-FULL: dict[str, dict[str, Any]] = {
-    "collect": {"steps": 8_000},
-    "pretrain": {"steps": 200, "batch_size": 64},
-    "finetune": {"steps": 14_000, "eval_freq": 2_000, "eval_episodes": 8, "max_episode_steps": 3_000},
-}
-FAST: dict[str, dict[str, Any]] = {
-    "collect": {"steps": 400},
-    "pretrain": {"steps": 40, "batch_size": 16},
-    "finetune": {"steps": 400, "eval_freq": 200, "eval_episodes": 2, "max_episode_steps": 40},
-}
+class DemoSize(NamedTuple):
+    """Seconds that each agent learns, whole games that it then plays, and steps after which a game is cut."""
+
+    seconds: float
+    episodes: int
+    max_episode_steps: int
+
+
+FULL, FAST = DemoSize(45.0, 8, 2_000), DemoSize(3.0, 2, 60)
+
+
+class Played(Card):
+    """What one agent did.
+
+    Attributes:
+        encoding: Seconds in which its features were computed.
+        epochs: Passes over the data in the rest of its time.
+        scores: Raw score of each game.
+        pictures: PNG images of its first game, as sources of `img`, evenly spread over time.
+    """
+
+    encoding: float
+    epochs: float
+    scores: tuple[float, ...]
+    pictures: tuple[str, ...]
 
 
 class DemoRecord(Card):
-    """What a demo was started with, and how long each finished step took in seconds."""
+    """What a demo was started with."""
 
-    games: tuple[str, str]
+    game: str
     fast: bool
     seed: int
-    seconds: dict[str, float] = Field(default={})  # by game or encoder
 
 
-class DemoFolder(RunFolder[DemoRecord]):
-    """The folder of a demo, whose times may differ when it goes on."""
-
-    def compared(self, settings: DemoRecord) -> Mapping[str, Any]:
-        """Return what must be the same for a demo to go on."""
-        return settings.model_dump(exclude={"seconds"}, mode="json")
-
-
-def run_demo(games: Sequence[str], out: Path, *, fast: bool = False, seed: int = 0, resume: bool = False) -> Path:
+def run_demo(game: str, out: Path, *, fast: bool = False, seed: int = 0, resume: bool = False) -> Path:
     """Run the demo and return its page, `out/index.html`.
 
     Everything that it writes is under `out`, datasets and caches included.
 
     Args:
-        games: Two games, in any spelling; the agents play the first.
+        game: Game of which an expert's recording is registered, in any spelling.
         out: Folder of the demo.
         fast: Whether to do as little as possible of everything.
-        seed: Seed of collection, pre-training and agents.
+        seed: Seed of the agents and the games.
         resume: Whether to go on with the demo in `out`.
 
     Raises:
-        InputError: The games are not two, or the folder holds something else.
-        UnknownNameError: There is no such game.
+        InputError: The folder holds something else.
+        UnknownNameError: There is no such game, or no recording of an expert who plays it.
         MissingExtraError: The extra `plot` is not installed.
         InterruptedRunError: SIGINT or SIGTERM asked to stop; what was finished is kept.
     """
     require("jinja2", "plot")
-    slugs = [find_game(game).slug for game in games]
-    if len(set(slugs)) != 2:
-        raise InputError(f"the demo needs two different games, got {', '.join(games)}")
+    slug, suffix = find_game(game).slug, "-expert-v0"
+    if slug + suffix not in RECORDINGS.names():
+        known = [name.removesuffix(suffix) for name in RECORDINGS.names(f"*{suffix}")]
+        raise UnknownNameError.of("game with an expert's recording", slug, known)
     out = out.expanduser().resolve()
-    asked = DemoRecord(games=(slugs[0], slugs[1]), fast=fast, seed=seed)
-    folder = DemoFolder(out, DemoRecord, resume=resume)
+    asked = DemoRecord(game=slug, fast=fast, seed=seed)
+    folder = RunFolder(out, DemoRecord, resume=resume)
     folder.check(asked)
     own = environment_variables(MINARI_DATASETS_PATH=str(out / "datasets"), PRETRAINRL_HOME=str(out / "cache"))
     with folder.opened(asked), own:
         try:
-            return _Demo(out, folder.before or asked).run()
+            return _Demo(out, asked).run()
         except (InterruptedRunError, KeyboardInterrupt) as error:
             raise InterruptedRunError(
                 f"stopped; what was finished is kept, go on with the same command and --resume ({out})"
@@ -110,128 +114,131 @@ class _Demo:
     def __init__(self, out: Path, record: DemoRecord) -> None:
         self.out, self.record = out, record
         self.size = FAST if record.fast else FULL
+        self.card = RECORDINGS.get(f"{record.game}-expert-v0")
+        self.dataset = f"pretrainrl/atari/{self.card.name}"
 
     def run(self) -> Path:
-        from pretrainrl.integrations.minari.metadata import check_dataset
+        from pretrainrl.integrations.minari import cache_datasets
 
-        datasets = [self.timed(self.collect, game).datasets[0] for game in self.record.games]
-        card = pretrainrl.register_encoder(self.pretrain(datasets))
-        agents = {name: self.timed(self.finetune, name) for name in (card.name, BASELINE)}
-        return self.write_page([check_dataset(name) for name in datasets], card, agents)
+        cache_datasets([self.dataset])  # plays the recording again, and unpacks its frames, if they are not there
+        played = {}
+        with stop_requests() as stop, progress_bar() as bar:
+            for name in LEARNERS:
+                file = self.out / f"{name}.toml"
+                if not file.exists():
+                    self.learn_and_play(name, stop, bar).write(file)
+                played[name] = Played.read(file)
+        return self.write_page(played)
 
-    def timed(self, work: Callable[[str], ResultT], step: str) -> ResultT:
-        """Do a step for a game or an encoder; one that is finished takes no time, and keeps the time that it took."""
-        began = time.monotonic()
-        result = work(step)
-        if step not in self.record.seconds:
-            seconds = {**self.record.seconds, step: round(time.monotonic() - began, 2)}
-            self.record = self.record.model_copy(update={"seconds": seconds})
-            self.record.write(self.out / CONFIG)
-        return result
+    def learn_and_play(self, name: str, stop: Event, bar: Progress) -> Played:
+        """Let an agent learn by cloning for some seconds, then let it play whole games."""
+        from pretrainrl.finetuning.evaluation import evaluate
+        from pretrainrl.integrations.sb3 import BehaviorCloning, VecEncodeObservation, neck_policy_kwargs
 
-    def collect(self, game: str) -> CollectResult:
-        return pretrainrl.collect(game, n_envs=N_ENVS, seed=self.record.seed, resume=True, **self.size["collect"])
+        # Features of an agent that was interrupted would be a start that others do not have.
+        shutil.rmtree(self.out / "cache" / "features", ignore_errors=True)
+        task, frames = bar.add_task(name, total=self.size.seconds, note="preparing"), list[Any]()
+        with closing(self.make_game()) as game:
+            env = game if name == NATURE else VecEncodeObservation(game, name)
+            began = time.monotonic()
 
-    def pretrain(self, datasets: Sequence[str]) -> Path:
-        return pretrainrl.pretrain(
-            OBJECTIVE,
-            datasets,
-            name=f"{OBJECTIVE}.demo",
-            lr=LEARNING_RATE,
-            seed=self.record.seed,
-            out=self.out / "encoder",
-            checkpoint_every=60,
-            resume=True,
-            **self.size["pretrain"],
-        ).folder
+            def share_left(note: str) -> float:
+                share = (time.monotonic() - began) / self.size.seconds
+                bar.update(task, completed=min(1.0, share) * self.size.seconds, note=note)
+                if stop.is_set():
+                    raise InterruptedRunError("interrupted")
+                return 1 - share
 
-    def finetune(self, encoder: str) -> FinetuneResult:
-        return pretrainrl.finetune(
-            "qrdqn",
-            self.record.games[0],
-            encoder,
-            preset=PRESET,
-            n_envs=N_ENVS,
-            seed=self.record.seed,
-            out=self.out / "agents" / encoder,
-            resume=True,
-            **self.size["finetune"],
+            def watch() -> None:
+                frames.append(game.get_images()[0])
+                share_left("playing")
+
+            agent = BehaviorCloning(
+                "CnnPolicy" if name == NATURE else "MlpPolicy",
+                env,
+                learning_rate=lambda _: RATE * max(0.02, share_left("learning")),
+                batch_size=BATCH,
+                n_epochs=1_000_000,
+                seed=self.record.seed,
+                policy_kwargs=None if name == NATURE else neck_policy_kwargs(),
+            )
+            times: list[float] = []
+
+            def step(_: Any, __: Any) -> bool:
+                times.append(time.monotonic() - began)
+                return share_left("learning") > 0
+
+            agent.learn(self.dataset, callback=step)
+            scores, _ = evaluate(agent, env, self.size.episodes, self.record.seed, watch, EPSILON)
+        return Played(
+            encoding=0.0 if name == NATURE else round(times[0], 2),
+            epochs=round(agent.num_timesteps / self.card.transitions, 2),
+            scores=tuple(scores),
+            pictures=_pictures(frames),
         )
 
-    def write_page(self, datasets: Sequence[Summary], card: EncoderCard, agents: dict[str, FinetuneResult]) -> Path:
+    def make_game(self) -> VecEnv:
+        from pretrainrl.integrations.sb3 import AtariVecEnv
+
+        rules: dict[str, Any] = {"terminal_on_life_loss": False, "action_repeat_probability": 0.0}
+        return AtariVecEnv(self.record.game, self.size.episodes, max_episode_steps=self.size.max_episode_steps, **rules)
+
+    def write_page(self, played: Mapping[str, Played]) -> Path:
         import torch
 
-        training, record, folder = card.training, self.record, self.out / "encoder"
-        assert training is not None, "an encoder that was just pre-trained"
-        with (folder / "metrics.csv").open(newline="") as file:
-            losses = [(float(row["step"]), float(row["loss"])) for row in csv.DictReader(file)]
-        played = [float(each["return"]) for each in datasets[0].episodes if each["ends_by"] != "cut"]
-        tuned = [
-            {"encoder": name, "style": style, "title": title, "scores": agents[name].scores, "seconds": record.seconds[name]}
-            for name, style, title in zip(agents, STYLES, ("pre-trained", "untrained"), strict=True)
-        ]
+        record, card = self.record, self.card
+        low, player = all_scores()[record.game].random, card.returns.mean if card.returns else 0.0
+        rows = [_row(name, each) for name, each in played.items()]
+        top = max(player, low, *(row["high"] for row in rows))
         context = {
             "record": record,
-            "collected": [(game, data, record.seconds[game]) for game, data in zip(record.games, datasets, strict=True)],
-            "seconds": sum(record.seconds.values()) + 60 * training.minutes,
+            "size": self.size,
+            "dataset": self.dataset,
             "card": card,
-            "training": training,
-            "losses": losses,
-            "windows_per_second": training.steps * training.batch_size / (60 * training.minutes),
-            "pictures": _pictures(folder, training.datasets, record.seed),
-            "loss_chart": line_chart([Line("", "first", losses)], "optimizer steps", "loss", height=200),
-            "agents": tuned,
-            "agent_steps": self.size["finetune"]["steps"],
-            "random_scores": played,
-            "learning_chart": _learning_chart(agents, played),
-            "verdict": _verdict(record.fast, [result.scores for result in agents.values()]),
-            "settings": AGENTS.get("qrdqn").preset(PRESET).scaled(self.size["finetune"]["steps"], N_ENVS).flat(),
-            "encoder_path": str(folder),
+            "rows": rows,
+            "random_score": low,
+            "player_score": player,
+            "scale": lambda value: 100 * max(0.0, value - min(low, 0)) / (top - min(low, 0)),
+            "verdict": verdict(rows, low, fast=record.fast),
             "cores": f"{os.cpu_count()} CPU cores",
             "software": f"{platform.system()}, Python {platform.python_version()}, torch {torch.__version__}",
         }
         return write_html(self.out / "index.html", "demo.html", context)
 
 
-def _learning_chart(agents: dict[str, FinetuneResult], played: Sequence[float]) -> Chart:
-    lines = [
-        Line(name, style, [(float(each.timestep), each.mean) for each in result.evaluations])
-        for (name, result), style in zip(agents.items(), STYLES, strict=True)
-    ]
-    if played:
-        lines.append(Line("random play", "level", [(0.0, statistics.fmean(played))]))
-    return line_chart(lines, "environment steps", "score of a game")
+def _pictures(frames: Sequence[Any]) -> tuple[str, ...]:
+    """Return frames (84, 84, 3) uint8, gray, as sources of `img`, evenly spread over time."""
+    import torch
+
+    chosen = frames[:: max(1, len(frames) // PICTURES)][:PICTURES]
+    return tuple(data_uri(torch.from_numpy(frame[None, :, :, 0].copy())) for frame in chosen)
 
 
-def _pictures(folder: Path, datasets: Sequence[str], seed: int) -> list[dict[str, Any]]:
-    """Return a few rows of the run folder's figure, each with its game and three pictures as data URIs."""
-    from torchvision.io import decode_image
+def _row(name: str, played: Played) -> dict[str, Any]:
+    """Return an agent's line of the table, with the bootstrap interval of its mean score."""
+    import numpy as np
 
-    from pretrainrl.data.sampler import WindowSampler
-    from pretrainrl.integrations.minari import cache_datasets
-    from pretrainrl.pretraining.loop import FIGURE_WINDOWS
-    from pretrainrl.registry import import_target
+    from pretrainrl.benchmarking.aggregate import estimate, mean_of_games
 
-    cache, window = cache_datasets(datasets), import_target(OBJECTIVES.get(OBJECTIVE).target).window
-    games = WindowSampler(cache, window, FIGURE_WINDOWS, seed=seed).batch(0).games.tolist()  # as the loop drew them
-    tiles = tile_uris(decode_image(str(folder / "figures" / "reconstruction.png")))
-    rows = [{"game": cache.games[game], "images": tiles[3 * number : 3 * number + 3]} for number, game in enumerate(games)]
-    return [row for game in cache.games for row in [row for row in rows if row["game"] == game][:SHOWN_PER_GAME]]
+    mean = estimate(np.array(played.scores)[:, None], mean_of_games)
+    return {"name": name, "title": LEARNERS[name], "played": played, "mean": mean.value, "low": mean.low, "high": mean.high}
 
 
-def _verdict(fast: bool, scores: Sequence[Sequence[float]]) -> str:
+def verdict(rows: list[dict[str, Any]], random_score: float, *, fast: bool) -> str:
     """Say in words what the agents reached, and what that is worth."""
     if fast:
-        return "At this size nothing can be learned: the curves show that everything works, and no more."
-    pretrained, untrained = map(statistics.fmean, scores)
-    difference, spread = abs(pretrained - untrained), max(map(statistics.pstdev, scores))
-    if difference <= spread:
-        return (
-            f"The two agents' mean scores differ by {difference:.1f}, less than the scores of one agent's {len(scores[0])} "
-            f"games vary (standard deviation {spread:.1f}): no difference can be seen."
-        )
-    ahead = "pre-trained" if pretrained > untrained else "untrained"
-    return (
-        f"The agent on {ahead} features is ahead by {difference:.1f} points a game. With one run of each, that is an "
-        "observation and not a result."
-    )
+        return "At this size nothing can be learned; scores may be below random play. The page shows that everything works."
+    first, *others = rows
+    worse = [row["name"] for row in rows if row["high"] < random_score]
+    ahead = [row["name"] for row in others if first["low"] > row["high"]]
+    behind = [row["name"] for row in others if first["high"] < row["low"]]
+    said = f"The agent on {first['name']} scores {first['mean']:.1f}; random play scores {random_score:.1f}."
+    if ahead:
+        said += f" Its interval is above that of {' and '.join(ahead)}."
+    if behind:
+        said += f" Its interval is below that of {' and '.join(behind)}."
+    if not ahead and not behind:
+        said += " The intervals overlap: these games do not decide between the agents."
+    if worse:
+        said += f" {' and '.join(worse)} ended below random play: a clone that copies most actions right can still get stuck."
+    return said

@@ -56,7 +56,7 @@ class ZeroShotPolicy:
         self.game = found
         self._objective = trained.objective
         self._index = trained.games.index(found.slug)
-        self._device = next(trained.objective.parameters()).device
+        self.action_space, self.device = action_space, next(trained.objective.parameters()).device
         self._actions = _environment_actions(found, action_space)
 
     @staticmethod
@@ -118,7 +118,7 @@ class ZeroShotPolicy:
         else:
             start = np.zeros(len(frames), bool) if episode_start is None else np.asarray(episode_start, bool)
         with torch.inference_mode():
-            choices, state = self._play(torch.from_numpy(frames).to(self._device), rewards, state, start, deterministic)
+            choices, state = self._play(torch.from_numpy(frames).to(self.device), rewards, state, start, deterministic)
         actions = self._actions[choices]
         return (actions[0] if single else actions), state
 
@@ -130,7 +130,7 @@ class ZeroShotPolicy:
         return self._choose(self._objective.action_scores(frames, self._games(frames)), deterministic), None
 
     def _games(self, frames: Tensor) -> Tensor:
-        return torch.full((len(frames),), self._index, device=self._device)
+        return torch.full((len(frames),), self._index, device=self.device)
 
     def _choose(self, scores: Tensor, deterministic: bool) -> NDArray[np.int64]:
         """Choose among the game's actions by their scores (n, num_actions)."""
@@ -139,6 +139,20 @@ class ZeroShotPolicy:
         chosen = possible.argmax(1) if greedy else torch.multinomial(possible.softmax(1), 1).squeeze(1)
         choices: NDArray[np.int64] = chosen.cpu().numpy()
         return choices
+
+
+def playable_games(run: str | Path) -> tuple[str, ...]:
+    """Return the games that the objective of a finished run folder can play; none where it has learned no actions.
+
+    Raises:
+        WeightsError: The weights are damaged or do not fit.
+    """
+    from pretrainrl.pretraining.trained import FILE, load_objective  # brings Lightning, which nothing else here needs
+
+    if not (Path(run) / FILE).is_file():
+        return ()
+    trained = load_objective(run)
+    return trained.games if isinstance(trained.objective, (_Scores, DT)) else ()
 
 
 class History(NamedTuple):
@@ -216,7 +230,7 @@ class DecisionTransformerPolicy(ZeroShotPolicy):
         assert isinstance(self._objective, DT)
         longest = int(history.lengths.max()) + 1
         states, actions, returns = (
-            torch.from_numpy(part[:, :longest]).to(self._device) for part in (history.states, history.actions, history.returns)
+            torch.from_numpy(part[:, :longest]).to(self.device) for part in (history.states, history.actions, history.returns)
         )
         return self._objective.sequence_scores(states, actions, returns, games)
 

@@ -18,13 +18,16 @@ from typing import IO, Any, Protocol
 
 from pretrainrl.benchmarking.cells import CellSpec
 from pretrainrl.benchmarking.results import CellResult
+from pretrainrl.data.caches import free_memory
 from pretrainrl.errors import InputError, PretrainRLError
 from pretrainrl.optional import require
 from pretrainrl.runs.interrupt import InterruptedRunError
+from pretrainrl.runs.pool import cores
 
 Finished = Callable[[CellSpec, CellResult], None]
 _SECONDS = 0.2  # between two looks at the processes
 _ANSWER = 10.0  # seconds for a cluster to answer
+_CELL_BYTES = 2 * 2**30  # memory that a cell may need: replay memory of 50,000 flat features, and the libraries
 _PATIENCE = 60.0  # seconds for a process that was asked to stop to write its checkpoint
 
 
@@ -73,17 +76,20 @@ class LocalEngine:
     A process of its own gives a cell's memory back when it ends, and when the system kills it, one cell has failed.
 
     Args:
-        jobs: Number of processes at a time, at least 1.
+        jobs: Number of processes at a time, at least 1. The default is the number of cores, or fewer where memory is short.
         threads: Number of threads of each.
 
     Raises:
         InputError: A number is less than 1.
     """
 
-    def __init__(self, jobs: int, threads: int = 1) -> None:
+    def __init__(self, jobs: int | None = None, threads: int = 1) -> None:
+        memory = free_memory()
+        jobs = max(1, min(cores() // threads, memory // _CELL_BYTES)) if jobs is None else jobs
         if min(jobs, threads) < 1:
             raise InputError(f"jobs and threads must be at least 1, got {jobs} and {threads}")
         self.jobs, self.threads = jobs, threads
+        self._bytes = memory // jobs
 
     def run(self, specs: Sequence[CellSpec], *, stop: Event, started: Callable[[CellSpec], None], finished: Finished) -> None:
         """See `Engine`."""
@@ -106,7 +112,7 @@ class LocalEngine:
         threads = {name: str(self.threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
         errors = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115  # closed when the result is read
         process = subprocess.Popen(
-            [sys.executable, "-m", "pretrainrl.benchmarking.worker"],
+            [sys.executable, "-m", "pretrainrl.benchmarking.worker", str(self._bytes)],
             env={**os.environ, **threads},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,  # one line, at the end
@@ -165,7 +171,7 @@ class RayEngine:
 
 
 @contextmanager
-def open_engine(name: str, *, jobs: int, address: str = "auto") -> Iterator[Engine]:
+def open_engine(name: str, *, jobs: int | None = None, address: str = "auto") -> Iterator[Engine]:
     """Make an engine by name, `local` or `ray`.
 
     Raises:

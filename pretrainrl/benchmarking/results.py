@@ -20,8 +20,8 @@ from pretrainrl.paths import atomic_path
 CELLS = "cells"
 
 
-class CellIdentity(Card):
-    """What tells a cell from others of all suites.
+class Cell(Card):
+    """One run of the benchmark, independent of all others.
 
     Attributes:
         suite: Name of the suite.
@@ -32,6 +32,7 @@ class CellIdentity(Card):
         sha256: Digest of the encoder's weights.
         seed: Seed of the run.
         length: Budget, in steps or epochs; of a result, the one that was spent.
+        settings: All that the result depends on besides, but for the budget: a longer budget extends the same cell.
     """
 
     suite: str
@@ -42,15 +43,6 @@ class CellIdentity(Card):
     sha256: str
     seed: int
     length: int
-
-
-class Cell(CellIdentity):
-    """One run of the benchmark, independent of all others.
-
-    Attributes:
-        settings: All that the result depends on besides, but for the budget: a longer budget extends the same cell.
-    """
-
     settings: dict[str, Scalar]
 
     @property
@@ -78,11 +70,10 @@ class Hardware(Card):
     system: str
 
 
-class CellResult(CellIdentity):
+class CellResult(Cell):
     """What a cell found, or why it failed.
 
     Attributes:
-        key: Key of the cell.
         status: `done` or `failed`.
         error: Error that ended a failed cell, one line.
         scores: Raw score of every episode of the final evaluation; of a probe, its one number.
@@ -94,7 +85,6 @@ class CellResult(CellIdentity):
         versions: Versions of the packages that had a part in it.
     """
 
-    key: str
     status: Literal["done", "failed"]
     error: str | None = None
     scores: tuple[float, ...] = ()
@@ -173,6 +163,10 @@ class ResultStore:
     def __iter__(self) -> Iterator[CellResult]:
         """Read all results, in the order of their files' names."""
         return map(read_result, sorted((self.out / CELLS).rglob("*.json")))
+
+    def failures(self) -> list[CellResult]:
+        """Return the results of the cells that failed."""
+        return [result for result in self if result.status == "failed"]
 
     def missing(self, cells: Iterable[Cell], *, retry: bool = False) -> list[Cell]:
         """Leave out the cells that have a result of at least their budget; failed ones too, unless `retry` is set."""

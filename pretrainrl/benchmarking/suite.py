@@ -2,47 +2,98 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, model_validator
 
-from pretrainrl.cards import Card
+from pretrainrl.agent_cards import AgentPreset, find_agent_card
+from pretrainrl.cards import Card, Scalar
 from pretrainrl.errors import InputError, UnknownNameError
 from pretrainrl.games import find_game
 from pretrainrl.registry import Registry
 
 SPLITS = ("id", "near_ood", "far_ood")
-Kind = Literal["imitation", "online", "zero_shot", "probe"]
+Kind = Literal["finetune", "probe", "zero_shot"]
 
 
 class Task(Card):
     """What is done with an encoder on each game.
 
     Attributes:
-        agent: Name of the agent's card.
+        kind: `finetune` lets an agent learn on the encoder; `probe` fits linear classifiers to its features; `zero_shot` lets
+            the objective that trained it play, of run folders of `bc`, `cql_m`, `cql_d` and `dt` only.
+        agent: Name of the agent's card; of `finetune` only, as are the next four.
         preset: Name of the settings on that card.
-        length: Steps of all games together, or epochs of agents that learn from a dataset; the budget.
-        dataset: Minari id with `{game}` in the game's place; None where the agent learns by playing.
+        features: Kind of features that the agent observes, as for `pretrainrl.finetune`.
+        neck: Name of what is trained after the encoder.
+        n_envs: Number of games played together.
+        length: Budget: steps of all games together, or epochs of agents that learn from a dataset; of `probe`, the greatest
+            number of observations. Nothing is learned in `zero_shot`, so it has none.
+        dataset: Minari id with `{game}` in the game's place; None where nothing is learned from a dataset.
+        metric: Metric of `probe` that counts as the score, as in a card's metrics.
+        returns: Shares of the best return in the data that `dt` is asked for in `zero_shot`. The best share is played again.
+        minutes: Minutes of one core that a cell with a frozen encoder took where the suite was written.
+        end_to_end_minutes: Minutes of one core that a cell took whose encoder is trained.
     """
 
-    agent: str
-    preset: str
-    length: int = Field(ge=1)
+    kind: Kind = "finetune"
+    agent: str | None = None
+    preset: str | None = None
+    features: str | None = None
+    neck: Literal["mlp", "spatial", "spatial_mlp"] = "mlp"
+    n_envs: int = Field(default=8, ge=1)
+    length: int | None = Field(default=None, ge=1)
     dataset: str | None = None
+    metric: str = "action_accuracy"
+    returns: tuple[float, ...] = (0.25, 0.5, 1.0)
+    minutes: float | None = Field(default=None, gt=0)
+    end_to_end_minutes: float | None = Field(default=None, gt=0)
+
+    @model_validator(mode="after")
+    def _check(self) -> Task:
+        if self.dataset is not None and "{game}" not in self.dataset:
+            raise ValueError(f"a task's dataset must have {{game}} in its id, got {self.dataset!r}")
+        wanted = {"finetune": ("agent", "preset", "length"), "probe": ("length", "dataset"), "zero_shot": ()}[self.kind]
+        missing = [name for name in wanted if getattr(self, name) is None]
+        if missing:
+            raise ValueError(f"a task of kind {self.kind} needs {', '.join(missing)}")
+        if self.kind == "finetune":
+            _known(self._settings)
+        return self
+
+    def settings(self) -> dict[str, Scalar]:
+        """Return all that a cell's result depends on but its budget; of an agent's preset the values, too, as a digest."""
+        fields = self.model_dump(mode="json", exclude_none=True, exclude={"length", "minutes", "end_to_end_minutes"})
+        table = {name: value if isinstance(value, Scalar) else json.dumps(value) for name, value in fields.items()}
+        if self.kind == "finetune":
+            values = json.dumps(self._settings().flat(), sort_keys=True)
+            table["preset_sha256"] = hashlib.sha256(values.encode()).hexdigest()[:16]
+        return table
+
+    def _settings(self) -> AgentPreset:
+        assert self.agent is not None and self.preset is not None
+        return find_agent_card(self.agent, "finetune").preset(self.preset)
 
 
 class Evaluation(Card):
-    """How agents are evaluated when they have learned: without sticky actions, greedy or drawn as the agent's card says.
+    """How agents are evaluated when they have learned.
 
     Attributes:
         episodes: Number of whole games. They are spread over environments, and only the first of each environment count.
         max_episode_steps: Steps after which a game is cut.
+        epsilon: Share of random actions among greedy ones; None for what the agent's card says.
+        sticky_actions: Chance that the game repeats the last action, in learning and evaluation.
     """
 
     episodes: int = Field(ge=1)
     max_episode_steps: int = Field(ge=1)
+    epsilon: float | None = Field(default=None, ge=0, le=1)
+    sticky_actions: float = Field(default=0.0, ge=0, le=1)
 
 
 class Suite(Card):
@@ -80,9 +131,8 @@ class Suite(Card):
             raise ValueError(f"splits are {', '.join(SPLITS)}, not {', '.join(unknown)}")
         if not self.tasks or not any(self.games.values()):
             raise ValueError("a suite has at least one game and one task")
-        for name, task in self.tasks.items():
-            if task.dataset is not None and "{game}" not in task.dataset:
-                raise ValueError(f"the dataset of task {name} must have {{game}} in its id, got {task.dataset!r}")
+        for game in (game for games in self.games.values() for game in games):
+            _known(partial(find_game, game))
         return self
 
     @property
@@ -133,3 +183,11 @@ def find_suite(name: str | Path) -> Suite:
     if isinstance(name, Path) or name.endswith(".toml"):
         return Suite.read(Path(name).expanduser())
     return SUITES.get(name)
+
+
+def _known(find: Callable[[], object]) -> None:
+    """Raise the error of a field, which names the file, where `find` finds no such name."""
+    try:
+        find()
+    except UnknownNameError as error:
+        raise ValueError(str(error)) from error

@@ -5,15 +5,21 @@ from __future__ import annotations
 import json
 import sys
 
-from pretrainrl.benchmarking.cells import CellSpec, run_cell
+from pretrainrl.benchmarking.cells import CellSpec
+from pretrainrl.benchmarking.compute import run_cell
 from pretrainrl.runs.interrupt import InterruptedRunError
 
 
-def main() -> int:
-    """Compute the cell; what others print goes to standard error."""
+def main(limit: int) -> int:
+    """Compute the cell; what others print goes to standard error.
+
+    Args:
+        limit: Number of bytes that the process may take; beyond, it fails rather than bring the machine to a stop.
+    """
     from pretrainrl.games import silence_emulator
     from pretrainrl.malloc import keep_freed_memory
 
+    _limit_memory(limit)
     keep_freed_memory()
     silence_emulator()
     output, sys.stdout = sys.stdout, sys.stderr
@@ -25,5 +31,15 @@ def main() -> int:
     return 0
 
 
+def _limit_memory(limit: int) -> None:
+    """Bound the process's own memory, where the system can; files that are mapped do not count."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    _, most = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit if most == resource.RLIM_INFINITY else min(limit, most), most))
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(int(sys.argv[1])))

@@ -6,8 +6,7 @@ import sys
 
 import typer
 
-from pretrainrl.cli import cache, datasets, encoders, import_
-from pretrainrl.cli.benchmark import benchmark
+from pretrainrl.cli import benchmark, cache, datasets, encoders, import_
 from pretrainrl.cli.collect import collect
 from pretrainrl.cli.demo import demo
 from pretrainrl.cli.finetune import finetune
@@ -52,7 +51,7 @@ app.add_typer(cache.app, name="cache")
 app.command("pretrain")(pretrain)
 app.command("probe")(probe)
 app.command("finetune")(finetune)
-app.command("benchmark")(benchmark)
+app.add_typer(benchmark.app, name="benchmark")
 app.command("report")(report)
 app.command("leaderboard")(leaderboard)
 app.command("parity")(parity)

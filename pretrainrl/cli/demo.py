@@ -9,21 +9,18 @@ import typer
 
 
 def demo(
-    fast: Annotated[bool, typer.Option("--fast", help="About a minute: shows that it works, learns nothing.")] = False,
-    games: Annotated[tuple[str, str], typer.Option(help="Both are pre-trained on; the agents play the first.")] = (
-        "ms_pacman",
-        "breakout",
-    ),
-    seed: Annotated[int, typer.Option(min=0, help="Of collection, pre-training and agents.")] = 0,
+    fast: Annotated[bool, typer.Option("--fast", help="Within a minute: shows that it works, learns nothing.")] = False,
+    game: Annotated[str, typer.Option(help="Game of which an expert's recording comes with the package.")] = "boxing",
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the agents and the games.")] = 0,
     out: Annotated[Path, typer.Option(help="Folder of everything that the demo writes.")] = Path("demo"),
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the demo in --out.")] = False,
 ) -> None:
-    """Collect frames of two games, pre-train on them, let two agents learn, and write one page about it."""
+    """Play a recording again, let three agents learn from it for the same time, and write one page about them."""
     from rich.console import Console
 
     from pretrainrl.demo import run_demo
 
-    minutes = "about a minute" if fast else "some minutes"
+    minutes = "less than a minute" if fast else "up to five minutes"
     Console(stderr=True).print(f"{minutes} on two CPU cores; everything is written to {out}", highlight=False, soft_wrap=True)
-    page = run_demo(games, out, fast=fast, seed=seed, resume=resume)
+    page = run_demo(game, out, fast=fast, seed=seed, resume=resume)
     Console().print(f"open [bold]{page}[/] in a browser", highlight=False, soft_wrap=True)

@@ -39,7 +39,11 @@ def finetune(
         int | None, typer.Option(min=1, help="Steps between evaluations, default 10,000; of bc epochs, 10.")
     ] = None,
     eval_episodes: Annotated[int, typer.Option(min=1, help="Whole games in an evaluation.")] = 10,
+    eval_epsilon: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Share of random actions in evaluations. Default: the agent's card's.")
+    ] = None,
     max_episode_steps: Annotated[int, typer.Option(min=1, help="Steps of the agent after which a game is cut.")] = 27_000,
+    sticky_actions: Annotated[float, typer.Option(min=0, max=1, help="Chance that the game repeats the last action.")] = 0.0,
     checkpoint_every: Annotated[
         int | None, typer.Option(min=1, help="Steps between checkpoints, which cut games, default 25,000; of bc epochs, 10.")
     ] = None,
@@ -75,7 +79,9 @@ def finetune(
         seed=seed,
         eval_freq=eval_freq,
         eval_episodes=eval_episodes,
+        eval_epsilon=eval_epsilon,
         max_episode_steps=max_episode_steps,
+        sticky_actions=sticky_actions,
         checkpoint_every=checkpoint_every,
         out=out,
         device=device,

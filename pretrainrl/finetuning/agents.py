@@ -30,7 +30,7 @@ class ObservationSetup:
         dtype: Dtype in which the encoder computes.
         neck: Name of what is trained after the encoder.
         end_to_end: Whether the encoder is trained with the agent.
-        max_episode_steps: Number of the agent's steps after which a game is cut.
+        rules: Configuration of the run, for when games are cut and whether actions stick.
     """
 
     encoder: str | Path
@@ -40,7 +40,7 @@ class ObservationSetup:
     dtype: torch.dtype
     neck: Neck
     end_to_end: bool
-    max_episode_steps: int
+    rules: FinetuneConfig
 
     @property
     def model(self) -> Encoder:
@@ -48,10 +48,13 @@ class ObservationSetup:
         return cached_encoder(self.encoder, weights=self.weights, device=self.device, dtype=self.dtype)
 
     def make_env(self, game: str, n_envs: int, **options: Any) -> VecEnv:
-        """Make copies of a game as the agent sees it, without sticky actions; `options` are arguments of `AtariVecEnv`."""
+        """Make copies of a game as the agent sees it; `options` are arguments of `AtariVecEnv`."""
         frames = self.model.observation_space.shape[0]
-        options = {"action_repeat_probability": 0.0, "max_episode_steps": self.max_episode_steps, **options}
-        env = AtariVecEnv(game, n_envs, frame_stack=frames, **options)
+        rules: dict[str, Any] = {
+            "action_repeat_probability": self.rules.sticky_actions,
+            "max_episode_steps": self.rules.max_episode_steps,
+        }
+        env = AtariVecEnv(game, n_envs, frame_stack=frames, **rules, **options)
         if self.features == "pixels":
             return env
         features = cast(Literal["flat", "pooled", "map"], self.features)

@@ -36,7 +36,9 @@ class FinetuneConfig(Card):
         seed: Seed of the agent and the games.
         eval_freq: Number of steps, or epochs, between two evaluations.
         eval_episodes: Number of whole games in an evaluation.
+        eval_epsilon: Share of random actions in an evaluation; None for what the agent's card says.
         max_episode_steps: Number of the agent's steps after which a game is cut.
+        sticky_actions: Chance that the game repeats the last action.
         checkpoint_every: Number of steps, or epochs, between two checkpoints.
     """
 
@@ -53,7 +55,9 @@ class FinetuneConfig(Card):
     seed: int
     eval_freq: int
     eval_episodes: int
+    eval_epsilon: float | None = None
     max_episode_steps: int = MAX_EPISODE_STEPS
+    sticky_actions: float = 0.0
     checkpoint_every: int
 
     @property
@@ -65,6 +69,11 @@ class FinetuneConfig(Card):
     def cloning(self) -> bool:
         """Whether the agent learns from a dataset, not from playing."""
         return self.agent.learns_from == "dataset"
+
+    @property
+    def epsilon(self) -> float | None:
+        """Share of random actions in evaluations; None where actions are drawn from the policy."""
+        return self.agent.evaluation_epsilon if self.eval_epsilon is None else self.eval_epsilon
 
     @classmethod
     def of(
@@ -84,7 +93,9 @@ class FinetuneConfig(Card):
         seed: int,
         eval_freq: int | None,
         eval_episodes: int,
+        eval_epsilon: float | None,
         max_episode_steps: int,
+        sticky_actions: float,
         checkpoint_every: int | None,
     ) -> FinetuneConfig:
         """Check the arguments of `finetune`, and fill in defaults.
@@ -116,6 +127,11 @@ class FinetuneConfig(Card):
         _check_positive(n_envs=n_envs, eval_freq=freq, eval_episodes=eval_episodes, checkpoint_every=every)
         _check_positive(max_episode_steps=max_episode_steps)
         _check_positive(**{"epochs" if cloning else "steps": length})
+        _check_share(sticky_actions=sticky_actions)
+        if eval_epsilon is not None:
+            _check_share(eval_epsilon=eval_epsilon)
+            if agent.evaluation == "drawn":
+                raise InputError(f"{algorithm} draws its actions in evaluations: leave out eval_epsilon, got {eval_epsilon}")
         if not 0 <= seed < 2**32:
             raise InputError(f"seed must be at least 0 and below 2**32, got {seed}")
         return cls(
@@ -132,7 +148,9 @@ class FinetuneConfig(Card):
             seed=seed,
             eval_freq=freq,
             eval_episodes=eval_episodes,
+            eval_epsilon=eval_epsilon,
             max_episode_steps=max_episode_steps,
+            sticky_actions=sticky_actions,
             checkpoint_every=every,
         )
 
@@ -188,3 +206,9 @@ def _check_positive(**numbers: int) -> None:
     for name, value in numbers.items():
         if value < 1:
             raise InputError(f"{name} must be at least 1, got {value}")
+
+
+def _check_share(**numbers: float) -> None:
+    for name, value in numbers.items():
+        if not 0 <= value <= 1:
+            raise InputError(f"{name} must be in [0, 1], got {value}")

@@ -43,7 +43,9 @@ def finetune(
     seed: int = 0,
     eval_freq: int | None = None,
     eval_episodes: int = 10,
+    eval_epsilon: float | None = None,
     max_episode_steps: int = 27_000,
+    sticky_actions: float = 0.0,
     checkpoint_every: int | None = None,
     out: str | Path | None = None,
     device: str = "auto",
@@ -77,7 +79,10 @@ def finetune(
         seed: Seed of the agent and the games.
         eval_freq: Number of steps between two evaluations, by default 10,000; for `bc`, of epochs, 10. One more is at the end.
         eval_episodes: Number of whole games in an evaluation.
+        eval_epsilon: Share of random actions among greedy ones in an evaluation, in [0, 1]. The default is what the agent's
+            card says. Agents that draw their actions, such as `ppo`, take none.
         max_episode_steps: Number of the agent's steps after which a game is cut.
+        sticky_actions: Chance that the game repeats the last action, in [0, 1], in learning and evaluation.
         checkpoint_every: Number of steps between two checkpoints, where games are cut, by default 25,000; for `bc`, of epochs,
             10.
         out: Folder of runs, by default `runs/finetune/<encoder>-<features>`.
@@ -110,16 +115,16 @@ def finetune(
         seed=seed,
         eval_freq=eval_freq,
         eval_episodes=eval_episodes,
+        eval_epsilon=eval_epsilon,
         max_episode_steps=max_episode_steps,
+        sticky_actions=sticky_actions,
         checkpoint_every=checkpoint_every,
     )
     runs = Path("runs") / "finetune" / f"{config.encoder}-{config.features}" if out is None else Path(out).expanduser()
     folder = FinetuneFolder(runs, config, resume=resume)
     demonstrations = None if config.dataset is None else open_dataset(config.dataset)
     chosen = resolve_device(device)
-    setup = ObservationSetup(
-        encoder, weights, config.features, chosen, resolve_dtype(dtype, chosen), neck, end_to_end, config.max_episode_steps
-    )
+    setup = ObservationSetup(encoder, weights, config.features, chosen, resolve_dtype(dtype, chosen), neck, end_to_end, config)
     settings = run_preset(config)
     record = FinetuneRecord(
         run=config,

@@ -137,8 +137,8 @@ class FinetuneSegments(BaseCallback):
         """Play whole games, write what they scored, and keep the agent if it is the best so far."""
         count, position = self._config.eval_episodes, self._position
         playing = partial(self._tick, f"playing {count} games")
-        epsilon = self._config.agent.evaluation_epsilon
-        scores, lengths = evaluate(self.model, self._eval_env, count, self._number("evaluation", position), playing, epsilon)
+        seed, epsilon = self._number("evaluation", position), self._config.epsilon
+        scores, lengths = evaluate(self.model, self._eval_env, count, seed, playing, epsilon)
         if self._folder.evaluations.add(self.model.num_timesteps, scores, lengths):
             self._folder.save_agent(self.model, self._folder.path / BEST)
         self._evaluated = position

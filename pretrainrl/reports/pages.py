@@ -67,10 +67,3 @@ def duration(seconds: float) -> str:
     """Return a time for people: 65 gives `1 min 5 s`."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes else f"{rest} s" if seconds >= 10 else f"{seconds:.1f} s"
-
-
-def tile_uris(figure: Tensor, size: int = 84, padding: int = 2) -> list[str]:
-    """Cut a figure (C, H, W) uint8 of padded square tiles into sources of images, row by row."""
-    _, height, width = figure.shape
-    tops, lefts = (range(padding, length, size + padding) for length in (height, width))
-    return [data_uri(figure[:1, top : top + size, left : left + size]) for top in tops for left in lefts]

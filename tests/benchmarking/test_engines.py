@@ -11,8 +11,8 @@ from benchmark_results import make_suite
 
 from pretrainrl.benchmarking.cells import CellSpec
 from pretrainrl.benchmarking.engines import LocalEngine, open_engine
+from pretrainrl.benchmarking.plan import find_entrants
 from pretrainrl.benchmarking.results import CellResult
-from pretrainrl.benchmarking.run import find_entrants
 from pretrainrl.errors import InputError, MissingExtraError
 from pretrainrl.runs.interrupt import InterruptedRunError
 

@@ -12,7 +12,7 @@ import pytest
 from benchmark_results import make_suite
 
 import pretrainrl
-from pretrainrl.benchmarking.run import find_entrants, plan_cells
+from pretrainrl.benchmarking.plan import find_entrants, plan_benchmark
 from pretrainrl.errors import InputError, UnknownNameError
 
 GAMES = ["boxing", "pong"]
@@ -97,9 +97,9 @@ def test_an_interrupted_benchmark_goes_on(suite: Path, first: Any, tmp_path: Pat
     assert result.returncode == 0 and "4 of 4 cells" in result.stdout.replace("\n", " ")
 
 
-def test_encoders_are_compared_game_by_game() -> None:
-    suite = make_suite(backbone="nature", seeds=1)
-    specs = plan_cells(suite, ["random.nature"])
+def test_encoders_are_compared_game_by_game(tmp_path: Path) -> None:
+    make_suite(backbone="nature", seeds=1).write(tmp_path / "mine.toml")
+    specs = plan_benchmark(tmp_path / "mine.toml", encoders="random.nature").specs
     assert [spec.game for spec in specs[:2]] == ["boxing", "boxing"]
     assert [spec.entrant.frozen for spec in specs[:2]] == [True, False]
     assert specs[0].cell.key != specs[1].cell.key, "the same weights, frozen or not, are two cells"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import pretrainrl
-from pretrainrl.cli.benchmark import benchmark
+from pretrainrl.cli.benchmark import benchmark, plan, status
 from pretrainrl.cli.collect import collect
 from pretrainrl.cli.finetune import finetune
 from pretrainrl.cli.pretrain import pretrain
@@ -20,9 +20,11 @@ from pretrainrl.results import CollectResult, PretrainResult, ProbeResult
 
 COMMANDS: dict[str, Any] = {
     "benchmark": benchmark,
+    "benchmark_status": status,
     "collect": collect,
     "finetune": finetune,
     "leaderboard": leaderboard,
+    "plan_benchmark": plan,
     "pretrain": pretrain,
     "probe": probe,
     "report": report,

@@ -33,7 +33,7 @@ def make_cell(**changes: Any) -> Cell:
 
 
 def make_result(of: Cell | None = None, **changes: Any) -> CellResult:
-    names = ("suite", "version", "task", "game", "encoder", "sha256", "seed", "length")
+    names = ("suite", "version", "task", "game", "encoder", "sha256", "seed", "length", "settings")
     cell = of or make_cell(**{name: changes[name] for name in names if name in changes})
     fields: dict[str, Any] = {name: getattr(cell, name) for name in names}
-    return CellResult(**{**fields, "key": cell.key, "status": "done", "scores": (1.0, 3.0), "seconds": 1.0, **changes})
+    return CellResult(**{**fields, "status": "done", "scores": (1.0, 3.0), "seconds": 1.0, **changes})
