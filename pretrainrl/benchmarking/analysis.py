@@ -29,7 +29,7 @@ class Section:
         comparison: Scores on the games and seeds that the encoders have in common.
         rows: Estimates of each encoder, the best first.
         kinds: Estimates of each kind of data.
-        advice: Which kind is best; None where too few kinds are compared.
+        advice: Which kind is best; None where too few kinds are compared, or no agent learns.
         human: Interquartile mean of each encoder over the games that a person has played, with 1 for the person's score.
         with_flagged: Interquartile mean of each encoder with the ill-conditioned games; empty where the split has none.
         thresholds: Normalized scores from 0 to the best run.
@@ -174,15 +174,22 @@ def tell_apart(results: Sequence[CellResult]) -> list[CellResult]:
         if weights not in names:
             names[weights] = encoder if taken.setdefault(encoder, sha256) == sha256 else f"{encoder}@{sha256[:8]}"
     named = [one.model_copy(update={"encoder": names[one.sha256, one.encoder.startswith(END_TO_END)]}) for one in results]
-    seen: dict[tuple[str, str, str, int], str] = {}
+    seen: dict[tuple[str, str, str, int], CellResult] = {}
     for one in named:
         cell = (one.task, one.game, one.encoder, one.seed)
-        if seen.setdefault(cell, one.key) != one.key:
+        if seen.setdefault(cell, one).key != one.key:
             raise InputError(
-                f"two results of {one.task} {one.game} {one.encoder} seed {one.seed} differ in their settings (keys "
-                f"{seen[cell]} and {one.key}); keep the results of one protocol in one folder"
+                f"two results of {one.task} {one.game} {one.encoder} seed {one.seed} differ in {_differing(seen[cell], one)}; "
+                "keep the results of one protocol in one folder"
             )
     return named
+
+
+def _differing(first: CellResult, second: CellResult) -> str:
+    """Name the settings in which two results of a cell differ."""
+    names = sorted(first.settings.keys() | second.settings.keys())
+    values = {name: [str(one.settings.get(name, "none")) for one in (first, second)] for name in names}
+    return ", ".join(f"{name} ({' and '.join(pair)})" for name, pair in values.items() if pair[0] != pair[1])
 
 
 def _same_budget(results: Sequence[CellResult]) -> tuple[list[CellResult], list[str]]:
@@ -208,6 +215,7 @@ def _section(results: Sequence[CellResult], suite: Suite, task: str, split: str,
     flagged = comparison is not whole and set(whole.games) & set(whole.ill_conditioned)
     cells = {(one.encoder, one.game, one.seed): one for one in results if one.task == task and one.status == "done"}
     normalized = {name: comparison.normalized(name) for name in comparison.scores}
+    learned = suite.tasks[task].kind == "finetune"
     thresholds = np.linspace(0.0, max(0.1, *(float(scores.max()) for scores in normalized.values())), 41)
     grids = {
         name: [cells[name, game, one] for one in comparison.seeds for game in comparison.games] for name in comparison.scores
@@ -216,12 +224,12 @@ def _section(results: Sequence[CellResult], suite: Suite, task: str, split: str,
         comparison,
         rank(comparison, baselines(suite), seed=seed),
         summarize_kinds(comparison, seed=seed),
-        advise(comparison, suite.backbone, seed=seed),
+        advise(comparison, suite.backbone, seed=seed) if learned else None,
         _human(comparison, seed),
         {name: estimate(whole.normalized(name), seed=seed) for name in whole.scores} if flagged else {},
         thresholds,
         {name: performance_profile(scores, thresholds, repetitions=200, seed=seed) for name, scores in normalized.items()},
-        {name: curve for name, grid in grids.items() if len(curve := _curve(comparison, name, grid)) > 1},
+        {name: curve for name, grid in grids.items() if learned and len(curve := _curve(comparison, name, grid)) > 1},
         {name: float(np.mean([cell.seconds for cell in grid])) for name, grid in grids.items()},
     )
 
@@ -248,12 +256,10 @@ def _curve(comparison: Comparison, name: str, grid: Sequence[CellResult]) -> Cur
 
 def _correlations(suite: Suite, sections: Mapping[tuple[str, str], Section]) -> list[Correlation]:
     """Correlate all pairs of tasks, first those of learning from data with learning by playing."""
-    from_data = {task: suite.tasks[task].dataset is not None for task in suite.tasks}
-    pairs = [
-        (a, b) if from_data[a] >= from_data[b] else (b, a)
-        for a, b in combinations((task for task in suite.tasks if any(key[0] == task for key in sections)), 2)
-    ]
-    pairs.sort(key=lambda pair: from_data[pair[0]] == from_data[pair[1]])
+    order = sorted(
+        (task for task in suite.tasks if any(key[0] == task for key in sections)), key=lambda task: way(suite, task)
+    )
+    pairs = sorted(combinations(order, 2), key=lambda pair: [way(suite, task) for task in pair] != ["BC", "RL"])
     found = []
     for pair in pairs:
         for split in suite.games:
@@ -262,6 +268,12 @@ def _correlations(suite: Suite, sections: Mapping[tuple[str, str], Section]) -> 
                 names = sorted({row.encoder for row in rows[0]} & {row.encoder for row in rows[1]})
                 found.append(Correlation(pair, split, tuple(names), _correlate(*rows)))
     return found
+
+
+def way(suite: Suite, task: str) -> str:
+    """Return how an agent learns, in Atari-PB's words: `BC` from data, `RL` by playing; else the kind of the task."""
+    what = suite.tasks[task]
+    return what.kind if what.kind != "finetune" else "RL" if what.dataset is None else "BC"
 
 
 def _correlate(first: Sequence[Row], second: Sequence[Row]) -> Estimate | None:

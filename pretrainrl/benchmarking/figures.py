@@ -17,7 +17,7 @@ from pretrainrl.reports.pictures import IntervalPanel, IntervalRow
 
 SPLITS = {"id": "known games", "near_ood": "similar games", "far_ood": "novel games"}
 SPLIT_NAMES = {"id": "ID", "near_ood": "Near-OOD", "far_ood": "Far-OOD"}
-TASKS = {"bc": "Behavior cloning", "rainbow": "Rainbow", "qrdqn": "QR-DQN", "zero-shot": "Zero-shot", "probe": "Probe"}
+TASKS = {"bc": "Behavior cloning", "rainbow": "Rainbow", "qrdqn": "QR-DQN", "zero_shot": "Zero-shot play", "probe": "Probe"}
 _NAMES_OF_LINES = 118  # pixels
 
 

@@ -13,7 +13,7 @@ from statistics import fmean
 
 from pretrainrl.benchmarking.aggregate import Estimate, estimate
 from pretrainrl.benchmarking.analysis import read_suite, tell_apart
-from pretrainrl.benchmarking.cells import END_TO_END, CellSpec, Entrant
+from pretrainrl.benchmarking.cells import CellSpec, Entrant
 from pretrainrl.benchmarking.results import CellResult
 from pretrainrl.benchmarking.suite import Suite
 from pretrainrl.benchmarking.table import compare, is_ill_conditioned
@@ -35,7 +35,7 @@ class Standing:
         scores: Interquartile mean of each column, a pair of task and split, of which all cells are finished.
         places: Place in each of those columns, from 1.
         dtype: Type that the encoder computed in.
-        missing: Number of cells that are not finished.
+        missing: Number of cells that are not finished, in the columns that have one.
     """
 
     encoder: str
@@ -118,7 +118,7 @@ def _check(results: Sequence[CellResult], suite: Suite) -> None:
 def _fault(result: CellResult, suite: Suite) -> str | None:
     """Say why a result is not accepted."""
     what, name = suite.tasks[result.task], result.encoder
-    frozen = not name.startswith(END_TO_END)
+    frozen = result.settings.get("frozen") is not False
     entrant = Entrant(name=name, encoder=name, sha256=result.sha256, frozen=frozen)
     expected = CellSpec.of(suite, result.task, result.game, result.seed, entrant, Path()).cell
     registered = ENCODERS.get(name).sha256 if name in ENCODERS.names() else None
@@ -132,7 +132,7 @@ def _fault(result: CellResult, suite: Suite) -> str | None:
         return f"its settings are not those of {suite.name} version {suite.version}"
     if result.length != expected.length:
         return f"its budget is {result.length:,}, and the suite's is {expected.length:,}"
-    if what.agent is not None and len(result.scores) != suite.evaluation.episodes:
+    if what.kind != "probe" and len(result.scores) != suite.evaluation.episodes:
         return f"it has scores of {len(result.scores)} games, and the suite's evaluation has {suite.evaluation.episodes}"
     if not result.versions or result.hardware is None:
         return "it does not say with which versions and on what machine it was computed"
@@ -147,7 +147,6 @@ def _table(results: Sequence[CellResult], suite: Suite) -> LeaderboardResult:
         column: sorted((name for name in own if column in scores[name]), key=lambda name: -scores[name][column].value)
         for column in columns
     }
-    cells = len(suite.tasks) * len(suite.splits) * suite.seeds
     rows = [
         Standing(
             name,
@@ -155,7 +154,7 @@ def _table(results: Sequence[CellResult], suite: Suite) -> LeaderboardResult:
             scores[name],
             {column: 1 + places[column].index(name) for column in scores[name]},
             Counter(one.dtype for one in found).most_common(1)[0][0],
-            cells - sum(one.seed < suite.seeds for one in found),
+            sum(_missing(found, suite, *column) for column in columns if _begun(found, suite, *column)),
         )
         for name, found in own.items()
     ]
@@ -167,12 +166,22 @@ def _scores(results: Sequence[CellResult], suite: Suite, columns: Sequence[Colum
     """Estimate the interquartile mean of an encoder in the columns that it has completed."""
     found = {}
     for task, split in columns:
-        games = {game for game, its in suite.splits.items() if its == split and not is_ill_conditioned(game)}
-        cells = {(one.game, one.seed) for one in results if one.task == task}
-        if games and all((game, seed) in cells for game in games for seed in range(suite.seeds)):
+        if not _missing(results, suite, task, split):
             counted = [one for one in results if one.seed < suite.seeds]
             found[task, split] = estimate(compare(counted, suite, task, split).normalized(results[0].encoder))
     return found
+
+
+def _begun(results: Sequence[CellResult], suite: Suite, task: str, split: str) -> bool:
+    return any(one.task == task and suite.splits[one.game] == split for one in results)
+
+
+def _missing(results: Sequence[CellResult], suite: Suite, task: str, split: str) -> int:
+    """Count the cells of a column that are not finished."""
+    measured = suite.tasks[task].kind == "probe"
+    games = {game for game, its in suite.splits.items() if its == split and (measured or not is_ill_conditioned(game))}
+    finished = {(one.game, one.seed) for one in results if one.task == task}
+    return sum((game, seed) not in finished for game in games for seed in range(suite.seeds))
 
 
 def _write_table(path: Path, table: LeaderboardResult) -> None:

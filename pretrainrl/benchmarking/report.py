@@ -11,9 +11,10 @@ from typing import Any
 
 from pretrainrl.benchmarking import figures
 from pretrainrl.benchmarking.aggregate import Estimate, correlation
-from pretrainrl.benchmarking.analysis import Analysis, Section, analyze, read_suite
+from pretrainrl.benchmarking.analysis import Analysis, Section, analyze, read_suite, way
 from pretrainrl.benchmarking.kinds import SITUATIONS, atari_pb, encoder_kind, in_atari_pb, number
 from pretrainrl.benchmarking.results import CellResult
+from pretrainrl.benchmarking.suite import Suite
 from pretrainrl.benchmarking.table import is_ill_conditioned
 from pretrainrl.cards import ENCODERS
 from pretrainrl.errors import InputError
@@ -43,6 +44,11 @@ _COLUMNS = [
     "device",
     "error",
 ]
+_TOLD = {  # settings of a task, by its kind
+    "finetune": ("agent", "preset", "features", "neck", "n_envs", "dataset"),
+    "probe": ("metric", "dataset"),
+    "zero_shot": ("returns",),
+}
 PAGE, TABLE, FIGURE = "index.html", "cells.csv", "figure.png"
 
 
@@ -91,8 +97,8 @@ def _write_table(path: Path, analysis: Analysis) -> Path:
                 "kind": encoder_kind(one.encoder),
                 "episodes": len(one.scores),
                 "score": _text(score),
-                "normalized": _text(_normalized(one.game, score)),
-                "human_normalized": _text(_human(one.game, score)),
+                "normalized": _text(_normalized(analysis.suite, one.task, one.game, score)),
+                "human_normalized": _text(_human(analysis.suite, one.task, one.game, score)),
                 "device": one.hardware.device if one.hardware else "",
             }
             writer.writerow({**vars(one), **more})
@@ -103,27 +109,34 @@ def _text(value: float | None) -> str:
     return "" if value is None else f"{value:.6g}"
 
 
-def _normalized(game: str, score: float | None) -> float | None:
-    return None if score is None else all_scores()[game].normalize(score)
+def _normalized(suite: Suite, task: str, game: str, score: float | None) -> float | None:
+    if score is None or suite.tasks[task].kind == "probe":
+        return score
+    return all_scores()[game].normalize(score)
 
 
-def _human(game: str, score: float | None) -> float | None:
+def _human(suite: Suite, task: str, game: str, score: float | None) -> float | None:
     facts = all_scores()[game]
-    return None if score is None or facts.human is None else (score - facts.random) / (facts.human - facts.random)
+    if score is None or facts.human is None or suite.tasks[task].kind == "probe":
+        return None
+    return (score - facts.random) / (facts.human - facts.random)
 
 
 def _context(analysis: Analysis, shown: Mapping[str, figures.Entrant]) -> dict[str, Any]:
     """Collect everything that the template shows."""
     suite, done = analysis.suite, analysis.done
     tasks = [task for task in suite.tasks if figures.sections_of(analysis, task)]
-    units = {task: "steps" if suite.tasks[task].dataset is None else "epochs" for task in tasks}
+    learning = {
+        task: "epochs" if way(suite, task) == "BC" else "steps" for task in tasks if suite.tasks[task].kind == "finetune"
+    }
     sections = {task: figures.sections_of(analysis, task) for task in tasks}
     return {
         "suite": suite,
         "analysis": analysis,
         "shown": shown,
         "legend": _legend(shown),
-        "tasks": [{"name": task, "title": figures.title(task), "sections": sections[task]} for task in tasks],
+        "tasks": [{"name": task, "title": _title(suite, task), "sections": sections[task]} for task in tasks],
+        "learning": learning,
         "split_names": figures.SPLIT_NAMES,
         "split_titles": figures.SPLITS,
         "situations": {split: words for split, words in SITUATIONS.items() if suite.games.get(split)},
@@ -140,8 +153,8 @@ def _context(analysis: Analysis, shown: Mapping[str, figures.Entrant]) -> dict[s
         ],
         "profiles": {task: {split: figures.profiles(one, shown) for split, one in sections[task].items()} for task in tasks},
         "curves": {
-            task: {split: figures.curves(one, shown, units[task]) for split, one in sections[task].items() if one.curves}
-            for task in tasks
+            task: {split: figures.curves(one, shown, learning[task]) for split, one in sections[task].items() if one.curves}
+            for task in learning
         },
         "times": {task: {split: figures.against_time(one, shown) for split, one in sections[task].items()} for task in tasks},
         "costs": _costs(analysis, shown, tasks),
@@ -155,6 +168,11 @@ def _context(analysis: Analysis, shown: Mapping[str, figures.Entrant]) -> dict[s
         "failed": [one for one in analysis.results if one.status == "failed"],
         "files": {"table": TABLE, "figure": FIGURE},
     }
+
+
+def _title(suite: Suite, task: str) -> str:
+    what = suite.tasks[task]
+    return f"{figures.title(task)}, {what.metric.replace('_', ' ')}" if what.kind == "probe" else figures.title(task)
 
 
 def _differences(sections: Mapping[str, Section], baseline: str, shown: Mapping[str, figures.Entrant]) -> list[figures.Panel]:
@@ -204,7 +222,7 @@ def _games(analysis: Analysis, tasks: Iterable[str]) -> list[dict[str, Any]]:
                     "split": split,
                     "facts": all_scores()[game],
                     "flagged": is_ill_conditioned(game),
-                    "scores": {name: (raw, _normalized(game, raw)) for name, raw in means.items()},
+                    "scores": {name: (raw, _normalized(analysis.suite, task, game, raw)) for name, raw in means.items()},
                     "best": max(means, key=lambda name: means[name]),
                 }
             )
@@ -215,7 +233,7 @@ def _beside_atari_pb(analysis: Analysis, shown: Mapping[str, figures.Entrant], t
     """List our interquartile means beside Atari-PB's, and how the two correlate."""
     tables = []
     for task in tasks:
-        tuning = "RL" if analysis.suite.tasks[task].dataset is None else "BC"
+        tuning = way(analysis.suite, task)
         sections = figures.sections_of(analysis, task)
         rows = []
         for name, one in shown.items():
@@ -246,7 +264,7 @@ def _together(pairs: Iterable[tuple[Estimate | None, Estimate | None]]) -> Estim
 
 def _run(analysis: Analysis) -> dict[str, Any]:
     """List what was run: machines, versions, digests, budgets."""
-    results = analysis.results
+    suite, results = analysis.suite, analysis.results
     machines = Counter(
         f"{one.hardware.device}, {one.hardware.threads} threads, {one.hardware.system}" for one in results if one.hardware
     )
@@ -258,8 +276,11 @@ def _run(analysis: Analysis) -> dict[str, Any]:
         "machines": machines.most_common(),
         "versions": {package: sorted(found) for package, found in versions.items()},
         "dtypes": sorted({one.dtype for one in results}),
-        "episodes": sorted({len(one.scores) for one in analysis.done}),
         "budgets": {one.task: one.length for one in analysis.done},
+        "settings": {
+            one.task: {name: one.settings[name] for name in _TOLD[suite.tasks[one.task].kind] if name in one.settings}
+            for one in analysis.done
+        },
         "encoders": _encoders(results),
     }
 

@@ -44,6 +44,7 @@ class Comparison:
         unfinished: Encoders that have results and too few of them to be compared.
         ill_conditioned: Games of the split whose reference is not above random play. They are left out of `games`, unless
             `compare` was asked to keep them.
+        measured: Whether scores are a measurement of features, as those of probes, which is not normalized.
     """
 
     task: str
@@ -53,17 +54,22 @@ class Comparison:
     scores: Mapping[str, Scores]
     unfinished: tuple[str, ...]
     ill_conditioned: tuple[str, ...]
+    measured: bool = False
 
     def normalized(self, encoder: str, scale: Scale = "reference") -> Scores:
-        """Return an encoder's scores between 0, which is random play, and 1, (seeds, games).
+        """Return an encoder's scores between 0, which is random play, and 1, (seeds, games); of measurements, as they are.
 
         Args:
             encoder: Name of the encoder.
             scale: What 1 is: the score of the reference agent, or a person's, of games for which one is known.
 
         Raises:
-            InputError: No game of the comparison has a person's score.
+            InputError: No game of the comparison has a person's score, or scores are measurements.
         """
+        if self.measured:
+            if scale == "human":
+                raise InputError(f"{self.task} is no score in a game; nothing of a person's compares")
+            return self.scores[encoder]
         facts = [all_scores()[game] for game in self.games]
         ends = [(fact.random, fact.reference if scale == "reference" else fact.human) for fact in facts]
         kept = [index for index, (_, one) in enumerate(ends) if one is not None]
@@ -120,7 +126,8 @@ def compare(
         InputError: No cell of the task and split is finished.
     """
     games = {game for game, its in suite.splits.items() if its == split}
-    ill = {game for game in games if is_ill_conditioned(game)}
+    measured = suite.tasks[task].kind == "probe"
+    ill = set() if measured else {game for game in games if is_ill_conditioned(game)}
     kept = games if keep_ill_conditioned else games - ill
     done: dict[str, dict[tuple[int, str], float]] = {}
     for result in results:
@@ -130,7 +137,8 @@ def compare(
         raise InputError(f"no cell of {task} on {split} is finished")
     compared, (seeds, common) = _most_pairs(done)
     scores = {name: np.array([[done[name][seed, game] for game in common] for seed in seeds]) for name in sorted(compared)}
-    return Comparison(task, split, common, seeds, scores, tuple(sorted(done.keys() - compared)), tuple(sorted(ill)))
+    unfinished = tuple(sorted(done.keys() - compared))
+    return Comparison(task, split, common, seeds, scores, unfinished, tuple(sorted(ill)), measured)
 
 
 def rank(comparison: Comparison, baselines: Sequence[str] = (), *, scale: Scale = "reference", seed: int = 0) -> list[Row]:

@@ -194,8 +194,8 @@ def dot_chart(
         x_label,
         y_label,
         [
-            PlacedDot(*place, low, high, dot.style, dot.name, *text)
-            for place, (low, high), dot, text in zip(places, ends, dots, texts, strict=True)
+            PlacedDot(x, y, low, high, dot.style, dot.name, text_x, text_y, anchor)
+            for (x, y), (low, high), dot, (text_x, text_y, anchor) in zip(places, ends, dots, texts, strict=True)
         ],
         right,
     )

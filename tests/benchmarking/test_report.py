@@ -27,14 +27,17 @@ GAMES = {"id": ["boxing", "breakout", "asteroids"], "near_ood": ["pong"], "far_o
 ENCODERS = [f"{name}.impala_atari8" for name in ("curl", "atc", "siammae", "bc", "cql_m")]
 
 
-def wide_suite(**changes: Any) -> Suite:
-    tasks = {
+def wide_suite_tasks() -> dict[str, Any]:
+    return {
         "bc": {"agent": "bc", "preset": "short", "length": 2, "dataset": "pretrainrl/atari/{game}-expert-v0"},
         "rainbow": {"agent": "rainbow", "preset": "short", "length": 96},
     }
-    return make_suite(
-        **{"tasks": tasks, "games": GAMES, "seeds": 3, "evaluation": {"episodes": 4, "max_episode_steps": 9}, **changes}
-    )
+
+
+def wide_suite(**changes: Any) -> Suite:
+    evaluation = {"episodes": 4, "max_episode_steps": 9}
+    fields = {"tasks": wide_suite_tasks(), "games": GAMES, "seeds": 3, "evaluation": evaluation}
+    return make_suite(**{**fields, **changes})
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +147,7 @@ def test_names_of_one_encoder_become_one() -> None:
 
 def test_two_settings_of_one_cell_are_refused() -> None:
     results = [make_result(make_cell(settings={"lr": lr})) for lr in (0.1, 0.2)]
-    with pytest.raises(InputError, match="two results of bc boxing atc seed 0 differ in their settings"):
+    with pytest.raises(InputError, match=r"two results of bc boxing atc seed 0 differ in lr \(0\.1 and 0\.2\); keep"):
         tell_apart(results)
 
 
@@ -187,6 +190,31 @@ def test_advice(levels: dict[str, float], words: str) -> None:
     assert found is not None and re.search(words, found.text), found
 
 
+def test_probes_are_measurements_and_play_without_learning_has_no_curve(tmp_path: Path) -> None:
+    data = "pretrainrl/atari/{game}-expert-v0"
+    tasks = {
+        **wide_suite_tasks(),
+        "probe": {"kind": "probe", "length": 9, "dataset": data},
+        "zero_shot": {"kind": "zero_shot"},
+    }
+    suite = wide_suite(tasks=tasks, seeds=2)
+    suite.write(tmp_path / "mine.toml")
+    write_grid(tmp_path, suite, ENCODERS, seeds=2)
+    analysis = analyze(*read_suite([tmp_path], tmp_path / "mine.toml"))
+    probe = analysis.sections["probe", "id"]
+    assert probe.comparison.games == ("asteroids", "boxing", "breakout") and probe.comparison.ill_conditioned == ()
+    raw = [
+        one.score for one in analysis.done if one.task == "probe" and one.encoder == ENCODERS[0] and one.game in GAMES["id"]
+    ]
+    assert min(raw) <= {row.encoder: row for row in probe.rows}[ENCODERS[0]].metrics["iqm"].value <= max(raw)
+    assert probe.advice is None and not probe.human and not probe.curves
+    shot = analysis.sections["zero_shot", "id"]
+    assert set(shot.comparison.scores) == {"bc.impala_atari8", "cql_m.impala_atari8"} and not shot.curves
+    assert analysis.correlations[0].tasks == ("bc", "rainbow")
+    assert "Probe, action accuracy" in pretrainrl.report(tmp_path, suite=tmp_path / "mine.toml").page.read_text()
+    assert len(pretrainrl.leaderboard(tmp_path, suite=tmp_path / "mine.toml").columns) == 4 * 3
+
+
 def test_names() -> None:
     assert encoder_kind("end-to-end.impala") == "end to end" and encoder_kind("random.nature") == "untrained"
     assert encoder_kind("spr_idm.impala_atari8") == "demonstration" and encoder_kind("mine") == "other"
@@ -206,7 +234,7 @@ def test_atari_pb() -> None:
 def test_a_report_of_all_games_takes_seconds(tmp_path: Path) -> None:
     """The script in speed/ measures the full grid; here are some of its encoders."""
     games = {split: [game for game, facts in all_scores().items() if facts.split == split] for split in GAMES}
-    suite = wide_suite(games=games, tasks={"bc": wide_suite().tasks["bc"].model_dump(exclude_none=True)})
+    suite = wide_suite(games=games, tasks={"bc": wide_suite_tasks()["bc"]})
     suite.write(tmp_path / "mine.toml")
     cells = write_grid(tmp_path, suite, ENCODERS[:2], seeds=2)
     began = time.process_time()
