@@ -69,7 +69,8 @@ class Axis:
     @property
     def marks(self) -> list[tuple[float, str]]:
         """Places and texts of a few round numbers."""
-        return [(self.at(value), f"{value:g}") for value in ticks(self.low, self.high, 2)]
+        few = ticks(self.low, self.high, 2)
+        return [(self.at(value), f"{value:g}") for value in (few if len(few) > 1 else ticks(self.low, self.high, 4))]
 
 
 class Track(NamedTuple):
