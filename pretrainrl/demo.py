@@ -52,12 +52,14 @@ class Played(Card):
 
     Attributes:
         encoding: Seconds in which its features were computed.
-        epochs: Passes over the data in the rest of its time.
+        learning: Seconds in which it learned, the rest of its time.
+        epochs: Passes over the data in these.
         scores: Raw score of each game.
         pictures: PNG images of its first game, as sources of `img`, evenly spread over time.
     """
 
     encoding: float
+    learning: float
     epochs: float
     scores: tuple[float, ...]
     pictures: tuple[str, ...]
@@ -170,8 +172,10 @@ class _Demo:
 
             agent.learn(self.dataset, callback=step)
             scores, _ = evaluate(agent, env, self.size.episodes, self.record.seed, watch, EPSILON)
+        encoding = 0.0 if name == NATURE else times[0]
         return Played(
-            encoding=0.0 if name == NATURE else round(times[0], 2),
+            encoding=round(encoding, 2),
+            learning=round(times[-1] - encoding, 2),
             epochs=round(agent.num_timesteps / self.card.transitions, 2),
             scores=tuple(scores),
             pictures=_pictures(frames),
