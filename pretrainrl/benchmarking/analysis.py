@@ -14,9 +14,9 @@ from pretrainrl.benchmarking.aggregate import Estimate, Scores, estimate, interq
 from pretrainrl.benchmarking.cells import END_TO_END
 from pretrainrl.benchmarking.kinds import Advice, KindRow, advise, summarize_kinds
 from pretrainrl.benchmarking.results import CellResult, read_folders
-from pretrainrl.benchmarking.suite import Suite, find_suite
+from pretrainrl.benchmarking.suite import SUITES, Suite, find_suite
 from pretrainrl.benchmarking.table import Comparison, Row, compare, correlate, rank
-from pretrainrl.errors import InputError, UnknownNameError
+from pretrainrl.errors import InputError
 
 Curve = list[tuple[float, float]]
 
@@ -107,7 +107,7 @@ def read_suite(folders: Sequence[Path], suite: str | Path | None = None) -> tupl
 
     Args:
         folders: Folders of results.
-        suite: Path of the suite's TOML file, where it is not registered.
+        suite: Path of the suite's TOML file, where it is neither registered nor beside the results.
 
     Raises:
         InputError: A folder is none or holds no results, results are of several suites or of another version, or no cell is
@@ -119,10 +119,7 @@ def read_suite(folders: Sequence[Path], suite: str | Path | None = None) -> tupl
         names = " and of ".join(f"{name} version {version}" for name, version in kinds)
         raise InputError(f"results are of {names}; results of two suites or versions are never mixed: give one")
     ((name, version),) = kinds
-    try:
-        protocol = find_suite(name if suite is None else Path(suite))
-    except UnknownNameError as error:
-        raise InputError(f"results are of the suite {name}, which is not registered; give its file with --suite") from error
+    protocol = _find_protocol(name, version, folders) if suite is None else find_suite(Path(suite))
     if (protocol.name, protocol.version) != (name, version):
         raise InputError(
             f"results are of {name} version {version}, and the suite is {protocol.name} version {protocol.version}; "
@@ -135,6 +132,15 @@ def read_suite(folders: Sequence[Path], suite: str | Path | None = None) -> tupl
     if all(result.status == "failed" for result in results):
         raise InputError(f"no cell is finished, and {len(results)} failed, the first because: {results[0].error}")
     return protocol, results
+
+
+def _find_protocol(name: str, version: int, folders: Sequence[Path]) -> Suite:
+    """Find the registered suite, or else the one that lies beside the results."""
+    known = [SUITES.get(name)] if name in SUITES.names() else []
+    known += [Suite.read(file) for folder in folders if (file := folder / "suite.toml").is_file()]
+    if not known:
+        raise InputError(f"results are of the suite {name}, which is not registered; give its file with --suite")
+    return next((one for one in known if (one.name, one.version) == (name, version)), known[0])
 
 
 def analyze(suite: Suite, results: Iterable[CellResult], *, seed: int = 0) -> Analysis:

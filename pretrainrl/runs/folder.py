@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Generic
 
-from pretrainrl.cards import CardT
+from pretrainrl.card import CardT
 from pretrainrl.errors import CardError, InputError, PretrainRLError
 from pretrainrl.paths import writable_folder
 from pretrainrl.runs.lock import exclusive
