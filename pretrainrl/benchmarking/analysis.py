@@ -13,6 +13,7 @@ import numpy as np
 from pretrainrl.benchmarking.aggregate import Estimate, Scores, estimate, interquartile_mean, performance_profile
 from pretrainrl.benchmarking.cells import END_TO_END
 from pretrainrl.benchmarking.kinds import Advice, KindRow, advise, summarize_kinds
+from pretrainrl.benchmarking.plan import SUITE
 from pretrainrl.benchmarking.results import CellResult, read_folders
 from pretrainrl.benchmarking.suite import SUITES, Suite, find_suite
 from pretrainrl.benchmarking.table import Comparison, Row, compare, correlate, rank
@@ -137,7 +138,7 @@ def read_suite(folders: Sequence[Path], suite: str | Path | None = None) -> tupl
 def _find_protocol(name: str, version: int, folders: Sequence[Path]) -> Suite:
     """Find the registered suite, or else the one that lies beside the results."""
     known = [SUITES.get(name)] if name in SUITES.names() else []
-    known += [Suite.read(file) for folder in folders if (file := folder / "suite.toml").is_file()]
+    known += [Suite.read(file) for folder in folders if (file := folder / SUITE).is_file()]
     if not known:
         raise InputError(f"results are of the suite {name}, which is not registered; give its file with --suite")
     return next((one for one in known if (one.name, one.version) == (name, version)), known[0])

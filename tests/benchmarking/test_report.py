@@ -2,6 +2,7 @@
 
 import csv
 import re
+import shutil
 import time
 from itertools import product
 from pathlib import Path
@@ -122,6 +123,12 @@ def test_another_version_and_no_folder_are_refused(folder: Path, tmp_path: Path)
         pretrainrl.report(folder, suite=tmp_path / "newer.toml")
     with pytest.raises(InputError, match="there is no folder"):
         pretrainrl.report(tmp_path / "nothing")
+
+
+def test_the_suite_beside_the_results_is_found(folder: Path) -> None:
+    shutil.copy(folder / "mine.toml", folder / "suite.toml")
+    assert read_suite([folder])[0] == wide_suite()
+    (folder / "suite.toml").unlink()
 
 
 def test_command(folder: Path, tmp_path: Path) -> None:
