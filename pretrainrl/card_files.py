@@ -105,6 +105,13 @@ class Card(BaseModel):
         return NUMBERS.sub(lambda array: f"[{', '.join(array[1].replace(',', ' ').split())}]", tomli_w.dumps(table))
 
 
+class Paper(Card):
+    """Where a method was published."""
+
+    title: str
+    url: str
+
+
 def _content(path: Path) -> bytes:
     """Read a file of a card's size."""
     if path.exists() and not path.is_file():  # a pipe would be waited for, a device never ends

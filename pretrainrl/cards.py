@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 from pretrainrl.arguments import MAX_SEED
 from pretrainrl.card_files import Card as Card
 from pretrainrl.card_files import CardT as CardT
+from pretrainrl.card_files import Paper as Paper
 from pretrainrl.card_files import RegisteredName as RegisteredName
 from pretrainrl.card_files import Source as Source
 from pretrainrl.card_files import Target as Target
@@ -22,13 +23,6 @@ from pretrainrl.registry import Registry
 Scalar = str | int | float | bool
 WIDEST_FLAT = 8_192
 NAME = r"^[a-z0-9_]+\.[a-z0-9_]+$"  # objective.variant
-
-
-class Paper(Card):
-    """Where a method was published."""
-
-    title: str
-    url: str
 
 
 class ObservationSpec(Card):
@@ -135,6 +129,32 @@ class Golden(Card):
     features: tuple[float, ...] = Field(min_length=1)
 
 
+class Evaluation(Card):
+    """How good agents on an encoder were, by a suite of `pretrainrl benchmark`; `pretrainrl leaderboard` writes it.
+
+    Attributes:
+        suite: Name of the suite.
+        version: Version of the suite.
+        task: Name of the task.
+        split: Name of the split.
+        iqm: Interquartile mean of normalized scores over all games of the split.
+        low: Lower end of its 95 % interval; NaN where there is one seed.
+        high: Upper end of the interval; NaN where there is one seed.
+        seeds: Number of seeds.
+        dtype: Type that the encoder computed in.
+    """
+
+    suite: str
+    version: int
+    task: str
+    split: str
+    iqm: float
+    low: float
+    high: float
+    seeds: int
+    dtype: str
+
+
 class EncoderCard(Card):
     """Everything there is to know about one registered encoder.
 
@@ -149,6 +169,7 @@ class EncoderCard(Card):
         feature_map_shape: Shape (channels, height, width) of a feature map.
         license: SPDX identifier of the weights' license.
         metrics: Measured values by name.
+        evaluations: How good agents on it were, by suite, task and split.
         standardization: File of each feature's mean and standard deviation, which `write_standardization` makes.
     """
 
@@ -166,6 +187,7 @@ class EncoderCard(Card):
     training: Training | None = None
     paper: Paper | None = None
     metrics: dict[str, float] = Field(default={})
+    evaluations: tuple[Evaluation, ...] = ()
     golden: Golden | None = None
     standardization: Weights | None = None
 

@@ -87,7 +87,8 @@ def spoil(value: Any, rng: random.Random, share: float) -> Any:
 def hostile(seed: int, kinds: dict[type[Card], dict[str, Any]]) -> tuple[type[Card], str]:
     """A kind of card, and a file's text that says it is one."""
     rng = random.Random(seed)
-    kind: type[Card] = rng.choice([EncoderCard, EncoderCard, PretrainConfig, *kinds])
+    kinds_drawn: list[type[Card]] = [EncoderCard, EncoderCard, PretrainConfig, *kinds]
+    kind = rng.choice(kinds_drawn)
     table = spoil(kinds[kind], rng, rng.choice((0.02, 0.1, 0.3)))
     table = table if isinstance(table, dict) else {"name": table}
     if kind in (EncoderCard, PretrainConfig) and rng.random() < 0.6:

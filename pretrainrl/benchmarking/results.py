@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -200,8 +201,8 @@ def read_result(path: Path) -> CellResult:
         raise InputError(f"{path} is damaged ({error}); delete it, and its cell runs again") from error
     if not path.name.endswith(f"{result.seed}-{result.key}.json"):
         raise InputError(f"{path} holds the cell {result.seed}-{result.key}; it was renamed or edited")
-    if result.status == "done" and not result.scores:
-        raise InputError(f"{path} is done and has no scores; delete it, and its cell runs again")
+    if result.status == "done" and not (result.scores and all(map(math.isfinite, result.scores))):
+        raise InputError(f"{path} is done and has no scores, or one that is no number; delete it, and its cell runs again")
     return result
 
 
@@ -209,10 +210,12 @@ def read_folders(folders: Sequence[Path]) -> list[CellResult]:
     """Read and merge results of several folders; of two results of one cell the one with the longer budget counts.
 
     Raises:
-        InputError: A folder holds no results, or one file is damaged.
+        InputError: A folder is none or holds no results, or one file is damaged.
     """
     merged: dict[str, CellResult] = {}
     for folder in folders:
+        if not folder.is_dir():
+            raise InputError(f"there is no folder {folder}; give one that pretrainrl benchmark --out has made")
         found = [read_result(path) for path in sorted((folder / CELLS).rglob("*.json"))]
         if not found:
             raise InputError(f"{folder} holds no results: its folder {CELLS!r} is missing or empty")

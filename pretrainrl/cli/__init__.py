@@ -19,6 +19,7 @@ from pretrainrl.cli.finetune import finetune
 from pretrainrl.cli.parity import convert, parity
 from pretrainrl.cli.pretrain import pretrain
 from pretrainrl.cli.probe import probe
+from pretrainrl.cli.report import leaderboard, report
 from pretrainrl.errors import PretrainRLError
 from pretrainrl.paths import disk_full_reason, set_absolute_folders
 from pretrainrl.progress import plain_console
@@ -60,6 +61,8 @@ app.command("pretrain")(pretrain)
 app.command("probe")(probe)
 app.command("finetune")(finetune)
 app.add_typer(benchmark.app, name="benchmark")
+app.command("report")(report)
+app.command("leaderboard")(leaderboard)
 app.command("parity")(parity)
 app.command("convert")(convert)
 

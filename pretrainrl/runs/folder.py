@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Generic
 
-from pretrainrl.cards import CardT
+from pretrainrl.card_files import CardT
 from pretrainrl.errors import CardError, InputError, PretrainRLError
 from pretrainrl.paths import is_leftover, output_folder, remove_leftovers, writable_folder
 from pretrainrl.runs.lock import exclusive
