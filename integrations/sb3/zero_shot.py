@@ -238,7 +238,7 @@ class DecisionTransformerPolicy(ZeroShotPolicy):
 def _environment_actions(game: Game, space: Space[Any]) -> NDArray[np.int64]:
     """Return the environment's number of each of the game's actions, which are in the order of datasets."""
     minimal = game.minimal_actions
-    if isinstance(space, Discrete) and space.n in (len(minimal), 18):
+    if isinstance(space, Discrete) and space.start == 0 and space.n in (len(minimal), 18):
         return np.arange(len(minimal)) if space.n == len(minimal) else np.array(minimal)
     raise InputError(f"{game.rom} is played with {len(minimal)} actions, or all 18, not in {space}")
 
