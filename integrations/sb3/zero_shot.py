@@ -213,6 +213,10 @@ class DecisionTransformerPolicy(ZeroShotPolicy):
         assert isinstance(self._objective, DT)
         if rewards is None:
             raise InputError("dt plays for a return and has to see rewards: wrap the environment in VecRewardObservation")
+        if np.any(rewards % 1):
+            raise InputError(
+                f"dt has to see the game's rewards, whole numbers, got {rewards.tolist()}; leave out VecNormalize"
+            )
         states = self._objective.states(frames, self._games(frames)).cpu().numpy()
         rows = np.arange(len(frames))
         last = History.empty(*states.shape) if state is None else History(*state)

@@ -138,9 +138,11 @@ def _frozen_encoder(model: BehaviorCloning, seen: Observed) -> tuple[Encoder, Fe
     source = feature_source(model)
     if source is None:
         return None
+    if seen.wrapper is not None:
+        return seen.wrapper.encoder, source.kind
     extractor = model.policy.q_net.features_extractor
-    encoder = extractor.encoder_on(model.device) if seen.wrapper is None else seen.wrapper.encoder
-    return encoder, source.kind
+    assert isinstance(extractor, PretrainedExtractor)
+    return extractor.encoder_on(model.device), source.kind
 
 
 def check_environment(model: BehaviorCloning) -> Observed:

@@ -19,6 +19,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices
 
 from pretrainrl.data.emulator import AtariGames
+from pretrainrl.data.episode import FRAME_SHAPE
 from pretrainrl.errors import InputError
 from pretrainrl.games import find_game
 
@@ -123,7 +124,7 @@ class AtariVecEnv(VecEnv):
         )
         self.action_space: Discrete
         super().__init__(n_envs, self._games.single_observation_space, self._games.single_action_space)
-        self._observations = np.zeros((n_envs, *self.observation_space.shape), np.uint8)  # black before the first reset
+        self._observations = np.zeros((n_envs, frame_stack, *FRAME_SHAPE), np.uint8)  # black before the first reset
         self._start_time = time.time()
         self._monitor = None if monitor is None else self._open_monitor(Path(monitor))
         self.seed(seed)
@@ -164,8 +165,10 @@ class AtariVecEnv(VecEnv):
             actions: Actions, `(n_envs,)` integers, indices into the action set.
 
         Raises:
-            InputError: When there are too few or too many, or one is out of range.
+            InputError: When there are too few or too many, one is out of range, or the games were never reset.
         """
+        if not hasattr(self, "_lives"):
+            raise InputError("reset() comes before the first step")
         actions = np.asarray(actions)
         if actions.shape != (self.num_envs,) or not np.issubdtype(actions.dtype, np.integer):
             raise InputError(f"expected {self.num_envs} integer actions, got {actions.dtype} of shape {actions.shape}")

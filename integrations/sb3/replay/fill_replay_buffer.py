@@ -144,8 +144,7 @@ class DatasetObservations:
         """Return the observations with the numbers `index`, (B,) int64 from 0: (B, ...) as the environment gives them."""
         stacks = self._sampler.read(torch.from_numpy(self._numbers[index])).observation()
         encoded, normalize = self._seen.encode(stacks.numpy()), self._seen.normalize
-        observations: NDArray[Any] = encoded if normalize is None else normalize.normalize_obs(encoded)
-        return observations
+        return encoded if normalize is None else np.asarray(normalize.normalize_obs(encoded))
 
 
 def _replay_buffer(model: BaseAlgorithm) -> ReplayBuffer:
