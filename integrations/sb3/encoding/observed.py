@@ -91,7 +91,7 @@ def _of_frames(space: spaces.Space[Any]) -> Observed:
         if space.shape[:2] == FRAME_SHAPE:
             return Observed(space.shape[2], lambda stacks: np.moveaxis(stacks, 1, -1))
     raise InputError(
-        f"observations are {space}; what datasets hold are stacks of frames, (stack, 84, 84) uint8, or what an environment in "
+        f"the agent's observations are {space}; datasets hold stacks of frames, (stack, 84, 84) uint8, or what an environment in "
         "VecEncodeObservation makes of them"
     )
 

@@ -292,7 +292,7 @@ def test_monitor_file_of_whole_games(tmp_path: Path) -> None:
 
 def test_monitor_file_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match="cannot write the monitor file .*file/here"):
+    with pytest.raises(InputError, match=r"cannot write the monitor file .*file/here"):
         AtariVecEnv("pong", 1, monitor=tmp_path / "file" / "here")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -140,8 +141,8 @@ def test_rainbow_refuses_them_at_construction() -> None:
 def test_flipped_and_read_only_frames_are_stored(tmp_path: Path) -> None:
     (episode,) = numbered([7])
     plain = FrameCache.build([episode], tmp_path / "plain")
-    episode.frames = np.ascontiguousarray(episode.frames[:, ::-1])[:, ::-1]
-    episode.frames.flags.writeable = False
-    assert episode.frames.strides[1] < 0
-    flipped = FrameCache.build([episode], tmp_path / "flipped")
+    frames = np.ascontiguousarray(episode.frames[:, ::-1])[:, ::-1]
+    frames.flags.writeable = False
+    assert frames.strides[1] < 0
+    flipped = FrameCache.build([replace(episode, frames=frames)], tmp_path / "flipped")
     assert torch.equal(plain.frames.read(torch.arange(9)), flipped.frames.read(torch.arange(9)))
