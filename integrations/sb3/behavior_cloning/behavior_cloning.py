@@ -12,7 +12,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
-from stable_baselines3.common.utils import configure_logger
+from stable_baselines3.common.utils import check_for_correct_spaces, configure_logger
 from torch import Tensor, nn
 
 from pretrainrl.agent_cards import AGENTS
@@ -164,9 +164,10 @@ class BehaviorCloning(BaseAlgorithm):
             InputError: When a wrapper changes what is observed, so that it is no longer what was learned from.
         """
         wrapped = self._wrap_env(env, self.verbose)
+        check_for_correct_spaces(wrapped, self.observation_space, self.action_space)
+        check_environment(self, wrapped)
         self.n_envs = wrapped.num_envs
         super().set_env(wrapped, force_reset)
-        check_environment(self)
 
     def learn(  # type: ignore[override]  # other algorithms learn from steps of an environment
         self: SelfBehaviorCloning,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
 from pretrainrl.data.feature_cache import cached_features
@@ -145,13 +146,13 @@ def _frozen_encoder(model: BehaviorCloning, seen: Observed) -> tuple[Encoder, Fe
     return extractor.encoder_on(model.device), source.kind
 
 
-def check_environment(model: BehaviorCloning) -> Observed:
-    """Check that the agent can be shown a dataset as it sees its environment, and return how.
+def check_environment(model: BehaviorCloning, env: VecEnv | None = None) -> Observed:
+    """Check that the agent can be shown a dataset as it sees its environment, or the one that it is to get, and return how.
 
     Raises:
         InputError: When it cannot, because of its observations or of a wrapper of its environment.
     """
-    seen = observed(model)
+    seen = observed(model, env)
     if seen.normalize is not None:
         raise InputError(
             "behavior cloning cannot learn in VecNormalize: it never plays, so nothing measures the statistics that it would "

@@ -51,16 +51,20 @@ class Observed:
     normalize: VecNormalize | None = None
 
 
-def observed(model: BaseAlgorithm) -> Observed:
+def observed(model: BaseAlgorithm, env: VecEnv | None = None) -> Observed:
     """Follow a game's frames through the wrappers of an agent's environment.
 
     A wrapper of another package may do anything to observations. It is taken for one that leaves them as they are only if its
     class says so, by an attribute `keeps_observations = True`.
 
+    Args:
+        model: Agent.
+        env: Environment that the agent is to get; by default the one that it has.
+
     Raises:
         InputError: When observations are not made of frames, or nobody knows what a wrapper makes of them.
     """
-    env = model.get_env()
+    env = model.get_env() if env is None else env
     if env is None:
         return _of_frames(model.observation_space)
     chain = list(_wrappers(env))[::-1]
@@ -91,7 +95,7 @@ def _of_frames(space: spaces.Space[Any]) -> Observed:
         if space.shape[:2] == FRAME_SHAPE:
             return Observed(space.shape[2], lambda stacks: np.moveaxis(stacks, 1, -1))
     raise InputError(
-        f"the agent's observations are {space}; datasets hold stacks of frames, (stack, 84, 84) uint8, or what an environment in "
+        f"the agent's observations are {space}; what datasets hold are stacks of frames, (stack, 84, 84) uint8, or what "
         "VecEncodeObservation makes of them"
     )
 

@@ -65,6 +65,7 @@ def test_normalizing_that_begins_later_is_refused(tmp_path: Path) -> None:
     model = clone(encoded(), n_epochs=1)
     with pytest.raises(InputError, match="cannot learn in VecNormalize"):
         model.set_env(VecNormalize(encoded()))
+    assert isinstance(model.get_env(), VecEncodeObservation), "it keeps the one that it had"
     model = clone(VecNormalize(encoded(), norm_obs=False), n_epochs=1)
     model.save(tmp_path / "clone")
     with pytest.raises(InputError, match="cannot learn in VecNormalize"):

@@ -40,7 +40,7 @@ class Film(gym.Env[Any, Any]):
         self.observation_space, self.action_space = space, Discrete(3)
 
     def _seen(self) -> Any:
-        space = self.observation_space["frames"] if isinstance(self.observation_space, Dict) else self.observation_space
+        space: Any = self.observation_space["frames"] if isinstance(self.observation_space, Dict) else self.observation_space
         stack = film(self.time, min(space.shape[0], space.shape[-1]))
         frames = np.moveaxis(stack, 0, -1) if space.shape[-1] < 84 else stack
         return {"frames": frames, "more": np.zeros(2, np.float32)} if isinstance(self.observation_space, Dict) else frames
@@ -95,9 +95,10 @@ CHAINS: dict[str, Callable[[], VecEnv]] = {
 @pytest.mark.parametrize("chain", CHAINS)
 def test_a_dataset_looks_as_the_environment_does(chain: str) -> None:
     env = CHAINS[chain]()
-    seen, given = of(env), [env.reset()]
+    seen = of(env)
+    given: list[Any] = [env.reset()]
     given += [env.step(np.zeros(1, int))[0] for _ in range(6)]
-    shown = seen.encode(np.stack([film(time, seen.stack) for time in range(7)]))
+    shown: Any = seen.encode(np.stack([film(time, seen.stack) for time in range(7)]))
     if seen.normalize is not None:
         shown = seen.normalize.normalize_obs(shown)
     expected: Any = np.concatenate(given)

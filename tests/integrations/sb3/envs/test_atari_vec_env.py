@@ -278,7 +278,8 @@ def test_monitor_file_of_whole_games(tmp_path: Path) -> None:
     """Every game is a row, as `info["episode"]` has it, although lives end episodes and rewards are clipped."""
     env = AtariVecEnv("qbert", 2, seed=0, monitor=tmp_path)
     env.reset()
-    rng, games, lives = np.random.default_rng(0), [], 0
+    games: list[dict[str, float]] = []
+    rng, lives = np.random.default_rng(0), 0
     while len(games) < 3:
         _, _, dones, infos = env.step(rng.integers(0, 6, 2))
         lives += int(dones.sum())

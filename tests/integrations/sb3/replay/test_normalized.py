@@ -24,6 +24,7 @@ from pretrainrl.integrations.sb3 import AtariVecEnv, CompactReplayBuffer, Rainbo
 
 NAME = "pretrainrl/atari/pong-random-v0"
 VECTOR = Box(-9, 9, (5,), np.float32)
+TABLE = MultiDiscrete(np.array([[2, 3], [4, 5]]))
 
 
 class Numbers(gym.Env[Any, Any]):
@@ -90,10 +91,8 @@ def test_a_dataset_is_stored_raw_and_sampled_normalized(tmp_path: Path, monkeypa
     env = VecMonitor(VecNormalize(encoder, training=False))
     normalize: Any = env.venv
     normalize.obs_rms.mean, normalize.obs_rms.var = np.full(3136, 0.5), np.full(3136, 4.0)
-    agents = [
-        DQN("MlpPolicy", env, buffer_size=50, device="cpu", policy_kwargs={"net_arch": [8]}, **more)
-        for more in ({}, {"replay_buffer_class": CompactReplayBuffer})
-    ]
+    kinds: tuple[dict[str, Any], ...] = ({}, {"replay_buffer_class": CompactReplayBuffer})
+    agents = [DQN("MlpPolicy", env, buffer_size=50, device="cpu", policy_kwargs={"net_arch": [8]}, **more) for more in kinds]
     stacks = np.concatenate([np.zeros((3, 84, 84), np.uint8), episodes[0].frames])
     expected = encoder.encode(np.stack([stacks[time : time + 4] for time in range(7)]))
     for agent in agents:
@@ -119,10 +118,10 @@ def test_observations_from_below_another_wrapper_are_refused() -> None:
     ("observations", "actions", "message"),
     [
         (Discrete(4, start=1), Discrete(3), r"observations must count from 0, got Discrete\(4, start=1\)"),
-        (MultiDiscrete([[2, 3], [4, 5]]), Discrete(3), "observations must be a single row of numbers"),
+        (TABLE, Discrete(3), "observations must be a single row of numbers"),
         (Dict({"here": MultiDiscrete([2, 3], start=[0, 1])}), Discrete(3), "observations must count from 0"),
         (VECTOR, Discrete(3, start=-1), "actions must count from 0"),
-        (VECTOR, MultiDiscrete([[2, 3], [4, 5]]), "actions must be a single row of numbers"),
+        (VECTOR, TABLE, "actions must be a single row of numbers"),
     ],
 )
 def test_numbers_that_are_misread_are_refused(observations: Any, actions: Any, message: str) -> None:
