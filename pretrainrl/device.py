@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
+import os
 import warnings
 from functools import cache
 
@@ -29,6 +31,11 @@ def resolve_device(device: str | torch.device) -> torch.device:
         raise InputError(f"unknown device {device!r}; expected 'auto', 'cpu' or 'cuda'") from error
     if resolved.type == "cuda" and not torch.cuda.is_available():
         raise InputError("there is no CUDA device here; take the device 'auto' or 'cpu'")
+    if resolved.type == "cuda" and torch.cuda._is_in_bad_fork():
+        raise InputError(
+            "this process was forked from one that uses CUDA, and cannot use it: wrap the vector environment instead of those "
+            "in it, start its processes by 'spawn', or take the device 'cpu'"
+        )
     if resolved.type == "cuda" and (resolved.index or 0) >= torch.cuda.device_count():
         raise InputError(f"there is no device {str(device)!r} here, but {torch.cuda.device_count()} CUDA devices")
     if resolved.type not in ("cpu", "cuda"):
@@ -41,6 +48,26 @@ def resolve_device(device: str | torch.device) -> torch.device:
     if str(resolved) == "cuda":
         return torch.device("cuda", torch.cuda.current_device())
     return resolved
+
+
+def _forked_by_multiprocessing() -> bool:
+    process = multiprocessing.current_process()
+    method = getattr(process, "_start_method", None) or multiprocessing.get_start_method(allow_none=True)
+    return multiprocessing.parent_process() is not None and method == "fork"
+
+
+_process_with_threads = -1 if _forked_by_multiprocessing() else os.getpid()
+
+
+def leave_parent_threads() -> None:
+    """Let PyTorch compute in one thread if this process was forked; the second call does nothing.
+
+    The threads of the process that it was forked from are not in it, and PyTorch would wait for them without end.
+    """
+    global _process_with_threads
+    if _process_with_threads != os.getpid():
+        torch.set_num_threads(1)
+        _process_with_threads = os.getpid()
 
 
 def has_native_bf16(device: str | torch.device) -> bool:

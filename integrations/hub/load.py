@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm, maybe_make_env
 from stable_baselines3.common.type_aliases import GymEnv
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 
 from pretrainrl.errors import CardError, InputError, PretrainRLError, UnknownNameError, WeightsError
 from pretrainrl.integrations.hub.description import (
@@ -151,6 +151,9 @@ def _check_environment(description: Description, env: VecEnv) -> None:
     Raises:
         InputError: When it does not; the message names both.
     """
+    normalize = unwrap_vec_normalize(env)
+    if normalize is not None and normalize.norm_obs:
+        raise InputError("the agent learned from observations that VecNormalize had not changed; take norm_obs=False")
     here, there = ObservedEncoder.of(env.observation_space), description.observed_encoder
     if there is not None and (here is None or here.model_copy(update={"name": there.name}) != there):
         arguments = f"{there.name!r}, features={there.features!r}, dtype={there.dtype!r}"

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from pretrainrl.arguments import check_seed
 from pretrainrl.cards import BACKBONES, EncoderCard, Weights, find_card, find_encoder
-from pretrainrl.device import resolve_device, resolve_dtype
+from pretrainrl.device import leave_parent_threads, resolve_device, resolve_dtype
 from pretrainrl.encoders.encoder import Encoder
 from pretrainrl.errors import CardError, InputError, WeightsError
 from pretrainrl.registry import import_target
@@ -91,6 +91,7 @@ def make_encoder(
         WeightsError: When weights cannot be found, are damaged, or do not fit.
         InputError: When the dtype, kind of features or source does not exist.
     """
+    leave_parent_threads()
     device = resolve_device(device)
     dtype = resolve_dtype(dtype, device)
     card = find_card(name)

@@ -12,14 +12,14 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
-from stable_baselines3.common.utils import configure_logger
+from stable_baselines3.common.utils import check_for_correct_spaces, configure_logger
 from torch import Tensor, nn
 
 from pretrainrl.agent_cards import AGENTS
 from pretrainrl.device import choose_precision, warn_if_emulated
 from pretrainrl.errors import InputError
 from pretrainrl.integrations.sb3.agents import arguments_of
-from pretrainrl.integrations.sb3.behavior_cloning.demonstrations import Demonstrations, open_demonstrations
+from pretrainrl.integrations.sb3.behavior_cloning.demonstrations import Demonstrations, check_environment, open_demonstrations
 from pretrainrl.integrations.sb3.behavior_cloning.policies import BehaviorCloningPolicy, CnnPolicy, MlpPolicy, initialize
 from pretrainrl.integrations.sb3.encoding.necks import ExtractorWithNeck
 from pretrainrl.integrations.sb3.encoding.standardization import fit_standardization
@@ -43,7 +43,8 @@ class BehaviorCloning(BaseAlgorithm):
 
     Args:
         policy: Policy, `MlpPolicy` or `CnnPolicy`, by name or class.
-        env: Environment, whose game must be the dataset's; it is never stepped. None where both spaces are given.
+        env: Environment, whose game must be the dataset's; it is never stepped. Its wrappers may stack, transpose or encode
+            frames; others must leave observations as they are. None where both spaces are given.
         learning_rate: Number, or a function of what remains of training, from 1 to 0.
         batch_size: Number of transitions in an update, at most as many as there are.
         n_epochs: Number of passes over the dataset in `learn`.
@@ -143,6 +144,8 @@ class BehaviorCloning(BaseAlgorithm):
             kwargs.setdefault("optimizer_kwargs", {"weight_decay": self.weight_decay})
         policy = self.policy_class(self.observation_space, self.action_space, self.lr_schedule, **kwargs)
         self.policy = policy.to(self.device)  # type: ignore[assignment]  # its class was chosen among ours
+        if self.env is not None:
+            check_environment(self)
         self.precision = choose_precision(self.precision, self.policy.q_net.features_extractor, self.device)
 
     def _check_arguments(self) -> None:
@@ -158,8 +161,11 @@ class BehaviorCloning(BaseAlgorithm):
 
         Raises:
             ValueError: When its spaces are others, such as features of another encoder.
+            InputError: When a wrapper changes what is observed, so that it is no longer what was learned from.
         """
         wrapped = self._wrap_env(env, self.verbose)
+        check_for_correct_spaces(wrapped, self.observation_space, self.action_space)
+        check_environment(self, wrapped)
         self.n_envs = wrapped.num_envs
         super().set_env(wrapped, force_reset)
 

@@ -8,6 +8,7 @@ from gymnasium import spaces
 
 from pretrainrl.errors import InputError, UnknownNameError
 from pretrainrl.integrations.sb3.rainbow.augmentation import can_augment
+from pretrainrl.integrations.sb3.replay.observation_store import check_discrete
 
 if TYPE_CHECKING:
     from pretrainrl.integrations.sb3.rainbow.rainbow import Rainbow
@@ -44,3 +45,4 @@ def _check_spaces(observations: spaces.Space[Any], actions: spaces.Space[Any]) -
         raise InputError(f"Rainbow needs actions that count from 0, got {actions}")
     if not isinstance(observations, _OBSERVATIONS):
         raise InputError(f"Rainbow cannot read {observations}; expected {', '.join(kind.__name__ for kind in _OBSERVATIONS)}")
+    check_discrete(observations, "observations")

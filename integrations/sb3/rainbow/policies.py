@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.policies import BasePolicy
@@ -12,6 +13,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, Combine
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import Tensor, nn
 
+from pretrainrl.encoders.observation_spaces import tensor_ready
 from pretrainrl.errors import InputError, UnknownNameError
 from pretrainrl.integrations.sb3.encoding.extractor import PretrainedExtractor
 from pretrainrl.integrations.sb3.encoding.vec_encode import one_view, plain_view
@@ -215,6 +217,12 @@ class RainbowPolicy(BasePolicy):
         self.q_net_target.load_state_dict(self.q_net.state_dict())
         self.q_net_target.set_training_mode(False)
         self.optimizer = self.optimizer_class(self.q_net.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)  # type: ignore[call-arg]
+
+    def obs_to_tensor(self, observation: Any) -> tuple[PyTorchObs, bool]:
+        """Turn observations into tensors, flipped and read-only arrays among them, and tell whether they are several."""
+        arrays = observation if isinstance(observation, dict) else {"": observation}
+        ready = {key: tensor_ready(np.asarray(array)) for key, array in arrays.items()}
+        return super().obs_to_tensor(ready if isinstance(observation, dict) else ready[""])
 
     def make_q_net(self) -> RainbowNetwork:
         """Make a network with a features extractor of its own."""

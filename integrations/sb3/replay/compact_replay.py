@@ -15,7 +15,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 from torch import Tensor
 
 from pretrainrl.errors import InputError
-from pretrainrl.integrations.sb3.replay.observation_store import ObservationStore, check_memory
+from pretrainrl.integrations.sb3.replay.observation_store import ObservationStore, check_discrete, check_memory
 
 Observations = NDArray[Any] | dict[str, NDArray[Any]]
 _ARRAYS = ("actions", "rewards", "dones", "timeouts")
@@ -40,7 +40,8 @@ class CompactReplayBuffer(ReplayBuffer):
         gamma: Discount of each step.
 
     Raises:
-        InputError: When the buffer is too small for `n_steps`, or too large for the free memory.
+        InputError: When the buffer is too small for `n_steps` or too large for the free memory, or when a space is of numbers
+            that do not count from 0 or make a table.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class CompactReplayBuffer(ReplayBuffer):
         n_steps: int = 1,
         gamma: float = 0.99,
     ) -> None:
+        check_discrete(action_space, "actions")
         BaseBuffer.__init__(self, buffer_size, observation_space, action_space, device, n_envs=n_envs)
         if n_steps < 1:
             raise InputError(f"n_steps must be at least 1, got {n_steps}")
