@@ -12,6 +12,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from pretrainrl.agent_cards import AgentCard, AgentPreset, Schedule
 from pretrainrl.errors import InputError
+from pretrainrl.integrations.sb3.replay.compact_replay import check_replay_buffer
 from pretrainrl.networks.optimization import WarmupCosine
 from pretrainrl.registry import import_target
 
@@ -38,9 +39,16 @@ def make_agent(
         device: Device of the agent, as Stable-Baselines3 takes it.
 
     Raises:
-        InputError: The algorithm cannot be imported, or does not take an argument.
+        InputError: The algorithm cannot be imported, or does not take an argument; the settings contradict those of the replay
+            buffer, or this does not fit into memory.
     """
     arguments = arguments_of(preset)
+    for name in arguments.keys() & preset.replay_buffer_kwargs.keys():
+        if arguments[name] != preset.replay_buffer_kwargs[name]:
+            raise InputError(
+                f"the preset of agent {card.name!r} has {name}={arguments[name]!r} in its settings, but "
+                f"{name}={preset.replay_buffer_kwargs[name]!r} in replay_buffer_kwargs"
+            )
     if preset.replay_buffer is not None:
         arguments["replay_buffer_class"] = import_target(preset.replay_buffer)
     if preset.replay_buffer_kwargs:
@@ -51,7 +59,9 @@ def make_agent(
     unknown = sorted({*arguments} - {*known})
     if unknown:
         raise InputError(f"{card.algorithm}, the algorithm of agent {card.name!r}, takes no {', '.join(unknown)}")
-    return algorithm(policy, env=env, policy_kwargs=kwargs, seed=seed, device=device, **arguments)
+    agent = algorithm(policy, env=env, policy_kwargs=kwargs, seed=seed, device=device, **arguments)
+    check_replay_buffer(agent)
+    return agent
 
 
 def algorithm_of(card: AgentCard) -> type[BaseAlgorithm]:

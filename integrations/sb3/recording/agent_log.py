@@ -84,7 +84,9 @@ def find_agent(name: str) -> Player:
     names = ["random", *learners]
     if not path.exists() and path.parent == Path() and Path(name).suffix != ".zip":
         raise UnknownNameError(f"{UnknownNameError.of('agent', name, names)}; or the path of a saved agent")
-    return Player(path.name, "agent", f"{algorithm_of(path).__name__} of Stable-Baselines3, as saved in {path.name}", path)
+    algorithm = algorithm_of(path)
+    source = "pretrainrl" if algorithm.__module__.startswith("pretrainrl.") else "Stable-Baselines3"
+    return Player(path.name, "agent", f"{algorithm.__name__} of {source}, as saved in {path.name}", path)
 
 
 def check_games(agent: Player, games: list[str]) -> None:

@@ -223,10 +223,14 @@ class CompactReplayBuffer(ReplayBuffer):
 
     @property
     def observations(self) -> Any:
-        """Observations before all steps that are stored, (steps, n_envs, ...), or an array for each key; made when asked for."""
-        index = np.arange(self.size() * self.n_envs)
+        """Observations before all steps, (rows, n_envs, ...), zeros where there was none; for Dict an array for each key.
+
+        They are put together when they are asked for, and take as much memory as in Stable-Baselines3's own buffer.
+        """
+        self._allocate()
+        index = np.arange(self.buffer_size * self.n_envs)
         read = {key: store.before(index) for key, store in self._stores.items()}
-        shaped = {key: each.reshape(self.size(), self.n_envs, *each.shape[1:]) for key, each in read.items()}
+        shaped = {key: each.reshape(self.buffer_size, self.n_envs, *each.shape[1:]) for key, each in read.items()}
         return shaped if isinstance(self.observation_space, Dict) else shaped[""]
 
     def observations_at(self, index: NDArray[np.int64]) -> Observations:
