@@ -121,10 +121,12 @@ def _build(
     _check_environment(description, wrapped)
     try:
         both = {**arguments, **given}
-        agent = algorithm(policies[description.policy], wrapped, **both, device=device, _init_setup_model=False)
+        # In two steps, as Stable-Baselines3's own load: what only learning needs is checked when learning begins.
+        unmade: Any = {"_init_setup_model": False}
+        agent = algorithm(policies[description.policy], wrapped, **both, device=device, **unmade)
         if isinstance(agent, Rainbow):
             check_network(arguments, given)
-        agent._setup_model()  # as Stable-Baselines3's own load: what only learning needs is checked when learning begins
+        agent._setup_model()
         return agent
     except PretrainRLError:
         raise

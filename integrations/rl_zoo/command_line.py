@@ -13,6 +13,7 @@ from pretrainrl.optional import require
 _SETTINGS = "pretrainrl.integrations.rl_zoo.rainbow"
 _SCRIPTS = ("train", "enjoy")
 
+
 def main() -> None:
     """Run the script that the first argument names, and exit with 2 on bad input."""
     try:

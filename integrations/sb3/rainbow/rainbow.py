@@ -94,7 +94,7 @@ class Rainbow(OffPolicyAlgorithm):
         device: Device of the networks; `auto` takes an accelerator if there is one.
 
     Raises:
-        InputError: When spaces or arguments do not fit; `load` also refuses what would make another network than the saved one.
+        InputError: When spaces or arguments do not fit; `load` also refuses those of another network than the saved one.
         UnknownNameError: When `distributional`, `acting_net` or `precision` is none of these.
     """
 

@@ -43,8 +43,8 @@ class CompactReplayBuffer(ReplayBuffer):
         gamma: Discount of each step.
 
     Raises:
-        InputError: When `n_steps` is not positive. When transitions are added, and by `check_size`: when the buffer is too small
-            for `n_steps`, or too large for the free memory.
+        InputError: When `n_steps` is not positive. When transitions are added, and by `check_size`: when the buffer is too
+            small for `n_steps`, or too large for the free memory.
     """
 
     def __init__(
@@ -222,7 +222,7 @@ class CompactReplayBuffer(ReplayBuffer):
         )
 
     @property
-    def observations(self) -> Any:
+    def observations(self) -> Any:  # type: ignore[override]  # nobody writes into it
         """Observations before all steps, (rows, n_envs, ...), zeros where there was none; for Dict an array for each key.
 
         They are put together when they are asked for, and take as much memory as in Stable-Baselines3's own buffer.

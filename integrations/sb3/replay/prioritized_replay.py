@@ -16,7 +16,6 @@ from torch import Tensor
 from pretrainrl.errors import InputError
 from pretrainrl.integrations.sb3.replay.compact_replay import CompactReplayBuffer, Observations
 
-
 _LEAST = 1e-6  # of priorities: without it, what had no error once would never be replayed again
 
 
@@ -47,9 +46,9 @@ class PrioritizedReplayBufferSamples(NamedTuple):
 class PrioritizedReplayBuffer(CompactReplayBuffer):
     """Replay that draws transitions in proportion to their priority to the power of `alpha`.
 
-    New transitions have the largest priority there was, at first 1, from when their n steps are over. Priorities
-    are a millionth at least, so what was learned without an error is seldom drawn, but not never. A batch has one transition from each
-    of its parts of equal mass. Agents that know nothing of weights, such as DQN and QRDQN, can use it too: without
+    New transitions have the largest priority there was, at first 1, from when their n steps are over. Priorities are a
+    millionth at least, so what was learned without an error is seldom drawn, but not never. A batch has one transition from
+    each of its parts of equal mass. Agents that know nothing of weights, such as DQN and QRDQN, can use it too: without
     `update_priorities` all transitions are equally likely.
 
     Memory is allocated when the first transition is added, so an agent that only plays takes none, whatever its `buffer_size`.

@@ -17,8 +17,8 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from pretrainrl.agent_cards import AgentPreset
 from pretrainrl.data.episode import Episode
 from pretrainrl.errors import DatasetError, InputError, UnknownNameError
-from pretrainrl.integrations.minari import collect_dataset, open_dataset
 from pretrainrl.integrations import sb3
+from pretrainrl.integrations.minari import collect_dataset, open_dataset
 from pretrainrl.integrations.sb3 import AtariVecEnv
 from pretrainrl.integrations.sb3.recording import agent_log
 from pretrainrl.integrations.sb3.recording.agent_log import check_games, find_agent
@@ -152,7 +152,9 @@ def test_unfinished_collection_is_not_thrown_away() -> None:
 
 @pytest.mark.parametrize("algorithm", ["DQN", "QRDQN", "PPO", "A2C", "TRPO", "RecurrentPPO", "MaskablePPO", *OURS])
 def test_saved_agents_are_recognised_without_unpickling(tmp_path: Path, algorithm: str) -> None:
-    made: Any = next(getattr(module, algorithm) for module in (stable_baselines3, sb3_contrib, sb3) if hasattr(module, algorithm))
+    made: Any = next(
+        getattr(module, algorithm) for module in (stable_baselines3, sb3_contrib, sb3) if hasattr(module, algorithm)
+    )
     settings: dict[str, Any] = {"buffer_size": 10} if "DQN" in algorithm or algorithm == "Rainbow" else {}
     agent = saved(tmp_path, made, **settings)
     with zipfile.ZipFile(agent) as archive:
@@ -167,7 +169,9 @@ def test_saved_agents_are_recognised_without_unpickling(tmp_path: Path, algorith
             archive.writestr(name, content)
     assert algorithm_of(agent) is made
     player = find_agent(str(agent))
-    assert player.algorithm.startswith(f"{algorithm} of {'pretrainrl' if algorithm in OURS else 'Stable-Baselines3'}, as saved")
+    assert player.algorithm.startswith(
+        f"{algorithm} of {'pretrainrl' if algorithm in OURS else 'Stable-Baselines3'}, as saved"
+    )
     with pytest.raises(InputError, match=f"the {algorithm} agent .* cannot be loaded"):
         check_games(player, ["breakout"])
 
@@ -182,7 +186,7 @@ def test_only_names_of_this_package_are_looked_up(tmp_path: Path) -> None:
         with zipfile.ZipFile(agent, "w") as archive:
             archive.writestr("data", json.dumps(data))
             archive.writestr("policy.pth", b"")
-        with pytest.raises(InputError, match="an algorithm that cannot be played here; those that can are .*Rainbow"):
+        with pytest.raises(InputError, match=r"an algorithm that cannot be played here; those that can are .*Rainbow"):
             algorithm_of(agent)
 
 
