@@ -147,7 +147,8 @@ def test_what_only_plays_needs_no_memory_and_what_learns_goes_on(hub: FakeHub, m
     loaded.learn(7, reset_num_timesteps=False)
     assert (loaded.num_timesteps, loaded._n_updates) == (47, 0), "the n steps of the first transition are not over"
     assert loaded.learn(5, reset_num_timesteps=False)._n_updates > 0
-    for name, value in (("v_max", 50), ("dueling", False)):
+    others: dict[str, Any] = {"v_max": 50, "dueling": False}
+    for name, value in others.items():
         with pytest.raises(InputError, match=f"{name}={value} is asked for, but the agent was saved with {name}="):
             load_from_hub(CARTPOLE, cartpole(), **{name: value})
     monkeypatch.setattr(observation_store, "free_memory", lambda: 10)
