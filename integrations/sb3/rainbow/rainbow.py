@@ -19,12 +19,7 @@ from pretrainrl.device import choose_precision, warn_if_emulated
 from pretrainrl.integrations.sb3.agents import arguments_of
 from pretrainrl.integrations.sb3.encoding.necks import ExtractorWithNeck
 from pretrainrl.integrations.sb3.encoding.standardization import fit_from_experience
-from pretrainrl.integrations.sb3.rainbow.arguments import (
-    check_arguments,
-    complete_arguments,
-    make_exploration_schedule,
-    network_arguments,
-)
+from pretrainrl.integrations.sb3.rainbow import arguments
 from pretrainrl.integrations.sb3.rainbow.heads import Distributional
 from pretrainrl.integrations.sb3.rainbow.policies import CnnPolicy, MlpPolicy, MultiInputPolicy, RainbowNetwork, RainbowPolicy
 from pretrainrl.integrations.sb3.rainbow.update import Transitions, clip_gradients, td_losses
@@ -190,8 +185,7 @@ class Rainbow(OffPolicyAlgorithm):
         self.acting_net = acting_net
         self.augment, self.precision = augment, precision
         self.exploration_rate = 0.0
-        self.algorithm = "Rainbow"  # is saved, so that the file says whose it is
-        self._network = network_arguments(self)  # is saved, and compared with what is asked for when the agent is loaded
+        self.algorithm, self._network = "Rainbow", arguments.network_arguments(self)  # which saved agents tell
         self._n_calls = 0
         self._loss_sum, self._loss_count = torch.zeros(()), 0
 
@@ -215,20 +209,16 @@ class Rainbow(OffPolicyAlgorithm):
         return {**arguments_of(preset), "augment": True}
 
     def _setup_model(self) -> None:
-        check_arguments(self)
-        completed = complete_arguments(self)
+        arguments.check_arguments(self)
+        completed = arguments.complete_arguments(self)
         given = {name: getattr(self, name) for name in completed}
         self.__dict__.update(completed)
         super()._setup_model()
         self.__dict__.update(given)  # which is what is saved
-        self._create_aliases()
+        self.q_net, self.q_net_target = self.policy.q_net, self.policy.q_net_target
         self.precision = choose_precision(self.precision, self.q_net.features_extractor, self.device)
-        self.exploration_schedule = make_exploration_schedule(self)
+        self.exploration_schedule = arguments.make_exploration_schedule(self)
         self.per_beta_schedule = self.per_beta if callable(self.per_beta) else LinearSchedule(self.per_beta, 1.0, 1.0)
-
-    def _create_aliases(self) -> None:
-        self.q_net = self.policy.q_net
-        self.q_net_target = self.policy.q_net_target
 
     @property
     def batch_norm_stats(self) -> list[torch.Tensor]:
