@@ -39,16 +39,10 @@ def make_agent(
         device: Device of the agent, as Stable-Baselines3 takes it.
 
     Raises:
-        InputError: The algorithm cannot be imported, or does not take an argument; the settings contradict those of the replay
-            buffer, or this does not fit into memory.
+        InputError: The algorithm cannot be imported, or does not take an argument; or the replay buffer has another discount
+            than the algorithm, or does not fit into memory.
     """
     arguments = arguments_of(preset)
-    for name in arguments.keys() & preset.replay_buffer_kwargs.keys():
-        if arguments[name] != preset.replay_buffer_kwargs[name]:
-            raise InputError(
-                f"the preset of agent {card.name!r} has {name}={arguments[name]!r} in its settings, but "
-                f"{name}={preset.replay_buffer_kwargs[name]!r} in replay_buffer_kwargs"
-            )
     if preset.replay_buffer is not None:
         arguments["replay_buffer_class"] = import_target(preset.replay_buffer)
     if preset.replay_buffer_kwargs:

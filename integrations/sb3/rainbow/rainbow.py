@@ -334,7 +334,7 @@ class Rainbow(OffPolicyAlgorithm):
         """Learn for `total_timesteps` transitions; see Stable-Baselines3's `learn`.
 
         Raises:
-            InputError: When the replay buffer is too small for `n_steps`, or too large for the free memory.
+            InputError: When the replay buffer is too small for `n_steps`, too large for memory, or of another discount.
         """
         check_replay_buffer(self)
         warn_if_emulated(self.precision, self.device)

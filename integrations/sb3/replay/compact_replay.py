@@ -250,11 +250,13 @@ class CompactReplayBuffer(ReplayBuffer):
 
 
 def check_replay_buffer(agent: BaseAlgorithm) -> None:
-    """Check the size of an agent's replay buffer, if it is one of this package's, before the agent learns.
+    """Check an agent's replay buffer, if it is one of this package's, before the agent learns.
 
     Raises:
-        InputError: When the buffer is too small for `n_steps`, or too large for the free memory.
+        InputError: When the buffer is too small for `n_steps`, too large for the free memory, or of another discount.
     """
-    buffer = getattr(agent, "replay_buffer", None)
+    buffer, gamma = getattr(agent, "replay_buffer", None), getattr(agent, "gamma", None)
     if isinstance(buffer, CompactReplayBuffer):
         buffer.check_size()
+        if buffer.gamma != gamma:
+            raise InputError(f"the agent discounts by gamma={gamma}, but its replay buffer by gamma={buffer.gamma}")

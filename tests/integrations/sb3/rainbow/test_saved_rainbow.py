@@ -166,6 +166,15 @@ def test_replay_may_change_when_loaded(saved: Path) -> None:
     assert (again.replay_buffer.alpha, again.replay_buffer.n_steps, again.replay_buffer.gamma) == (0.7, 4, 0.5)
 
 
+def test_a_replay_buffer_of_another_discount_is_refused(saved: Path, tmp_path: Path) -> None:
+    """It has summed and discounted by its own."""
+    make().learn(10).save_replay_buffer(tmp_path / "replay")
+    loaded = Rainbow.load(saved, env=make_vec_env("CartPole-v1", 1), gamma=0.5, device="cpu")
+    loaded.load_replay_buffer(tmp_path / "replay")
+    with pytest.raises(InputError, match=r"the agent discounts by gamma=0.5, but its replay buffer by gamma=0.99"):
+        loaded.learn(10)
+
+
 def test_memory_is_for_learning_only(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     agent = make()
     monkeypatch.setattr(observation_store, "free_memory", lambda: 10)
