@@ -25,6 +25,8 @@ from pretrainrl.integrations.hub.description import (
 )
 from pretrainrl.integrations.hub.json_codec import from_json
 from pretrainrl.integrations.hub.push import tensors_of
+from pretrainrl.integrations.sb3 import Rainbow
+from pretrainrl.integrations.sb3.rainbow.arguments import check_network
 from pretrainrl.optional import require
 from pretrainrl.weights import locate, read_tensors, state_dict_errors
 
@@ -118,7 +120,14 @@ def _build(
     wrapped = _wrapped(algorithm, env)
     _check_environment(description, wrapped)
     try:
-        return algorithm(policies[description.policy], wrapped, **{**arguments, **given}, device=device)
+        both = {**arguments, **given}
+        # In two steps, as Stable-Baselines3's own load: what only learning needs is checked when learning begins.
+        unmade: Any = {"_init_setup_model": False}
+        agent = algorithm(policies[description.policy], wrapped, **both, device=device, **unmade)
+        if isinstance(agent, Rainbow):
+            check_network(arguments, given)
+        agent._setup_model()
+        return agent
     except PretrainRLError:
         raise
     except (AssertionError, AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:

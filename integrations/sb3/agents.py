@@ -13,6 +13,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from pretrainrl.agent_cards import AgentCard, AgentPreset, Schedule
 from pretrainrl.errors import InputError
+from pretrainrl.integrations.sb3.replay.compact_replay import check_replay_buffer
 from pretrainrl.networks.optimization import WarmupCosine
 from pretrainrl.registry import import_target
 
@@ -39,7 +40,8 @@ def make_agent(
         device: Device of the agent, as Stable-Baselines3 takes it.
 
     Raises:
-        InputError: The algorithm cannot be imported, or does not take an argument.
+        InputError: The algorithm cannot be imported, or does not take an argument; or the replay buffer has another discount
+            than the algorithm, or does not fit into memory.
     """
     arguments = arguments_of(preset)
     if preset.replay_buffer is not None:
@@ -52,7 +54,9 @@ def make_agent(
     unknown = sorted({*arguments} - {*known})
     if unknown:
         raise InputError(f"{card.algorithm}, the algorithm of agent {card.name!r}, takes no {', '.join(unknown)}")
-    return algorithm(policy, env=env, policy_kwargs=kwargs, seed=seed, device=device, **arguments)
+    agent = algorithm(policy, env=env, policy_kwargs=kwargs, seed=seed, device=device, **arguments)
+    check_replay_buffer(agent)
+    return agent
 
 
 def algorithm_of(card: AgentCard) -> type[BaseAlgorithm]:

@@ -112,6 +112,7 @@ class BehaviorCloning(BaseAlgorithm):
         self.weight_decay = weight_decay
         self.augment, self.precision = augment, precision
         self.validation_fraction = validation_fraction
+        self.algorithm = "BehaviorCloning"  # is saved, so that the file says whose it is
         self._epoch = 0
         self._order_seed = int(torch.randint(2**31, ())) if seed is None else seed
         if _init_setup_model:
@@ -149,6 +150,10 @@ class BehaviorCloning(BaseAlgorithm):
         self.precision = choose_precision(self.precision, self.policy.q_net.features_extractor, self.device)
 
     def _check_arguments(self) -> None:
+        if self.algorithm != "BehaviorCloning":
+            raise InputError(f"this is a saved {self.algorithm}, not a BehaviorCloning; load it with {self.algorithm}.load")
+        if not issubclass(self.policy_class, BehaviorCloningPolicy):
+            raise InputError(f"behavior cloning needs MlpPolicy or CnnPolicy, got {self.policy_class.__name__}")
         if not isinstance(self.action_space, spaces.Discrete) or self.action_space.start != 0:
             raise InputError(f"behavior cloning needs Discrete actions that count from 0, got {self.action_space}")
         if self.batch_size < 1 or self.n_epochs < 1:

@@ -44,6 +44,9 @@ class BehaviorCloningPolicy(RainbowPolicy):
         lr_schedule: Schedule,
         **kwargs: Any,
     ) -> None:
+        for name, value in _ONE_OUTPUT_AN_ACTION.items():
+            if kwargs.get(name, value) != value:
+                raise InputError(f"behavior cloning has one output an action: {name} is {value!r}, not {kwargs[name]!r}")
         super().__init__(observation_space, action_space, lr_schedule, **{**kwargs, **_ONE_OUTPUT_AN_ACTION})
 
     def _build(self, lr_schedule: Schedule) -> None:

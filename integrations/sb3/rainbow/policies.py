@@ -64,6 +64,18 @@ class RainbowNetwork(BasePolicy):
         super().__init__(
             observation_space, action_space, features_extractor=features_extractor, normalize_images=normalize_images
         )
+        self._arguments = {
+            "features_dim": features_dim,
+            "net_arch": net_arch,
+            "activation_fn": activation_fn,
+            "distributional": distributional,
+            "n_atoms": n_atoms,
+            "n_quantiles": n_quantiles,
+            "v_min": v_min,
+            "v_max": v_max,
+            "dueling": dueling,
+            "noisy": noisy,
+        }
         self.values = make_return_head(distributional, n_atoms=n_atoms, n_quantiles=n_quantiles, v_min=v_min, v_max=v_max)
         self.head = ActionHead(
             features_dim, int(action_space.n), self.values.size, net_arch, activation_fn, dueling=dueling, noisy=noisy
@@ -123,6 +135,9 @@ class RainbowNetwork(BasePolicy):
         """Remove the noise from the weights."""
         for layer in self._noisy_layers:
             layer.noise = None
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        return {**super()._get_constructor_parameters(), **self._arguments, "features_extractor": self.features_extractor}
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = True) -> Tensor:
         """Choose actions (B,) of greatest value, as noisy weights see it unless `deterministic`."""

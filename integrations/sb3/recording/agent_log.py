@@ -92,8 +92,9 @@ def find_agent(name: str, *, trust_pickle: bool = False) -> Player:
         raise UnknownNameError(f"{UnknownNameError.of('agent', name, names)}; or the path of a saved agent")
     path = resolve_path(name)
     path = path if path.exists() or path.suffix == ".zip" else path.with_name(path.name + ".zip")
-    algorithm = f"{algorithm_of(path).__name__} of Stable-Baselines3, as saved in {path.name}"
-    return Player(path.name, "agent", algorithm, path, trust_pickle)
+    algorithm = algorithm_of(path)
+    source = "pretrainrl" if algorithm.__module__.startswith("pretrainrl.") else "Stable-Baselines3"
+    return Player(path.name, "agent", f"{algorithm.__name__} of {source}, as saved in {path.name}", path, trust_pickle)
 
 
 def check_games(agent: Player, games: list[str]) -> None:

@@ -22,6 +22,8 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.vec_env import VecEnv
 
 from pretrainrl.errors import InputError
+from pretrainrl.integrations.sb3.behavior_cloning import BehaviorCloning
+from pretrainrl.integrations.sb3.rainbow import Rainbow
 
 # What only learning needs, and what cannot be unpickled on another version of Python.
 _WITHOUT_LEARNING: dict[str, Any] = {
@@ -46,8 +48,11 @@ _ERRORS = (
     EOFError, LookupError, MemoryError, OSError, RuntimeError, TypeError, ValueError,
 )  # fmt: skip
 
-# Saved agents do not name their algorithm; the first whose mark is found in one is it.
-_ALGORITHMS: tuple[tuple[type[BaseAlgorithm], Callable[[dict[str, Any], str], bool]], ...] = (
+# This package's agents name their algorithm; no other name in a file is ever looked up.
+_OURS: dict[str, type[BaseAlgorithm]] = {"Rainbow": Rainbow, "BehaviorCloning": BehaviorCloning}
+
+# Others do not; the first whose mark is found in one is it.
+_OTHERS: tuple[tuple[type[BaseAlgorithm], Callable[[dict[str, Any], str], bool]], ...] = (
     (sb3_contrib.RecurrentPPO, lambda data, policy: ".recurrent." in policy),
     (sb3_contrib.MaskablePPO, lambda data, policy: ".maskable." in policy),
     (sb3_contrib.QRDQN, lambda data, policy: {"exploration_rate", "n_quantiles"} <= data.keys()),
@@ -73,10 +78,14 @@ def algorithm_of(path: Path) -> type[BaseAlgorithm]:
         raise InputError(f"cannot read the agent {path}: {error.strerror or error}") from error
     except _ERRORS as error:
         raise InputError(f"{path} is not an agent saved by Stable-Baselines3 ({error})") from error
-    for algorithm, has_mark in _ALGORITHMS:
-        if weights and has_mark(data, policy):
-            return algorithm
-    names = ", ".join(sorted(algorithm.__name__ for algorithm, _ in _ALGORITHMS))
+    recorded = data.get("algorithm")
+    if weights and recorded is None:
+        for algorithm, has_mark in _OTHERS:
+            if has_mark(data, policy):
+                return algorithm
+    if weights and isinstance(recorded, str) and recorded in _OURS:
+        return _OURS[recorded]
+    names = ", ".join(sorted(algorithm.__name__ for algorithm in (*_OURS.values(), *(each for each, _ in _OTHERS))))
     raise InputError(f"{path} is an agent of an algorithm that cannot be played here; those that can are {names}")
 
 
