@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import pretrainrl
-from pretrainrl.cards import EncoderCard, Weights
+from pretrainrl.cards import BACKBONES, BackboneCard, EncoderCard, Paper, Weights
 from pretrainrl.integrations.sb3 import AtariVecEnv, VecEncodeObservation
 from pretrainrl.weights import file_sha256
 
@@ -49,7 +49,7 @@ def describe(weights: Path) -> EncoderCard:
         default=True,  # so that "mine" is enough
         summary="Two convolutions with the weights they started from; an example, good for nothing",
         objective="mine",
-        backbone=f"{Path(__file__).stem}:TinyConv",  # package.module:Class; this file's folder is on the import path
+        backbone="tinyconv",  # a registered name: a card is data, and cannot name code
         backbone_options={"channels": 24},
         features="flat",
         feature_map_shape=(24, 9, 9),
@@ -69,6 +69,12 @@ def main() -> None:
     weights = args.out / "encoder.safetensors"
     torch.manual_seed(0)
     save_file(TinyConv(channels=24).state_dict(), weights)
+
+    # A card names code by a registered name only. This file's folder is on the import path; a package of yours would register
+    # the backbone for every process by an entry point of the group "pretrainrl.backbones".
+    paper = Paper(title="None", url="https://example.org")
+    target = f"{Path(__file__).stem}:TinyConv"  # package.module:Class
+    BACKBONES.register("tinyconv", BackboneCard(name="tinyconv", target=target, summary="Two convolutions", paper=paper))
 
     # Beside them the card; the folder is then an encoder that can be moved or shared as it is.
     describe(weights).write(args.out / EncoderCard.FILE)

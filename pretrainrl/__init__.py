@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pretrainrl.benchmarking.leaderboard import leaderboard as leaderboard
+    from pretrainrl.benchmarking.report import report as report
     from pretrainrl.cards import EncoderCard
     from pretrainrl.commands import collect as collect
     from pretrainrl.commands import pretrain as pretrain
@@ -29,11 +31,13 @@ _LAZY = {
     "clear_encoder_cache": "pretrainrl.encoders",
     "collect": "pretrainrl.commands",
     "finetune": "pretrainrl.finetuning",
+    "leaderboard": "pretrainrl.benchmarking.leaderboard",
     "make_encoder": "pretrainrl.encoders",
     "make_objective": "pretrainrl.objectives",
     "plan_benchmark": "pretrainrl.benchmarking.plan",
     "pretrain": "pretrainrl.commands",
     "probe": "pretrainrl.commands",
+    "report": "pretrainrl.benchmarking.report",
 }
 
 __all__ = [
@@ -44,6 +48,7 @@ __all__ = [
     "collect",
     "encoder_card",
     "finetune",
+    "leaderboard",
     "list_encoders",
     "list_objectives",
     "make_encoder",
@@ -52,6 +57,7 @@ __all__ = [
     "pretrain",
     "probe",
     "register_encoder",
+    "report",
 ]
 
 
@@ -78,8 +84,7 @@ def list_encoders(pattern: str = "*", *, include_manual: bool = False) -> list[s
     """
     from pretrainrl.cards import ENCODERS
 
-    names = ENCODERS.names(pattern)
-    return [name for name in names if include_manual or not ENCODERS.get(name).weights.manual]
+    return [name for name, card in ENCODERS.by_name(pattern).items() if include_manual or not card.weights.manual]
 
 
 def encoder_card(name: str) -> EncoderCard:

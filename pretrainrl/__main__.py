@@ -1,5 +1,18 @@
-"""`python -m pretrainrl` is the command line."""
+"""The program: `python -m pretrainrl`, and the command `pretrainrl`."""
 
-from pretrainrl.cli import main
+import sys
 
-main()
+
+def main() -> None:
+    """Run the command line; an interruption while it is being imported ends it as one later does."""
+    try:
+        from pretrainrl.cli import main as run_command_line
+
+        run_command_line()
+    except KeyboardInterrupt:
+        print("error: interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

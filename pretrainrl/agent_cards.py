@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from pretrainrl.cards import Card, Paper, Scalar
+from pretrainrl.cards import Card, Paper, Scalar, Target
 from pretrainrl.errors import UnknownNameError
 from pretrainrl.registry import Registry
 
@@ -84,7 +84,7 @@ class AgentPreset(Card):
     n_envs: int | None = Field(default=None, gt=0)
     settings: dict[str, Scalar | Scaled | Schedule] = Field(default={})
     policy_kwargs: dict[str, Any] = Field(default={})
-    replay_buffer: str | None = None
+    replay_buffer: Target | None = None
     replay_buffer_kwargs: dict[str, Scalar] = Field(default={})
 
     @model_validator(mode="after")
@@ -137,8 +137,8 @@ class AgentCard(Card):
     name: str = Field(pattern=r"^[a-z0-9_]+(-[a-z0-9_]+)*$")
     title: str
     summary: str
-    algorithm: str
-    policy: str | None = None
+    algorithm: Target
+    policy: Target | None = None
     observes: Literal["frames", "memory"] = "frames"
     learns_from: Literal["play", "dataset"] = "play"
     evaluation: Literal["greedy", "drawn"] = "greedy"
@@ -176,7 +176,7 @@ AGENTS: Registry[AgentCard] = Registry("agent", AgentCard.read, group="pretrainr
 
 def agent_names(use: Use) -> list[str]:
     """Return the names of the agents that the command `use` can run, sorted."""
-    return [name for name in AGENTS.names() if use in AGENTS.get(name).uses]
+    return [name for name, card in AGENTS.by_name().items() if use in card.uses]
 
 
 def find_agent_card(name: str, use: Use, kind: str = "agent") -> AgentCard:
@@ -189,8 +189,9 @@ def find_agent_card(name: str, use: Use, kind: str = "agent") -> AgentCard:
 
     Raises:
         UnknownNameError: There is no such agent; the message has the nearest names.
+        PluginError: It is of another package, and cannot be loaded.
     """
-    names = agent_names(use)
-    if name not in names:
-        raise UnknownNameError.of(kind, name, names)
-    return AGENTS.get(name)
+    card = AGENTS.get(name) if name in AGENTS else None
+    if card is None or use not in card.uses:
+        raise UnknownNameError.of(kind, name, agent_names(use))
+    return card

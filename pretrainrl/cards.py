@@ -2,94 +2,28 @@
 
 from __future__ import annotations
 
-import difflib
-import json
 import math
-import re
-import sys
+import os
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal
 
-import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from pretrainrl.errors import CardError
-from pretrainrl.paths import atomic_path
+from pretrainrl.arguments import MAX_SEED
+from pretrainrl.card_files import Card as Card
+from pretrainrl.card_files import CardT as CardT
+from pretrainrl.card_files import Initial as Initial
+from pretrainrl.card_files import Paper as Paper
+from pretrainrl.card_files import RegisteredName as RegisteredName
+from pretrainrl.card_files import Source as Source
+from pretrainrl.card_files import Target as Target
+from pretrainrl.errors import UnknownNameError
+from pretrainrl.paths import resolve_path
 from pretrainrl.registry import Registry
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
-CardT = TypeVar("CardT", bound="Card")
 Scalar = str | int | float | bool
 WIDEST_FLAT = 8_192
-NUMBERS = re.compile(r"\[\n((?:    [\w.+\-]+,\n)+)\]")  # an array of them; tomli_w gives every item a line of its own
 NAME = r"^[a-z0-9_]+\.[a-z0-9_]+$"  # objective.variant
-
-
-class Card(BaseModel):
-    """A frozen record read from TOML: unknown, missing and mistyped fields are refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-    @classmethod
-    def parse(cls: type[CardT], table: dict[str, Any], where: str) -> CardT:
-        """Validate `table`; `where` says in errors where it comes from.
-
-        Raises:
-            CardError: When fields are wrong; the message names every one.
-        """
-        try:
-            return cls.model_validate_json(json.dumps(table))  # JSON, because strict mode then takes lists for tuples
-        except ValidationError as error:
-            raise CardError(f"{where}: {'; '.join(_describe(cls, detail) for detail in error.errors())}") from error
-        except TypeError as error:  # TOML dates have no JSON form and no field here
-            raise CardError(f"{where}: {error}") from error
-
-    @classmethod
-    def read(cls: type[CardT], path: Path) -> CardT:
-        """Read a card from a TOML file.
-
-        Raises:
-            CardError: When the file is missing, is not TOML, or has a field that is wrong.
-        """
-        try:
-            table = tomllib.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise CardError(f"no card at {path}: {error.strerror or error}") from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise CardError(f"{path} is not a TOML file: {error}") from error
-        return cls.parse(table, str(path))
-
-    def write(self, path: Path) -> None:
-        """Write the card as TOML, leaving out what is empty."""
-        with atomic_path(path) as temporary:
-            temporary.write_text(self.to_toml(), encoding="utf-8")
-
-    def to_toml(self) -> str:
-        """Return the card as TOML, arrays of numbers on one line."""
-        table = {key: value for key, value in self.model_dump(mode="json", exclude_none=True).items() if value not in ({}, [])}
-        return NUMBERS.sub(lambda array: f"[{', '.join(array[1].replace(',', ' ').split())}]", tomli_w.dumps(table))
-
-
-def _describe(card: type[Card], detail: Any) -> str:
-    """Return one clause for one of pydantic's error records."""
-    field = ".".join(map(str, detail["loc"])) or "card"
-    if detail["type"] == "missing":
-        return f"field {field!r} is missing"
-    if detail["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(str(detail["loc"][-1]), card.model_fields, n=1)
-        return f"unknown field {field!r}" + (f", did you mean {near[0]!r}?" if near else "")
-    return f"field {field!r}: {detail['msg']}, got {detail['input']!r}"
-
-
-class Paper(Card):
-    """Where a method was published."""
-
-    title: str
-    url: str
 
 
 class ObservationSpec(Card):
@@ -125,10 +59,10 @@ class Weights(Card):
         seed: Seed of the untrained network, instead of the three above.
     """
 
-    sources: tuple[str, ...] = ()
+    sources: tuple[Source, ...] = ()
     sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
     bytes: int | None = Field(default=None, gt=0)
-    seed: int | None = None
+    seed: int | None = Field(default=None, ge=0, le=MAX_SEED)
 
     @property
     def manual(self) -> bool:
@@ -152,26 +86,13 @@ class Weights(Card):
         return self
 
 
-class Initial(Card):
-    """What training began from.
-
-    Attributes:
-        name: Name of the encoder.
-        sha256: Digest of the encoder's weights, 64 hex digits.
-        objective_sha256: Digest of the file of the whole objective, with its heads; None where the encoder alone is taken.
-    """
-
-    name: str
-    sha256: str = Field(pattern="^[0-9a-f]{64}$")
-    objective_sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
-
-
 class Training(Card):
     """How weights were made.
 
     Attributes:
         datasets: Minari ids of the datasets.
         transitions: Number of transitions in all of them together.
+        fingerprint: Digest of all frames, actions, rewards and ends, 16 hex digits, where it was recorded.
         steps: Number of optimizer steps.
         batch_size: Number of windows in a step, over all processes.
         preset: Preset of the objective.
@@ -180,11 +101,13 @@ class Training(Card):
         command: Command line that makes the weights again.
         minutes: Minutes of training, on `hardware`.
         hardware: Device that trained them.
+        objective_sha256: SHA-256 of the file of the whole objective in the run's folder, 64 hex digits, where it was recorded.
         initial: Encoder, or run, that training began from; None for new weights.
     """
 
     datasets: tuple[str, ...]
     transitions: int
+    fingerprint: str | None = None
     steps: int
     batch_size: int
     preset: str
@@ -193,6 +116,7 @@ class Training(Card):
     command: str
     minutes: float
     hardware: str
+    objective_sha256: str | None = None
     initial: Initial | None = None
 
 
@@ -204,8 +128,34 @@ class Golden(Card):
         features: Values of `encoder(observation)` at evenly spaced places, computed in float32.
     """
 
-    observation: str = "bundled:golden.safetensors"
+    observation: Source = "bundled:golden.safetensors"
     features: tuple[float, ...] = Field(min_length=1)
+
+
+class Evaluation(Card):
+    """How good agents on an encoder were, by a suite of `pretrainrl benchmark`; `pretrainrl leaderboard` writes it.
+
+    Attributes:
+        suite: Name of the suite.
+        version: Version of the suite.
+        task: Name of the task.
+        split: Name of the split.
+        iqm: Interquartile mean of normalized scores over all games of the split.
+        low: Lower end of its 95 % interval; NaN where there is one seed.
+        high: Upper end of the interval; NaN where there is one seed.
+        seeds: Number of seeds.
+        dtype: Type that the encoder computed in.
+    """
+
+    suite: str
+    version: int
+    task: str
+    split: str
+    iqm: float
+    low: float
+    high: float
+    seeds: int
+    dtype: str
 
 
 class EncoderCard(Card):
@@ -216,12 +166,13 @@ class EncoderCard(Card):
         default: Whether the bare objective is an alias of this name.
         summary: Line on what it is and is not good for.
         objective: Objective that trained it, or `random`.
-        backbone: Registered name of the network, or `package.module:Class`.
+        backbone: Registered name of the network; for a card that is made in Python also `package.module:Class`.
         backbone_options: Keyword arguments of the network's class.
         features: Kind of what `encoder(obs)` returns: `flat`, the map flattened, or `pooled`, its mean over space.
         feature_map_shape: Shape (channels, height, width) of a feature map.
         license: SPDX identifier of the weights' license.
         metrics: Measured values by name.
+        evaluations: How good agents on it were, by suite, task and split.
         standardization: File of each feature's mean and standard deviation, which `write_standardization` makes.
     """
 
@@ -229,8 +180,8 @@ class EncoderCard(Card):
     default: bool = False
     summary: str
     objective: str
-    backbone: str
-    backbone_options: dict[str, Scalar] = {}
+    backbone: RegisteredName
+    backbone_options: dict[str, Scalar] = Field(default={})
     features: Literal["flat", "pooled"]
     feature_map_shape: tuple[int, int, int]
     license: str
@@ -238,7 +189,8 @@ class EncoderCard(Card):
     weights: Weights
     training: Training | None = None
     paper: Paper | None = None
-    metrics: dict[str, float] = {}
+    metrics: dict[str, float] = Field(default={})
+    evaluations: tuple[Evaluation, ...] = ()
     golden: Golden | None = None
     standardization: Weights | None = None
 
@@ -271,7 +223,7 @@ class BackboneCard(Card):
     """
 
     name: str
-    target: str
+    target: Target
     summary: str
     paper: Paper
 
@@ -303,7 +255,7 @@ class TrainingPreset(Card):
     batch_size: int = Field(gt=0)
     steps: int | None = Field(default=None, gt=0)
     epochs: int | None = Field(default=None, gt=0)
-    lr: float = Field(gt=0)
+    lr: float = Field(gt=0, allow_inf_nan=False)
     warmup: float = Field(default=0.1, ge=0, lt=1)
     weight_decay: float = 1e-5
     betas: tuple[float, float] = (0.9, 0.999)
@@ -320,9 +272,9 @@ class TrainingPreset(Card):
 class Preset(Card):
     """One complete setting of an objective: backbone, the objective's own options, and how to optimize."""
 
-    backbone: str
-    backbone_options: dict[str, Scalar] = {}
-    model: dict[str, Any] = {}
+    backbone: RegisteredName
+    backbone_options: dict[str, Scalar] = Field(default={})
+    model: dict[str, Any] = Field(default={})
     training: TrainingPreset
 
 
@@ -335,7 +287,7 @@ class ObjectiveCard(Card):
     """
 
     name: str
-    target: str
+    target: Target
     data: Literal["image", "video", "demonstration", "trajectory"]
     summary: str
     paper: Paper
@@ -348,8 +300,39 @@ ENCODERS: Registry[EncoderCard] = Registry(
     group="pretrainrl.encoders",
     alias=lambda card: card.objective if card.default else None,
 )
-BACKBONES: Registry[BackboneCard] = Registry("backbone", BackboneCard.read)
+BACKBONES: Registry[BackboneCard] = Registry("backbone", BackboneCard.read, group="pretrainrl.backbones")
 OBJECTIVES: Registry[ObjectiveCard] = Registry("objective", ObjectiveCard.read, group="pretrainrl.objectives")
+
+
+def find_encoder(name: str | Path) -> str | Path:
+    """Return the name of an encoder as it is if it is one of the registry, and else the absolute path that it stands for.
+
+    Names are looked up first, so that no folder stands in for an encoder that is named like it.
+
+    Args:
+        name: Registered name or alias; or a run folder or card file, as a `Path` or as text with a separator or `.toml` in it.
+
+    Raises:
+        UnknownNameError: When the name is not registered, and is no path.
+        InputError: When the path is none, such as one in the home of an unknown user.
+    """
+    if isinstance(name, Path):
+        return resolve_path(name)
+    if name in ENCODERS:
+        return name
+    if is_path(name, ".toml"):
+        return resolve_path(name)
+    try:
+        ENCODERS.get(name)  # the alias of a plugin is known once the plugin is loaded
+    except UnknownNameError as error:
+        hint = f"; a folder is named with a separator, as ./{name}" if name and resolve_path(name).exists() else ""
+        raise UnknownNameError(f"{error}{hint}") from None
+    return name
+
+
+def is_path(name: str, suffix: str) -> bool:
+    """Return whether a name that is not registered is a path: it has a separator, or the suffix of a file."""
+    return "/" in name or os.sep in name or name.endswith(suffix)
 
 
 def find_card(name: str | Path) -> EncoderCard:
@@ -358,8 +341,10 @@ def find_card(name: str | Path) -> EncoderCard:
     Raises:
         UnknownNameError: When the name is not registered.
         CardError: When the card cannot be read.
+        InputError: When the path is none.
     """
-    path = Path(name)
-    if isinstance(name, Path) or path.name != name or path.suffix == ".toml" or path.is_dir():
-        return EncoderCard.read(path / EncoderCard.FILE if path.is_dir() else path)
-    return ENCODERS.get(name)
+    found = find_encoder(name)
+    if isinstance(found, str):
+        return ENCODERS.get(found)
+    path = Path(name).expanduser()  # as it was given, for messages
+    return EncoderCard.read(path / EncoderCard.FILE if found.is_dir() else path)

@@ -6,13 +6,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
+from pretrainrl.arguments import MAX_PROCESSES, check_counts, check_seed
 from pretrainrl.errors import InputError, PretrainRLError
+from pretrainrl.paths import home, output_file, output_folder, resolve_path
+from pretrainrl.progress import plain_console
 from pretrainrl.results import CollectResult, PretrainResult, ProbeResult
 
 if TYPE_CHECKING:
@@ -39,6 +41,7 @@ def collect(
     out: str | Path | None = None,
     recording: str | Path | None = None,
     save_agent: str | Path | None = None,
+    trust_pickle: bool = False,
     jobs: int = 1,
     resume: bool = False,
     progress: bool = True,
@@ -48,7 +51,7 @@ def collect(
     Args:
         games: Names of the games, in any spelling.
         agent: `random`; the name of an agent that learns, such as `qrdqn`, `ppo` or `ppo-ram`, all of whose learning is
-            recorded; or the path of an agent saved by Stable-Baselines3, which is unpickled: use only files that you trust.
+            recorded; or the path of an agent saved by Stable-Baselines3.
         steps: Number of transitions that the player experiences in each game.
         keep_every: Number of episodes of which one is kept, whole.
         n_envs: Number of games played together.
@@ -62,6 +65,8 @@ def collect(
         out: Root of the datasets, by default `MINARI_DATASETS_PATH`, which is set for the time of the call.
         recording: Folder for a recording of each dataset, or for one game its file.
         save_agent: Folder where an agent that has learned a game is saved as `<game>.zip`.
+        trust_pickle: Whether the pickles in a saved agent are loaded, which runs whatever their author wrote. Without them,
+            agents are loaded whose policy is one of Stable-Baselines3 or of this package.
         jobs: Number of games collected at the same time, each in a process of its own.
         resume: Whether to skip the games that are there, and to take up the one that was interrupted.
         progress: Whether to show a progress bar, and a line for each dataset.
@@ -72,6 +77,10 @@ def collect(
     """
     from pretrainrl.games import find_game
 
+    check_seed(seed)
+    check_counts(steps=steps, keep_every=keep_every)
+    check_counts(MAX_PROCESSES, n_envs=n_envs, jobs=jobs)
+    agents = None if save_agent is None else output_folder(save_agent)
     names = [games] if isinstance(games, str) else games
     slugs = list(dict.fromkeys(find_game(name).slug for name in names))  # before the imports, which take seconds
 
@@ -92,19 +101,23 @@ def collect(
         "ram": ram,
         "greedy": greedy,
     }
+    if agent != "random":
+        output_folder(home())  # where what it experiences is kept until it is finished
     settings = collection_settings(**own)
     kind = kind or default_kind(agent)
-    say = Console(quiet=not progress, highlight=False, soft_wrap=True).print
-    with root_of_datasets(None if out is None else Path(out)):
+    say = partial(plain_console(quiet=not progress).print, soft_wrap=True)
+    with root_of_datasets(out):
         ids = {slug: dataset_id(slug, kind, version) for slug in slugs}
+        for dataset in ids.values():
+            output_folder(datasets_root() / dataset)
         done = [slug for slug, name in ids.items() if is_written(name, "collection", settings, resume=resume)]
         for slug in done:
             say(f"{ids[slug]}  is there already")
         todo = [slug for slug in slugs if slug not in done]
-        check_agent_for(agent, todo)
-        files = _recording_files(None if recording is None else Path(recording), ids)
-        agents = None if save_agent is None else Path(save_agent)
-        work = partial(_collect_one, {**own, "kind": kind, "version": version, "resume": resume}, agents)
+        check_agent_for(agent, todo, trust_pickle=trust_pickle)
+        files = _recording_files(None if recording is None else resolve_path(recording), ids)
+        all_settings = {**own, "kind": kind, "version": version, "resume": resume, "trust_pickle": trust_pickle}
+        work = partial(_collect_one, all_settings, agents)
         if todo:
             _collect_all(work, todo, jobs, steps, ids, say, progress)
         for slug, file in files.items():
@@ -118,18 +131,14 @@ def _recording_files(recording: Path | None, ids: Mapping[str, str]) -> dict[str
     if recording is None:
         return {}
     from pretrainrl.integrations.minari.recordings import SUFFIX
-    from pretrainrl.paths import writable_folder
 
-    recording = recording.expanduser().resolve()
     if recording.suffix != SUFFIX:
         files = {slug: recording / f"{name.rsplit('/', 1)[-1]}{SUFFIX}" for slug, name in ids.items()}
     elif len(ids) == 1:
         files = dict.fromkeys(ids, recording)
     else:
         raise InputError(f"{recording} is one file, and {len(ids)} games are to be recorded; name a folder")
-    for file in files.values():
-        writable_folder(file.parent)
-    return files
+    return {slug: output_file(file) for slug, file in files.items()}
 
 
 def _collect_all(
@@ -223,24 +232,18 @@ def pretrain(
     from pretrainrl.pretraining import PretrainConfig, run
     from pretrainrl.pretraining.start import Start
 
+    check_seed(seed)
+    check_counts(steps=steps, batch_size=batch_size, checkpoint_every=checkpoint_every)
+    output_folder(home())  # of the frames
     if precision == "auto":
         precision = resolve_precision(precision, resolve_device(device))
     ids = (dataset,) if isinstance(dataset, str) else tuple(dataset)
     changes: dict[str, Any] = {"backbone": backbone, "steps": steps, "batch_size": batch_size, "lr": lr, "name": name}
     start = None if from_ is None else Start.read(from_)
-    changes["initial"] = None if start is None else (start.card, start.initial)
-    config = PretrainConfig.of(objective, ids, preset=preset, seed=seed, precision=precision, **changes)
-    folder = Path(out) if out is not None else Path("runs") / f"{config.name}-seed{config.seed}"
-    folder = run(
-        config,
-        folder,
-        lambda: cache_datasets(ids, progress=progress),
-        start=start,
-        device=device,
-        checkpoint_every=checkpoint_every,
-        resume=resume,
-        progress=progress,
-    )
+    config = PretrainConfig.of(objective, ids, preset=preset, seed=seed, precision=precision, start=start, **changes)
+    folder = output_folder(Path("runs") / f"{config.name}-seed{config.seed}" if out is None else out)
+    options: dict[str, Any] = {"start": start, "device": device, "checkpoint_every": checkpoint_every, "resume": resume}
+    folder = run(config, folder, lambda: cache_datasets(ids, progress=progress), progress=progress, **options)
     return PretrainResult(folder, find_card(folder))
 
 
@@ -276,8 +279,12 @@ def probe(
         PretrainRLError: A name, dataset, number or folder does not fit.
         MissingExtraError: A folder is given, and the extra `plot` is not installed.
     """
-    from pretrainrl.cards import find_card
+    from pretrainrl.cards import find_card, find_encoder
 
+    check_seed(seed)
+    check_counts(observations=observations)
+    out = None if out is None else output_folder(out)
+    name = find_encoder(name)
     names: list[str | Path] = [name]  # looked up before the imports, which take seconds
     if baseline != "none" and find_card(baseline).name != find_card(name).name:
         names.append(baseline)
@@ -289,12 +296,15 @@ def probe(
     from pretrainrl.device import resolve_device, resolve_dtype
     from pretrainrl.encoders import make_encoder
     from pretrainrl.integrations.minari import read_samples
+    from pretrainrl.runs.folder import exclusive_folder
 
     ids = [dataset] if isinstance(dataset, str) else list(dataset)
     options: dict[str, Any] = {"device": device, "dtype": resolve_dtype(dtype, resolve_device(device))}
     encoders = [make_encoder(each, weights=None if number else weights, **options) for number, each in enumerate(names)]
-    probes = _measure(encoders, read_samples(ids, limit=observations), seed, progress)
-    return ProbeResult(probes, None if out is None else _write_probes(Path(out), Path(name), probes, ids, seed))
+    samples = read_samples(ids, limit=observations)
+    with nullcontext() if out is None else exclusive_folder(out):
+        probes = _measure(encoders, samples, seed, progress)
+        return ProbeResult(probes, None if out is None else _write_probes(out, name, probes, ids, seed))
 
 
 def _measure(encoders: Sequence[Encoder], samples: Sequence[Samples], seed: int, progress: bool) -> tuple[Probe, ...]:
@@ -311,24 +321,22 @@ def _measure(encoders: Sequence[Encoder], samples: Sequence[Samples], seed: int,
     return tuple(probes)
 
 
-def _write_probes(out: Path, name: Path, probes: Sequence[Probe], ids: Sequence[str], seed: int) -> Path:
+def _write_probes(out: Path, name: str | Path, probes: Sequence[Probe], ids: Sequence[str], seed: int) -> Path:
     """Write the numbers and the page."""
-    from pretrainrl.paths import writable_folder
     from pretrainrl.probing.report import write_page, write_probes
 
-    writable_folder(out)
     pictures, note = _reconstructions(name, ids, seed)
     write_probes(out, probes, ids)
     return write_page(out, probes, pictures, note)
 
 
-def _reconstructions(run: Path, ids: Sequence[str], seed: int) -> tuple[Tensor | None, str]:
+def _reconstructions(run: str | Path, ids: Sequence[str], seed: int) -> tuple[Tensor | None, str]:
     """Return what a masked objective paints (n, 3, 84, 84), or None and why there is nothing."""
     from pretrainrl.integrations.minari import open_dataset
     from pretrainrl.pretraining.trained import FILE, load_objective
     from pretrainrl.probing.probes import reconstructions
 
-    if not (run / FILE).is_file():
+    if isinstance(run, str) or not (run / FILE).is_file():  # a registered name is no folder
         return None, "Reconstructions need the run folder of a masked objective: an encoder alone has no painter."
     trained = load_objective(run)
     episodes = {dataset.game: next(iter(dataset)) for dataset in map(open_dataset, ids)}

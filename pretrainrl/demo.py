@@ -15,12 +15,13 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pretrainrl.arguments import check_seed
 from pretrainrl.cards import Card
 from pretrainrl.dataset_cards import RECORDINGS
 from pretrainrl.errors import UnknownNameError
 from pretrainrl.games import all_scores, find_game
 from pretrainrl.optional import require
-from pretrainrl.paths import environment_variables
+from pretrainrl.paths import environment_variables, output_folder
 from pretrainrl.progress import progress_bar
 from pretrainrl.reports.pages import data_uri, write_html
 from pretrainrl.runs.folder import RunFolder
@@ -91,12 +92,13 @@ def run_demo(game: str, out: Path, *, fast: bool = False, seed: int = 0, resume:
         MissingExtraError: The extra `plot` is not installed.
         InterruptedRunError: SIGINT or SIGTERM asked to stop; what was finished is kept.
     """
+    check_seed(seed)
+    out = output_folder(out)
     require("jinja2", "plot")
     slug, suffix = find_game(game).slug, "-expert-v0"
     if slug + suffix not in RECORDINGS.names():
         known = [name.removesuffix(suffix) for name in RECORDINGS.names(f"*{suffix}")]
         raise UnknownNameError.of("game with an expert's recording", slug, known)
-    out = out.expanduser().resolve()
     asked = DemoRecord(game=slug, fast=fast, seed=seed)
     folder = RunFolder(out, DemoRecord, resume=resume)
     folder.check(asked)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
+import os
 import warnings
 from functools import cache
 
@@ -25,16 +27,50 @@ def resolve_device(device: str | torch.device) -> torch.device:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         resolved = torch.device(device)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError, ValueError) as error:
         raise InputError(f"unknown device {device!r}; expected 'auto', 'cpu' or 'cuda'") from error
     if resolved.type == "cuda" and not torch.cuda.is_available():
         raise InputError("there is no CUDA device here; take the device 'auto' or 'cpu'")
+    if resolved.type == "cuda" and torch.cuda._is_in_bad_fork():
+        raise InputError(
+            "this process was forked from one that uses CUDA, and cannot use it: wrap the vector environment instead of those "
+            "in it, start its processes by 'spawn', or take the device 'cpu'"
+        )
+    if resolved.type == "cuda" and (resolved.index or 0) >= torch.cuda.device_count():
+        raise InputError(f"there is no device {str(device)!r} here, but {torch.cuda.device_count()} CUDA devices")
+    if resolved.type not in ("cpu", "cuda"):
+        try:
+            torch.zeros(1, device=resolved).item()
+        except Exception as error:  # each kind of device has errors of its own, and `meta` holds no numbers
+            raise InputError(
+                f"nothing can be computed on the device {str(device)!r} here; expected 'auto', 'cpu' or 'cuda'"
+            ) from error
     if str(resolved) == "cuda":
         return torch.device("cuda", torch.cuda.current_device())
     if resolved.type == "cuda" and resolved.index >= (count := torch.cuda.device_count()):
         numbers = "it is cuda:0" if count == 1 else f"they are cuda:0 to cuda:{count - 1}"
         raise InputError(f"there is no device {str(resolved)!r}; of {count} CUDA devices {numbers}")
     return resolved
+
+
+def _forked_by_multiprocessing() -> bool:
+    process = multiprocessing.current_process()
+    method = getattr(process, "_start_method", None) or multiprocessing.get_start_method(allow_none=True)
+    return multiprocessing.parent_process() is not None and method == "fork"
+
+
+_process_with_threads = -1 if _forked_by_multiprocessing() else os.getpid()
+
+
+def leave_parent_threads() -> None:
+    """Let PyTorch compute in one thread if this process was forked; the second call does nothing.
+
+    The threads of the process that it was forked from are not in it, and PyTorch would wait for them without end.
+    """
+    global _process_with_threads
+    if _process_with_threads != os.getpid():
+        torch.set_num_threads(1)
+        _process_with_threads = os.getpid()
 
 
 def has_native_bf16(device: str | torch.device) -> bool:

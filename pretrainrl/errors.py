@@ -26,6 +26,10 @@ class UnknownNameError(PretrainRLError, LookupError):
         return cls(f"unknown {kind} {name!r}; {hint}")
 
 
+class PluginError(PretrainRLError, ImportError):
+    """An entry point of an installed package cannot be loaded."""
+
+
 class CardError(PretrainRLError, ValueError):
     """A card has a missing, unknown or mistyped field."""
 

@@ -5,9 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from pretrainrl.errors import UnknownNameError
+
+# Names of ALE's actions in the order of its full set.
+ALL_ACTIONS = (
+    *("NOOP", "FIRE", "UP", "RIGHT", "LEFT", "DOWN", "UPRIGHT", "UPLEFT", "DOWNRIGHT", "DOWNLEFT", "UPFIRE", "RIGHTFIRE"),
+    *("LEFTFIRE", "DOWNFIRE", "UPRIGHTFIRE", "UPLEFTFIRE", "DOWNRIGHTFIRE", "DOWNLEFTFIRE"),
+)
 
 
 @dataclass(frozen=True)
@@ -61,19 +66,12 @@ class Game:
 
         Datasets count actions in this order.
         """
-        return tuple(int(action.value) for action in self._action_set())
+        return all_minimal_actions()[self.slug]
 
     @property
     def action_meanings(self) -> list[str]:
         """Names of the minimal actions in the same order, e.g. `["NOOP", "FIRE", "RIGHT", ...]`."""
-        return [action.name for action in self._action_set()]
-
-    def _action_set(self) -> Any:
-        import ale_py
-
-        ale = ale_py.ALEInterface()
-        ale.loadROM(self.rom_path)
-        return ale.getMinimalActionSet()
+        return [ALL_ACTIONS[action] for action in self.minimal_actions]
 
     @property
     def rom_path(self) -> Path:
@@ -113,6 +111,17 @@ def all_scores() -> dict[str, Scores]:
         }
 
 
+@cache
+def all_minimal_actions() -> dict[str, tuple[int, ...]]:
+    """Return the minimal action set of every game, by slug, as ALE has it; to ask ALE takes half a second for each game."""
+    import csv
+
+    from pretrainrl.paths import registry_folder
+
+    with (registry_folder() / "atari_actions.csv").open(newline="") as file:
+        return {row["game"]: tuple(map(int, row["actions"].split())) for row in csv.DictReader(file)}
+
+
 # ROMs of games for two: ALE does not know how to play them and ends the whole process when it is given one.
 UNPLAYABLE = {"combat", "joust", "maze_craze", "warlords"}
 
@@ -128,7 +137,8 @@ def all_games() -> dict[str, Game]:
         # Gymnasium spells this one with a capital D.
         env_id = f"ALE/{'TicTacToe3D' if rom == 'tic_tac_toe_3d' else camel}-v5"
         slug = rom.replace("_", "")
-        games[slug] = Game(rom, slug, env_id)
+        if slug in all_minimal_actions():
+            games[slug] = Game(rom, slug, env_id)
     return games
 
 
@@ -138,9 +148,13 @@ def find_game(name: str) -> Game:
     Raises:
         UnknownNameError: When there is no such game; the message gives the nearest names.
     """
-    word = name.rsplit("/", 1)[-1].split("-v")[0].removesuffix("NoFrameskip")
-    slug = word.replace("_", "").replace("-", "").lower()
-    games = all_games()
+    slug, games = slug_of(name), all_games()
     if slug not in games:
         raise UnknownNameError.of("game", slug, games)
     return games[slug]
+
+
+def slug_of(name: str) -> str:
+    """Return the slug of a game by any spelling of its name, whether there is such a game or not."""
+    word = name.rsplit("/", 1)[-1].split("-v")[0].removesuffix("NoFrameskip")
+    return word.replace("_", "").replace("-", "").lower()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -114,3 +115,20 @@ class FinetuneResult:
     def best(self) -> Evaluation:
         """Evaluation with the highest mean score, the first if there are several."""
         return max(self.evaluations, key=lambda evaluation: evaluation.mean)
+
+
+@dataclass(frozen=True)
+class ReportResult:
+    """Files that `report` has written.
+
+    Attributes:
+        page: Page of all figures and tables, which needs no other file.
+        table: CSV file with one line for each cell.
+        figure: PNG file of the main figure.
+        advice: Sentences on which kind of data to take, by task and split, as far as the results decide it.
+    """
+
+    page: Path
+    table: Path
+    figure: Path
+    advice: Mapping[tuple[str, str], str]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from pretrainrl.errors import InputError, PretrainRLError, WeightsError
 from pretrainrl.optional import require
-from pretrainrl.paths import atomic_path, home, registry_folder, writable_folder
+from pretrainrl.paths import atomic_path, home, registry_folder, resolve_path, writable_folder
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,6 +31,18 @@ def file_sha256(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def resolve_source(source: str | Path) -> str:
+    """Return weights that a user names with an absolute path in place of a relative one; `random` and `hf://...` stay.
+
+    Raises:
+        InputError: The path is none.
+    """
+    scheme, separator, rest = str(source).partition(":")
+    if isinstance(source, str) and (source == "random" or (separator and scheme in ("bundled", "hf"))):
+        return source
+    return f"{ATARI_PB}{resolve_path(rest)}" if f"{scheme}:" == ATARI_PB else str(resolve_path(source))
 
 
 @dataclass(frozen=True)
@@ -76,14 +88,16 @@ def fetch(sources: Sequence[str], sha256: str | None = None, size: int | None = 
 
 def _fetch(source: str, sha256: str | None, size: int | None) -> FileContent:
     scheme, separator, rest = source.partition(":")
-    if not separator or len(scheme) == 1 or Path(source).exists():  # one letter: a Windows drive
-        return _read(Path(source).expanduser(), sha256, size)
+    if not separator or len(scheme) == 1:  # one letter: a Windows drive
+        return _read(resolve_path(source), sha256, size)
     if scheme == "atari-pb":
-        return _read(Path(rest).expanduser(), sha256, size)
+        return _read(resolve_path(rest), sha256, size)
     if scheme == "bundled":
         return _read(registry_folder() / rest, sha256, size)
     if scheme == "hf":
         return _download(rest.removeprefix("//"), sha256, size)
+    if resolve_path(source).exists():
+        return _read(resolve_path(source), sha256, size)
     raise InputError(
         f"unknown scheme {scheme!r}; expected bundled:<file>, a path, atari-pb:<path> or hf://<org>/<repo>/<file>@<revision>"
     )

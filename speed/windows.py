@@ -30,7 +30,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from pretrainrl.data import FrameCache, Returns, WindowSampler, WindowSpec
-from pretrainrl.data.frame_codec import RawFrames
+from pretrainrl.data.frame_codec import CheckedFrames, RawFrames
 
 SPEC = WindowSpec(future=3, steps=3)
 STACK, FUTURE = 4, 3
@@ -59,8 +59,8 @@ def going_on(batches: Batches) -> Read:
 
 def bare(cache: FrameCache, sampler: WindowSampler) -> Batches:
     """Copies of the rows of each batch, which were worked out before."""
-    assert isinstance(cache.frames, RawFrames)
-    frames = cache.frames.tensor
+    assert isinstance(cache.frames, CheckedFrames) and isinstance(cache.frames.unchecked, RawFrames)
+    frames = cache.frames.unchecked.tensor
     rows = [rows_of(cache, sampler, step) for step in range(min(50, sampler.steps_per_epoch))]
     return (frames.index_select(0, each) for each in cycle(rows))
 

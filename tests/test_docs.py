@@ -45,6 +45,8 @@ TOY_OPTIONS = {
 NOT_HERE = (
     "demo",
     "benchmark",
+    "report",
+    "leaderboard",
     "import",
     "datasets build",
     "datasets upload",

@@ -8,7 +8,7 @@ import pytest
 
 import pretrainrl
 from pretrainrl.cards import ENCODERS, OBJECTIVES, EncoderCard
-from pretrainrl.errors import InputError, UnknownNameError
+from pretrainrl.errors import InputError, PluginError, UnknownNameError
 from pretrainrl.registry import Registry, import_target
 
 
@@ -81,3 +81,48 @@ def test_entry_points_are_listed_without_being_imported(tmp_path: Path, monkeypa
 def test_bad_targets_are_named(target: str):
     with pytest.raises(InputError, match=target.split(":")[0]):
         import_target(target)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("import nothing_of_that_name", "ModuleNotFoundError: No module named 'nothing_of_that_name'"),
+        ("raise SystemExit(3)", "SystemExit: 3"),
+        ("card = 'no card'", "it gives 'no card', which is no EncoderCard"),
+        ("def card(): 1 / 0", "ZeroDivisionError"),
+    ],
+)
+def test_a_broken_plugin_is_named_and_the_others_are_listed(
+    content: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    name = f"broken_{abs(hash(content))}"
+    package = tmp_path / f"{name}-1.0.dist-info"
+    package.mkdir()
+    (package / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    (package / "entry_points.txt").write_text(f"[pretrainrl.encoders]\nbroken.net = {name}:card\n")
+    (tmp_path / f"{name}.py").write_text(content)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    registry: Registry[EncoderCard] = Registry("encoder", EncoderCard.read, group="pretrainrl.encoders")
+    with pytest.warns(UserWarning, match=f"'broken.net', the entry point {name}:card of {name}, cannot be loaded: {reason}"):
+        found = registry.items()
+    assert [card.name for card in found] == pretrainrl.list_encoders(include_manual=True)
+    assert "broken.net" in registry.names()
+    for asked in ("broken.net", "broken"):
+        with pytest.raises(PluginError, match=reason):
+            registry.get(asked)
+
+
+def test_a_plugin_does_not_take_an_alias(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    package = tmp_path / "taking-1.0.dist-info"
+    package.mkdir()
+    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: taking\nVersion: 1.0\n")
+    (package / "entry_points.txt").write_text("[pretrainrl.encoders]\ntaking.net = taking:card\n")
+    (tmp_path / "taking.py").write_text(
+        "import pretrainrl\ncard = pretrainrl.encoder_card('siammae').model_copy(update={'name': 'taking.net'})\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    registry: Registry[EncoderCard] = Registry(
+        "encoder", EncoderCard.read, group="pretrainrl.encoders", alias=lambda card: card.objective if card.default else None
+    )
+    assert registry.get("taking.net").objective == "siammae"
+    assert registry.get("siammae").name == "siammae.impala_atari8"

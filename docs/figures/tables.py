@@ -1,7 +1,7 @@
 """The tables of the pages on objectives: index, presets, cost, and what Atari-PB measured. `make figures` writes them.
 
-Presets come from the objectives' cards, costs from running and counting, Atari-PB's numbers from atari_pb.csv, those of the
-bundled encoders from their cards.
+Presets come from the objectives' cards, costs from running and counting, Atari-PB's numbers from registry/atari_pb.csv, those
+of the bundled encoders from their cards.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from reading import KINDS, Reading, reading, shipped
 import pretrainrl
 from pretrainrl.cards import OBJECTIVES, ObjectiveCard, Preset
 from pretrainrl.objectives import Objective, make_objective
+from pretrainrl.paths import registry_folder
 from pretrainrl.registry import import_target
 
 HERE = Path(__file__).resolve().parent
@@ -102,7 +103,7 @@ def cost(name: str) -> list[str]:
 def atari_pb() -> dict[str, dict[tuple[str, str], tuple[str, str]]]:
     """Name -> (games, fine-tuning) -> interquartile mean and its interval, as text."""
     found: dict[str, dict[tuple[str, str], tuple[str, str]]] = {}
-    with (HERE / "atari_pb.csv").open(encoding="utf-8") as file:
+    with (registry_folder() / "atari_pb.csv").open(encoding="utf-8") as file:
         for row in csv.DictReader(file):
             name = BASELINES.get(row["algorithm"]) or f"`{ATARI_PB_NAMES.get(row['algorithm'], row['algorithm'].lower())}`"
             low, high = (f"{float(row[key]):.3f}" if row[key] else "?" for key in ("ci_lo", "ci_hi"))

@@ -26,7 +26,7 @@ from pretrainrl.device import dtype_name
 from pretrainrl.encoders.observation_spaces import FeatureKind, FeatureSpace
 from pretrainrl.errors import InputError
 from pretrainrl.integrations.hub.json_codec import to_json
-from pretrainrl.integrations.sb3 import CompactReplayBuffer, PretrainedExtractor, PrioritizedReplayBuffer, Rainbow
+from pretrainrl.integrations.sb3 import PretrainedExtractor, Rainbow
 from pretrainrl.integrations.sb3.encoding.policies import ENCODER_POLICIES, EncoderPolicy
 from pretrainrl.optional import require
 
@@ -37,7 +37,6 @@ _MADE = {"policy_kwargs", "replay_buffer_class", "replay_buffer_kwargs"}  # from
 _OF_THE_RUN = {"tensorboard_log", "verbose", "seed", "stats_window_size", "_init_setup_model"}
 _IN_THE_POLICY = {"use_rms_prop", "rms_prop_eps"}  # A2C's, which it puts into policy_kwargs
 _BUFFERS = (ReplayBuffer, DictReplayBuffer, NStepReplayBuffer, RolloutBuffer, DictRolloutBuffer)
-_BUFFERS_OF_RAINBOW = (CompactReplayBuffer, PrioritizedReplayBuffer)
 
 
 class AgentWeights(Card):
@@ -163,16 +162,13 @@ def _arguments(agent: BaseAlgorithm, policy: str) -> dict[str, Any]:
 
 
 def _replay(agent: BaseAlgorithm) -> dict[str, Any]:
-    """Return the arguments of the replay buffer, but those that the algorithm gives it."""
+    """Return the arguments of the replay buffer, but those that the algorithm gives it itself."""
     if not isinstance(agent, OffPolicyAlgorithm):
         return {}
-    # By the algorithm itself, from its other arguments.
-    chosen = agent.replay_buffer_class in (_BUFFERS_OF_RAINBOW if isinstance(agent, Rainbow) else _BUFFERS)
-    kwargs = {
-        key: value
-        for key, value in agent.replay_buffer_kwargs.items()
-        if not chosen or key not in ("n_steps", "gamma", "alpha")
-    }
+    if isinstance(agent, Rainbow):
+        return {"replay_buffer_class": agent.replay_buffer_class, "replay_buffer_kwargs": agent.replay_buffer_kwargs}
+    chosen = agent.replay_buffer_class in _BUFFERS  # by the algorithm itself, from its other arguments
+    kwargs = {key: value for key, value in agent.replay_buffer_kwargs.items() if not chosen or key not in ("n_steps", "gamma")}
     return {"replay_buffer_class": None if chosen else agent.replay_buffer_class, "replay_buffer_kwargs": kwargs}
 
 

@@ -21,7 +21,7 @@ _KNOWN = (
     *(nn.ELU, nn.GELU, nn.LeakyReLU, nn.ReLU, nn.SiLU, nn.Tanh),
     *(torch.optim.Adam, torch.optim.AdamW, torch.optim.RMSprop, torch.optim.SGD, RMSpropTFLike),
 )
-_CLASSES: dict[str, type] = {cls.__name__: cls for cls in _KNOWN}
+CLASSES: dict[str, type] = {cls.__name__: cls for cls in _KNOWN}
 _CLASS, _TUPLE, _LINEAR = "$class", "$tuple", "$linear"  # keys of the objects that stand for what JSON does not have
 
 
@@ -49,7 +49,7 @@ def to_json(value: Any, name: str) -> Any:
         return {_TUPLE: [to_json(item, name) for item in value]}
     if isinstance(value, dict) and all(isinstance(key, str) and not key.startswith("$") for key in value):
         return {key: to_json(item, f"{name}[{key!r}]") for key, item in value.items()}
-    if isinstance(value, type) and _CLASSES.get(value.__name__) is value:
+    if isinstance(value, type) and CLASSES.get(value.__name__) is value:
         return {_CLASS: value.__name__}
     if (line := _line(value)) is not None:
         return {_LINEAR: line}
@@ -76,8 +76,8 @@ def from_json(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     match value:
-        case {"$class": str(name), **others} if not others and name in _CLASSES:
-            return _CLASSES[name]
+        case {"$class": str(name), **others} if not others and name in CLASSES:
+            return CLASSES[name]
         case {"$tuple": list(items), **others} if not others:
             return tuple(from_json(item) for item in items)
         case {"$linear": [float() | int() as start, float() | int() as end, float() | int() as fraction], **others} if (

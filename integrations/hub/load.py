@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm, maybe_make_env
 from stable_baselines3.common.type_aliases import GymEnv
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 
 from pretrainrl.errors import CardError, InputError, PretrainRLError, UnknownNameError, WeightsError
 from pretrainrl.integrations.hub.description import (
@@ -27,6 +27,8 @@ from pretrainrl.integrations.hub.description import (
 )
 from pretrainrl.integrations.hub.json_codec import from_json
 from pretrainrl.integrations.hub.push import tensors_of
+from pretrainrl.integrations.sb3 import Rainbow
+from pretrainrl.integrations.sb3.rainbow.arguments import check_network
 from pretrainrl.optional import require
 from pretrainrl.weights import fetch, parse_tensors, state_dict_errors
 
@@ -114,8 +116,8 @@ def _fetch(repo_id: str, file: str, *, revision: str | None, token: str | None, 
 def _read(path: Path, where: str) -> Description:
     try:
         table = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise CardError(f"{where} is not JSON: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise CardError(f"{where} is not JSON that can be read: {error}") from error
     if not isinstance(table, dict):
         raise CardError(f"{where} is not a JSON object")
     return Description.parse(table, where)
@@ -138,7 +140,14 @@ def _build(
     wrapped = _wrapped(algorithm, env)
     _check_environment(description, wrapped)
     try:
-        return algorithm(policies[description.policy], wrapped, **{**arguments, **given}, device=device)
+        both = {**arguments, **given}
+        # In two steps, as Stable-Baselines3's own load: what only learning needs is checked when learning begins.
+        unmade: Any = {"_init_setup_model": False}
+        agent = algorithm(policies[description.policy], wrapped, **both, device=device, **unmade)
+        if isinstance(agent, Rainbow):
+            check_network(arguments, given)
+        agent._setup_model()
+        return agent
     except PretrainRLError:
         raise
     except (AssertionError, AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
@@ -171,6 +180,9 @@ def _check_environment(description: Description, env: VecEnv) -> None:
     Raises:
         InputError: When it does not; the message names both.
     """
+    normalize = unwrap_vec_normalize(env)
+    if normalize is not None and normalize.norm_obs:
+        raise InputError("the agent learned from observations that VecNormalize had not changed; take norm_obs=False")
     here, there = ObservedEncoder.of(env.observation_space), description.observed_encoder
     if there is not None and (here is None or here.model_copy(update={"name": there.name}) != there):
         arguments = f"{there.name!r}, features={there.features!r}, dtype={there.dtype!r}"

@@ -92,8 +92,10 @@ def push_to_hub(
 
 
 def tensors_of(policy: BasePolicy) -> dict[str, Tensor]:
-    """Return parameters and buffers by name, each once; a frozen encoder is not among them."""
-    return {**dict(policy.named_parameters()), **dict(policy.named_buffers())}
+    """Return parameters and buffers that are saved by name, each once; a frozen encoder is not among them."""
+    saved = policy.state_dict().keys()
+    both = {**dict(policy.named_parameters()), **dict(policy.named_buffers())}
+    return {name: tensor for name, tensor in both.items() if name in saved}
 
 
 def _write_description(agent: BaseAlgorithm, env_id: str, folder: Path, name: str) -> str | None:

@@ -116,9 +116,9 @@ def _contents(summary: Summary) -> dict[str, str]:
         "size": f"{summary.bytes / 1e6:.1f} MB",
     }
     for key in ("run", "checkpoint"):
-        values = sorted({episode[key] for episode in summary.episodes if key in episode})
+        values = {str(episode[key]) for episode in summary.episodes if key in episode}
         if values:
-            rows[f"{key}s"] = ", ".join(map(str, values))
+            rows[f"{key}s"] = ", ".join(sorted(values, key=lambda value: (len(value), value)))
     return rows
 
 

@@ -12,10 +12,10 @@ import minari
 from pretrainrl.data.collect import REPEAT_PROBABILITY, collect_episodes
 from pretrainrl.errors import InputError
 from pretrainrl.games import find_game
-from pretrainrl.integrations.minari.metadata import dataset_id, datasets_root
+from pretrainrl.integrations.minari.metadata import dataset_folder, dataset_id
 from pretrainrl.integrations.minari.store import segments_of
 from pretrainrl.integrations.minari.write import exists_error, write_dataset
-from pretrainrl.paths import writable_folder
+from pretrainrl.paths import output_file
 
 if TYPE_CHECKING:
     from pretrainrl.integrations.sb3.recording.agent_log import Player
@@ -52,6 +52,8 @@ def collection_settings(
         UnknownNameError: There is no such agent.
         InputError: A number is out of range, or a setting does not belong to the player.
     """
+    if not 0 <= sticky_actions <= 1:
+        raise InputError(f"sticky_actions must be in [0, 1], got {sticky_actions}")
     if not 1 <= keep_every <= steps:
         raise InputError(f"keep_every must be in 1..{steps}, or no episode is left of {steps} steps; it is {keep_every}")
     common = {"steps": steps, "num_envs": n_envs, "seed": seed, "sticky_actions": sticky_actions, "keep_every": keep_every}
@@ -59,6 +61,8 @@ def collection_settings(
         if segment_steps is not None or greedy:
             raise InputError(f"{'greedy' if greedy else 'segment_steps'} is for agents, not for random play")
         repeat_probability = REPEAT_PROBABILITY if repeat_probability is None else repeat_probability
+        if not 0 <= repeat_probability < 1:
+            raise InputError(f"repeat_probability must be in [0, 1), got {repeat_probability}")
         return {**common, "agent": agent, "repeat_probability": repeat_probability, "ram": ram}
     if ram or repeat_probability is not None:
         raise InputError(f"{'ram' if ram else 'repeat_probability'} is for random play, not for the agent {agent!r}")
@@ -80,8 +84,13 @@ def default_kind(agent: str) -> str:
     return agent if agent == "random" else _find_agent(agent).kind
 
 
-def check_agent_for(agent: str, games: list[str]) -> None:
+def check_agent_for(agent: str, games: list[str], *, trust_pickle: bool = False) -> None:
     """Check that a saved agent can play `games`, before any game is collected; other players can play all games.
+
+    Args:
+        agent: Name or path of the agent.
+        games: Slugs of the games.
+        trust_pickle: Whether a saved agent's pickles are loaded, which runs code.
 
     Raises:
         UnknownNameError: There is no such agent.
@@ -90,7 +99,7 @@ def check_agent_for(agent: str, games: list[str]) -> None:
     if agent != "random" and games:
         from pretrainrl.integrations.sb3.recording.agent_log import check_games
 
-        check_games(_find_agent(agent), games)
+        check_games(_find_agent(agent, trust_pickle), games)
 
 
 def collect_dataset(
@@ -103,6 +112,7 @@ def collect_dataset(
     resume: bool = False,
     overwrite: bool = False,
     save_agent: str | Path | None = None,
+    trust_pickle: bool = False,
     progress: Callable[[int], None] | None = None,
     **settings: Any,
 ) -> minari.MinariDataset:
@@ -114,13 +124,13 @@ def collect_dataset(
     Args:
         game: Name of the game in any spelling.
         steps: Transitions that the player experiences.
-        agent: Player: `random`, the name of an agent that learns, or the path of a saved agent, which is unpickled: use only
-            files that you trust.
+        agent: Player: `random`, the name of an agent that learns, or the path of a saved agent.
         kind: Kind in the dataset's id; by default that of the player.
         version: Version in the dataset's id.
         resume: Whether to go on with an interrupted collection of the same settings.
         overwrite: Whether to replace a dataset of the same id.
         save_agent: File, `<name>.zip`, to which an agent that learns is saved in the end.
+        trust_pickle: Whether a saved agent's pickles are loaded, which runs whatever its author wrote.
         progress: Function that is called with the number of new transitions after every step.
         **settings: Further settings as `collection_settings` takes them.
 
@@ -136,8 +146,7 @@ def collect_dataset(
     if save_agent is not None:
         if agent == "random" or _find_agent(agent).path is not None:
             raise InputError(f"save_agent is for agents that learn, not for {agent!r}")
-        save_agent = Path(save_agent).expanduser().resolve()
-        writable_folder(save_agent.parent)
+        save_agent = output_file(save_agent)
     if agent == "random":
         own = {key: value for key, value in recorded.items() if key not in ("agent", "keep_every", "num_envs")}
         played = collect_episodes(slug, n_envs=recorded["num_envs"], progress=progress, **own)
@@ -151,12 +160,12 @@ def collect_dataset(
             metadata=metadata,
             overwrite=overwrite,
         )
-    if (datasets_root() / name).exists() and not overwrite:
+    if dataset_folder(name).exists() and not overwrite:
         raise exists_error(name)  # before hours of play
 
     from pretrainrl.integrations.sb3.recording.agent_log import log_agent
 
-    found = _find_agent(agent)
+    found = _find_agent(agent, trust_pickle)
     play = {key: recorded[key] for key in ("seed", "sticky_actions", "keep_every", "segment_steps")}
     with segments_of(name, slug, recorded, resume=resume) as segments:
         greedy = recorded.get("greedy", False)
@@ -172,7 +181,7 @@ def collect_dataset(
         )
 
 
-def _find_agent(name: str) -> Player:
+def _find_agent(name: str, trust_pickle: bool = False) -> Player:
     from pretrainrl.integrations.sb3.recording.agent_log import find_agent
 
-    return find_agent(name)
+    return find_agent(name, trust_pickle=trust_pickle)

@@ -9,13 +9,16 @@ import minari
 
 from pretrainrl.data.episode import Episode
 from pretrainrl.data.sources import Source
-from pretrainrl.errors import InputError
-from pretrainrl.integrations.minari.metadata import dataset_id
+from pretrainrl.errors import DatasetError, InputError
+from pretrainrl.integrations.minari.metadata import check_dataset, dataset_id
 from pretrainrl.integrations.minari.write import is_written, write_dataset
+from pretrainrl.paths import absolute_folders
 from pretrainrl.progress import progress_bar
+from pretrainrl.runs.folder import require_same
 from pretrainrl.runs.interrupt import InterruptedRunError, stop_requests
 
 
+@absolute_folders()
 def import_source(
     sources: Source | Sequence[Source],
     *,
@@ -35,7 +38,8 @@ def import_source(
         sources: One source or several, from `pretrainrl.data.sources.find_sources`.
         kind: Kind in the ids; by default that of each source.
         version: Version in the ids, at least 0.
-        resume: Whether datasets that are here already, imported with the same selection, are left as they are.
+        resume: Whether datasets that are here already, imported with the same selection from the same files, are left as they
+            are. Where a source is verified and they are not, they are read again and replaced.
         overwrite: Whether datasets of the same ids are replaced.
         progress: Whether a progress bar is shown.
         report: Function that is called after each dataset with its source, the dataset, and whether it was written now.
@@ -49,11 +53,7 @@ def import_source(
         InterruptedRunError: SIGINT or SIGTERM came; the datasets that are complete stay.
     """
     wanted = _by_name([sources] if isinstance(sources, Source) else sources, kind, version)
-    there = {
-        name
-        for name, source in wanted.items()
-        if not overwrite and is_written(name, "selection", source.selection, resume=resume)
-    }
+    there = {name for name, source in wanted.items() if not overwrite and _is_there(name, source, resume)}
     todo = {name: source for name, source in wanted.items() if name not in there}
     for source in todo.values():
         source.check()
@@ -71,11 +71,25 @@ def import_source(
 
         for name, source in wanted.items():
             bar.update(task, description=name.rsplit("/", 1)[-1])
-            datasets.append(_write(name, source, overwrite, advance) if name in todo else minari.load_dataset(name))
+            datasets.append(_write(name, source, overwrite or resume, advance) if name in todo else minari.load_dataset(name))
             complete += name in todo
             if report is not None:
                 report(source, datasets[-1], name in todo)
     return datasets
+
+
+def _is_there(name: str, source: Source, resume: bool) -> bool:
+    """Whether the dataset `name` has been made of this very source, and verified if that is wanted.
+
+    Raises:
+        DatasetError: It is here and `resume` is not set, it was made of something else, or it is damaged.
+    """
+    if not is_written(name, "selection", source.selection, resume=resume):
+        return False
+    facts = check_dataset(name).metadata
+    files = {"digest of the files": source.digest()}, {"digest of the files": facts.get("source_digest")}
+    require_same(*files, name, "choose another --version", DatasetError)
+    return not source.verify or facts.get("checksums_verified") is True
 
 
 def _by_name(sources: Sequence[Source], kind: str | None, version: int) -> dict[str, Source]:
@@ -87,7 +101,7 @@ def _by_name(sources: Sequence[Source], kind: str | None, version: int) -> dict[
 
 def _write(name: str, source: Source, overwrite: bool, advance: Callable[[Episode], None]) -> minari.MinariDataset:
     def metadata() -> dict[str, Any]:  # asked for once the episodes have been read
-        return {**source.metadata(), "selection": dict(source.selection)}
+        return {**source.metadata(), "selection": dict(source.selection), "source_digest": source.digest()}
 
     def episodes() -> Iterator[Episode]:
         for episode in source.episodes():

@@ -15,12 +15,14 @@ import numpy as np
 
 from pretrainrl.data.cache_files import FORMAT, Codec, partial_folder
 from pretrainrl.data.caches import caches_folder, default_codec
-from pretrainrl.data.episode import FRAME_SHAPE, Episode
+from pretrainrl.data.episode import Episode
 from pretrainrl.data.frame_cache import FrameCache
 from pretrainrl.errors import DatasetError, InputError
-from pretrainrl.games import find_game
-from pretrainrl.integrations.minari.metadata import damaged, datasets_root, local_ids, refuse_lossy
+from pretrainrl.games import all_minimal_actions
+from pretrainrl.integrations.minari.metadata import check_dataset, dataset_folder, datasets_root, local_ids, read_errors
+from pretrainrl.integrations.minari.readable import check_readable, dataset_files
 from pretrainrl.integrations.minari.recordings import build_dataset, is_recorded, recorded_ids
+from pretrainrl.paths import absolute_folders
 from pretrainrl.probing import Samples, take_samples
 from pretrainrl.progress import progress_bar
 from pretrainrl.runs.folder import fingerprint_of
@@ -29,26 +31,26 @@ from pretrainrl.runs.folder import fingerprint_of
 class AtariDataset:
     """The episodes of one Minari dataset of single 84x84 grey frames; iterating reads them one at a time.
 
+    Actions are numbers of the game's minimal action set, whatever the dataset counts them by.
+
     Attributes:
         minari: The dataset as Minari sees it.
         metadata: Metadata of the dataset as a whole.
         game: Slug of the game.
+        num_actions: Size of the game's minimal action set.
 
     Raises:
-        DatasetError: The frames have another shape, or Minari has changed them.
+        DatasetError: The frames have another shape, nobody knows what the actions mean, Minari has changed the dataset, or its
+            files refer to others.
     """
 
     def __init__(self, dataset: minari.MinariDataset) -> None:
         self.minari = dataset
+        with read_errors(dataset.id):
+            self._readable = check_readable(dataset.id, Path(dataset.storage.data_path))
         self.metadata: dict[str, Any] = dataset.storage.metadata
-        space = dataset.observation_space
-        if space.shape != FRAME_SHAPE or space.dtype != np.uint8:
-            raise DatasetError(
-                f"{dataset.id} holds {space.dtype} observations of shape {space.shape}; what is needed are lossless uint8 "
-                f"frames of shape {FRAME_SHAPE}, as `pretrainrl collect` makes them"
-            )
-        refuse_lossy(dataset.id, Path(dataset.storage.data_path), self.metadata)
-        self.game = _game_of(dataset, self.metadata)
+        self.game = self._readable.actions.game
+        self.num_actions = len(all_minimal_actions()[self.game])
 
     @property
     def id(self) -> str:
@@ -62,14 +64,17 @@ class AtariDataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over all of the dataset's files, 64 hex digits."""
+        """SHA-256 over the dataset's own files, and over what its actions mean where they are translated: 64 hex digits."""
         digest = hashlib.sha256()
         folder = Path(self.minari.storage.data_path)
-        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-            digest.update(path.relative_to(folder).as_posix().encode())
-            with path.open("rb") as file:
-                while block := file.read(1 << 20):
-                    digest.update(block)
+        with read_errors(self.id):
+            for path in dataset_files(folder):
+                digest.update(path.relative_to(folder).as_posix().encode())
+                with path.open("rb") as file:
+                    while block := file.read(1 << 20):
+                        digest.update(block)
+        if not self._readable.actions.is_minimal:
+            digest.update(repr(self._readable.actions).encode())
         return digest.hexdigest()
 
     def __len__(self) -> int:
@@ -91,29 +96,30 @@ class AtariDataset:
             DatasetError: The file is damaged.
         """
         indices = self.minari.episode_indices[count:]
-        try:
+        with read_errors(self.id):
             facts = self.minari.storage.get_episode_metadata(indices)
             for data, metadata in zip(self.minari.iterate_episodes(indices), facts, strict=True):
                 yield self._episode(data, metadata)
-        except (OSError, KeyError, ValueError) as error:
-            if isinstance(error, InputError):
-                raise
-            raise damaged(self.id, error) from error
 
     def _episode(self, data: minari.EpisodeData, metadata: dict[str, Any]) -> Episode:
         facts = {key: value.item() if isinstance(value, np.generic) else value for key, value in metadata.items()}
+        rewards = np.asarray(data.rewards, np.float32)
+        if not np.isfinite(rewards).all():
+            raise DatasetError("it has rewards that are no finite numbers")
+        arrays = {name: array for name, array in (data.infos or {}).items() if isinstance(array, np.ndarray)}
         return Episode(
             frames=data.observations,
-            actions=np.asarray(data.actions, np.int64),
-            rewards=np.asarray(data.rewards, np.float32),
+            actions=self._readable.actions.to_minimal(data.actions),
+            rewards=rewards,
             terminations=np.asarray(data.terminations, np.bool_),
             truncations=np.asarray(data.truncations, np.bool_),
             game=self.game,
-            infos=data.infos or {},
+            infos={name: array for name, array in arrays.items() if array.dtype.kind in "biuf"},
             metadata={key: value for key, value in facts.items() if key not in ("id", "total_steps")},
         )
 
 
+@absolute_folders()
 def open_dataset(name: str) -> AtariDataset:
     """Open the local Minari dataset `name`; one that is not there is built first if its recording is registered.
 
@@ -122,12 +128,11 @@ def open_dataset(name: str) -> AtariDataset:
             84x84 grey frames; or its recording cannot be played.
         InputError: The disk has too little room for its frames.
     """
-    if not (datasets_root() / name / "data").is_dir():
+    if not (dataset_folder(name) / "data").is_dir():
         _build(name)
-    try:
+    check_dataset(name)
+    with read_errors(name):
         dataset = minari.load_dataset(name)
-    except (OSError, KeyError, ValueError, AssertionError) as error:
-        raise damaged(name, error) from error
     return AtariDataset(dataset)
 
 
@@ -203,14 +208,6 @@ def _codec_there(folders: dict[Codec, Path]) -> Codec | None:
     finished = [codec for codec, folder in folders.items() if folder.exists()]
     begun = [codec for codec, folder in folders.items() if partial_folder(folder).exists()]
     return next(iter([*finished, *begun]), None)
-
-
-def _game_of(dataset: minari.MinariDataset, metadata: dict[str, Any]) -> str:
-    """Return the slug of the game, as `write_dataset` recorded it, or else from the environment's id."""
-    name = metadata.get("game") or getattr(dataset.env_spec, "id", None)
-    if name is None:
-        raise DatasetError(f"{dataset.id} does not say which game it is of")
-    return find_game(str(name)).slug
 
 
 def read_samples(names: Sequence[str], *, limit: int = 8000) -> list[Samples]:

@@ -19,10 +19,18 @@ from pretrainrl.data.replay_worker import episode_file, play_share
 from pretrainrl.dataset_cards import RECORDINGS, RecordingCard, Returns
 from pretrainrl.errors import DatasetError, InputError, UnknownNameError, WeightsError
 from pretrainrl.games import all_scores
-from pretrainrl.integrations.minari.metadata import NAMESPACE, check_dataset, check_id, datasets_root
-from pretrainrl.integrations.minari.store import MAIN_FILE
+from pretrainrl.integrations.minari.metadata import (
+    NAMESPACE,
+    Summary,
+    check_dataset,
+    check_id,
+    dataset_folder,
+    datasets_root,
+    read_errors,
+)
+from pretrainrl.integrations.minari.readable import MAIN_FILE
 from pretrainrl.integrations.minari.write import exists_error, write_dataset
-from pretrainrl.paths import home, writable_folder
+from pretrainrl.paths import absolute_folders, home, output_file, resolve_path, writable_folder
 from pretrainrl.runs.interrupt import InterruptedRunError
 from pretrainrl.runs.lock import lock_path, locked
 from pretrainrl.runs.pool import cores, show_jobs
@@ -102,11 +110,16 @@ def record_dataset(name: str) -> Recording:
         DatasetError: It is missing or damaged, or was made otherwise, so that its play is not known.
     """
     summary = check_dataset(name)
-    facts = summary.metadata
+    with read_errors(name):
+        return _record(summary)
+
+
+def _record(summary: Summary) -> Recording:
+    name, facts = summary.id, summary.metadata
     unknown = DatasetError(f"how {name} was played is not recorded; only what `pretrainrl collect` plays from now on is")
     if "content_sha256" not in facts:
         raise unknown
-    with h5py.File(datasets_root() / name / "data" / MAIN_FILE, "r") as file:
+    with h5py.File(dataset_folder(name) / "data" / MAIN_FILE, "r") as file:
         if any("delays" not in file[f"episode_{index}"].get("infos", ()) for index in range(len(file))):
             raise unknown
         episodes = [
@@ -150,7 +163,7 @@ def write_recording(
         DatasetError: The dataset is missing or damaged, or its play is not known.
         InputError: A file cannot be written.
     """
-    path = Path(path).expanduser()
+    path = output_file(path)
     recording = record_dataset(name)
     recording.write(path)
     card = RecordingCard(
@@ -196,6 +209,7 @@ def returns_of(recording: Recording) -> Returns | None:
     )
 
 
+@absolute_folders()
 def build_dataset(
     source: str | Path | Recording, *, name: str | None = None, jobs: int | None = None, progress: bool = False
 ) -> minari.MinariDataset:
@@ -220,14 +234,14 @@ def build_dataset(
     recording = source if isinstance(source, Recording) else open_recording(source)
     name = name or recording.dataset_id
     check_id(name)
-    if (datasets_root() / name).exists():
+    if dataset_folder(name).exists():
         raise exists_error(name)
     recording.check_game()
     _check_room(name, recording.transitions)
     folder = _folder_of(recording)
     writable_folder(folder.parent)
     with locked(lock_path(folder)):
-        if (datasets_root() / name).exists():  # another process was faster
+        if dataset_folder(name).exists():  # another process was faster
             return minari.load_dataset(name)
         return _build(recording, name, jobs or cores(), progress)
 
@@ -269,7 +283,7 @@ def open_recording(source: str | Path) -> Recording:
             return Recording.parse(file.content, str(file.path))
         except WeightsError as error:
             raise DatasetError(f"recording {text}: {error}") from error
-    return Recording.read(Path(source).expanduser())
+    return Recording.read(resolve_path(source))
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import difflib
 import io
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -17,11 +18,12 @@ from minari.storage.remotes import get_cloud_storage
 from pretrainrl.dataset_cards import RecordingCard
 from pretrainrl.errors import DatasetError, InputError, PretrainRLError
 from pretrainrl.integrations.minari.card import render_card, render_index
-from pretrainrl.integrations.minari.metadata import check_dataset, check_id, datasets_root
+from pretrainrl.integrations.minari.metadata import check_dataset, check_id, dataset_folder, datasets_root
+from pretrainrl.integrations.minari.readable import dataset_files
 from pretrainrl.integrations.minari.recordings import SUFFIX, write_recording
 from pretrainrl.integrations.minari.write import create_namespaces, exists_error, move
 from pretrainrl.optional import require
-from pretrainrl.paths import environment_variables, writable_folder
+from pretrainrl.paths import absolute_folders, environment_variables, writable_folder
 from pretrainrl.runs.lock import scratch_folder
 from pretrainrl.weights import file_sha256
 
@@ -29,6 +31,7 @@ _CHECKSUMS = "SHA256SUMS"
 _CARD = "README.md"
 
 
+@absolute_folders()
 def upload_dataset(name: str, *, remote: str | None = None, token: str | None = None) -> None:
     """Upload the local dataset `name` with its card and checksums, and renew the front page of its repository.
 
@@ -47,18 +50,17 @@ def upload_dataset(name: str, *, remote: str | None = None, token: str | None = 
     """
     remote, (namespace, _) = _checked(remote), check_id(name)
     summary = check_dataset(name)
-    folder = datasets_root() / name
     create_namespaces(namespace)
-    with environment_variables(MINARI_REMOTE=remote), _hub_errors(f"{name} was not uploaded to {remote}"):
+    with (
+        _copied(name) as root,
+        environment_variables(MINARI_REMOTE=remote, MINARI_DATASETS_PATH=str(root)),
+        _hub_errors(f"{name} was not uploaded to {remote}"),
+    ):
         if name in minari.list_remote_datasets(prefix=name):
             raise DatasetError(f"{name} is in {remote} already, and what is published stays as it is; take another version")
-        try:
-            (folder / _CARD).write_text(render_card(summary, remote), encoding="utf-8")
-            (folder / _CHECKSUMS).write_text(_checksums(folder), encoding="utf-8")
-            minari.upload_dataset(name, token)
-        finally:
-            (folder / _CARD).unlink(missing_ok=True)
-            (folder / _CHECKSUMS).unlink(missing_ok=True)
+        (root / name / _CARD).write_text(render_card(summary, remote), encoding="utf-8")
+        (root / name / _CHECKSUMS).write_text(_checksums(root / name), encoding="utf-8")
+        minari.upload_dataset(name, token)
         repository = name.split("/", 1)[0]
         datasets = minari.list_remote_datasets(prefix=f"{repository}/")
         if datasets.get(name) != summary.metadata:
@@ -107,6 +109,7 @@ def upload_recording(name: str, *, remote: str | None = None, token: str | None 
     return card
 
 
+@absolute_folders()
 def download_dataset(name: str, *, remote: str | None = None) -> minari.MinariDataset:
     """Download the dataset `name` and return it as Minari loads it.
 
@@ -124,7 +127,7 @@ def download_dataset(name: str, *, remote: str | None = None) -> minari.MinariDa
     """
     remote, (namespace, _) = _checked(remote), check_id(name)
     root = datasets_root()
-    if (root / name).exists():
+    if dataset_folder(name).exists():
         raise exists_error(name)
     writable_folder(root)
     with scratch_folder(root, ".download-") as scratch:
@@ -144,7 +147,7 @@ def download_dataset(name: str, *, remote: str | None = None) -> minari.MinariDa
             check_dataset(name)
         (scratch / name / _CHECKSUMS).unlink(missing_ok=True)  # it would be wrong as soon as someone appends
         create_namespaces(namespace)
-        move(scratch / name, root / name, None)
+        move(scratch / name, root / name)
     return minari.load_dataset(name)
 
 
@@ -156,6 +159,25 @@ def _checked(remote: str | None) -> str:
         raise InputError(f"a remote looks like hf://<organization>, not {remote!r}")
     require("huggingface_hub", "hub")
     return remote
+
+
+@contextmanager
+def _copied(name: str) -> Iterator[Path]:
+    """Yield a root of datasets with the files of the dataset `name` and of its namespaces, linked rather than copied.
+
+    What is added to it for the hub, a card and checksums, so replaces nothing that lies beside the dataset here.
+    """
+    root = datasets_root()
+    with scratch_folder(root, ".upload-") as scratch:
+        about = [each / "namespace_metadata.json" for each in (root / name).parents if each.is_relative_to(root)]
+        for path in [*dataset_files(root / name / "data"), *filter(Path.is_file, about)]:
+            copy = scratch / path.relative_to(root)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                os.link(path, copy)
+            except OSError:  # a file system without links
+                shutil.copyfile(path, copy)
+        yield scratch
 
 
 def _checksums(folder: Path) -> str:

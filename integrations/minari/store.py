@@ -22,12 +22,11 @@ import numpy.typing as npt
 from pretrainrl.data.episode import FRAME_SHAPE, Episode
 from pretrainrl.data.packing import CHUNK_ROWS, GZIP_LEVEL, PackedEpisode
 from pretrainrl.errors import DatasetError, InputError
+from pretrainrl.integrations.minari.readable import MAIN_FILE
 from pretrainrl.paths import home, writable_folder
 from pretrainrl.runs.checkpoints import check_folder, checked_folder
 from pretrainrl.runs.folder import LOCK, fingerprint_of
 from pretrainrl.runs.lock import exclusive
-
-MAIN_FILE = "main_data.hdf5"
 
 
 class EpisodeWriter:
@@ -144,6 +143,11 @@ def _write(group: h5py.Group, name: str, array: npt.NDArray[Any]) -> None:
 _FACTS, _STATE = "facts.json", "state"
 
 
+def _segment(number: int) -> str:
+    """Return the name of a segment's folder."""
+    return f"segment-{number:06d}"
+
+
 class CollectionSegments:
     """The segments of an unfinished collection, folders `segment-<number>` with the episodes that were played in each.
 
@@ -165,7 +169,7 @@ class CollectionSegments:
             segment.
 
         Raises:
-            InputError: The last segment is damaged.
+            InputError: The last segment is damaged, or one before it is missing.
         """
         folders = self._folders()
         if not folders:
@@ -187,7 +191,7 @@ class CollectionSegments:
         """
         before = self._folders()
         try:
-            with checked_folder(self.folder / f"segment-{len(before):06d}") as temporary:
+            with checked_folder(self.folder / _segment(len(before))) as temporary:
                 with checked_folder(temporary / _STATE) as state:
                     save_state(state)
                 with EpisodeWriter(temporary) as writer:
@@ -203,7 +207,7 @@ class CollectionSegments:
         """Yield the episodes of all segments, in their order.
 
         Raises:
-            InputError: A segment is damaged.
+            InputError: A segment is damaged or missing.
         """
         for folder in self._folders():
             self._check(folder)
@@ -212,7 +216,11 @@ class CollectionSegments:
                     yield _episode(file[f"episode_{index}"], self._game)
 
     def _folders(self) -> list[Path]:
-        return sorted(self.folder.glob("segment-*"))
+        folders = sorted(self.folder.glob("segment-*"))
+        for number, folder in enumerate(folders):
+            if folder.name != _segment(number):
+                raise InputError(f"{self.folder} is damaged ({_segment(number)} is missing); delete it to begin anew")
+        return folders
 
     def _check(self, folder: Path) -> None:
         check_folder(folder, f"delete {self.folder} to begin anew")
@@ -239,7 +247,7 @@ def segments_of(name: str, game: str, settings: Mapping[str, Any], *, resume: bo
     with exclusive(folder / LOCK, str(folder)):
         segments = CollectionSegments(folder, game)
         if segments.latest() is not None and not resume:
-            raise DatasetError(f"a part of {name} is collected in {folder}; go on with --resume, or delete the folder")
+            raise DatasetError(f"a part of {name} is collected in {folder}; go on with --resume, or choose another --version")
         for unfinished in folder.glob(".segment-*"):
             shutil.rmtree(unfinished, ignore_errors=True)
         yield segments

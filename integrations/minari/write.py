@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing, suppress
 from dataclasses import replace
@@ -18,14 +19,16 @@ from minari.namespace import create_namespace, list_local_namespaces
 
 from pretrainrl.data.collect import PREPROCESSING, single_env
 from pretrainrl.data.episode import FRAME_SHAPE, Episode
+from pretrainrl.data.hdf5 import mark_checked
 from pretrainrl.data.packing import PackedEpisode, content_sha256
 from pretrainrl.errors import DatasetError, InputError
 from pretrainrl.games import Game, find_game
-from pretrainrl.integrations.minari.metadata import check_dataset, check_id, datasets_root
+from pretrainrl.integrations.minari.metadata import aside_of, check_dataset, check_id, dataset_folder, datasets_root, restore
+from pretrainrl.integrations.minari.readable import MAIN_FILE
 from pretrainrl.integrations.minari.store import EpisodeWriter
-from pretrainrl.paths import replace_durably, writable_folder
-from pretrainrl.runs.folder import require_same
-from pretrainrl.runs.lock import scratch_folder
+from pretrainrl.paths import absolute_folders, replace_durably, writable_folder
+from pretrainrl.runs.folder import fingerprint_of, require_same
+from pretrainrl.runs.lock import exclusive, lock_path, locked, scratch_folder
 
 # Keys that take one of a few values, in the metadata of every published episode.
 EPISODE_KEYS = {
@@ -34,6 +37,7 @@ EPISODE_KEYS = {
 }
 
 
+@absolute_folders()
 def write_dataset(
     name: str,
     episodes: Iterable[Episode | PackedEpisode],
@@ -67,21 +71,22 @@ def write_dataset(
         The dataset, as Minari loads it.
 
     Raises:
-        InputError: The id has another form, there are no episodes or they do not belong together, or the folder cannot be
-            written to.
+        InputError: The id has another form, there are no episodes or they do not belong together, the folder cannot be
+            written to, or another process writes the same dataset.
         UnknownNameError: The id's game does not exist.
         DatasetError: The id exists.
     """
     namespace, slug = check_id(name)
     game = find_game(slug)
-    target, root = datasets_root() / name, datasets_root()
+    target, root = dataset_folder(name), datasets_root()
     if target.exists() and not overwrite:
         raise exists_error(name)
     writable_folder(root)
     env = single_env(game, sticky_actions)
     try:
-        with closing(env), scratch_folder(root, ".write-") as scratch:
-            new, old = scratch / "new", scratch / "old"
+        lock = root / f".writing-{fingerprint_of(name)}.lock"
+        with closing(env), exclusive(lock, name), scratch_folder(root, ".write-") as scratch:
+            new = scratch / "new"
             facts = {
                 "dataset_id": name,
                 "author": {author},
@@ -92,7 +97,7 @@ def write_dataset(
             }
             _write(new / "data", episodes, game, env, lambda: {**_evaluated(metadata), **facts})
             create_namespaces(namespace)
-            move(new, target, old if overwrite else None)
+            move(new, target, overwrite=overwrite)
     except OSError as error:
         if target.exists() and not overwrite:  # another process was faster
             raise exists_error(name) from error
@@ -102,7 +107,7 @@ def write_dataset(
 
 def exists_error(name: str) -> DatasetError:
     """Return the error for an id that is taken."""
-    return DatasetError(f"{name} exists at {datasets_root() / name}; choose another version or delete it first")
+    return DatasetError(f"{name} exists at {datasets_root() / name}; choose another version")
 
 
 def is_written(name: str, key: str, settings: Mapping[str, Any], *, resume: bool) -> bool:
@@ -117,7 +122,7 @@ def is_written(name: str, key: str, settings: Mapping[str, Any], *, resume: bool
     Raises:
         DatasetError: It is here and `resume` is not set, it was made with other settings, or it is damaged.
     """
-    if not (datasets_root() / name).exists():
+    if not dataset_folder(name).exists():
         return False
     if not resume:
         raise exists_error(name)
@@ -171,17 +176,31 @@ def create_namespaces(namespace: str) -> None:
             create_namespace(namespace, description="Single 84x84 Atari frames, lossless")
 
 
-def move(new: Path, target: Path, old: Path | None) -> None:
-    """Put a finished dataset in its place; one that is there goes to `old`, and back on failure."""
+def move(new: Path, target: Path, *, overwrite: bool = False) -> None:
+    """Put a finished dataset in its place.
+
+    One that is there is set aside first, and comes back on failure; whoever looks for it next brings it back where the process
+    is killed between the two.
+
+    Raises:
+        OSError: There is a dataset already and `overwrite` is not set, or the folder cannot be written to.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
-    if old is not None and target.exists():
-        target.rename(old)
-    try:
-        replace_durably(new, target)
-    except BaseException:
-        if old is not None and old.exists():
-            old.rename(target)
-        raise
+    aside = aside_of(target)
+    restore(target)
+    with locked(lock_path(target)):
+        if overwrite and target.exists():
+            shutil.rmtree(aside, ignore_errors=True)
+            target.rename(aside)
+        try:
+            replace_durably(new, target)
+        except BaseException:
+            if aside.exists() and not target.exists():
+                aside.rename(target)
+            raise
+        shutil.rmtree(aside, ignore_errors=True)
+    if (file := target / "data" / MAIN_FILE).is_file():
+        mark_checked(file)
 
 
 def episode_metadata(episode: Episode | PackedEpisode) -> dict[str, Any]:

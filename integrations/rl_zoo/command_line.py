@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import Any, TypeVar
+from typing import Any
 
 from pretrainrl.errors import InputError, PretrainRLError
 from pretrainrl.integrations.sb3 import Rainbow
@@ -12,17 +12,6 @@ from pretrainrl.optional import require
 
 _SETTINGS = "pretrainrl.integrations.rl_zoo.rainbow"
 _SCRIPTS = ("train", "enjoy")
-
-SelfPlayer = TypeVar("SelfPlayer", bound="RainbowPlayer")
-
-
-class RainbowPlayer(Rainbow):
-    """Rainbow that plays and does not learn, with next to no replay buffer, as RL Zoo makes the algorithms that it knows."""
-
-    @classmethod
-    def load(cls: type[SelfPlayer], path: Any, env: Any = None, **arguments: Any) -> SelfPlayer:  # type: ignore[override]
-        """Load an agent with the smallest replay buffer there is."""
-        return super().load(path, env, **{"n_steps": 1, "n_envs": 1, "buffer_size": 2, **arguments})
 
 
 def main() -> None:
@@ -45,7 +34,7 @@ def run(script: str) -> None:
         MissingExtraError: The extra `zoo` is not installed.
     """
     # These dictionaries are what the zoo's modules share.
-    require("rl_zoo3", "zoo").ALGOS["rainbow"] = RainbowPlayer if script == "enjoy" else Rainbow
+    require("rl_zoo3", "zoo").ALGOS["rainbow"] = Rainbow
     search = require("rl_zoo3.hyperparams_opt", "zoo")
     search.HYPERPARAMS_SAMPLER["rainbow"] = sample_rainbow_params
     search.HYPERPARAMS_CONVERTER["rainbow"] = convert_rainbow_params

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import VecEnv
 
 from pretrainrl.agent_cards import AgentCard, AgentPreset, Schedule
 from pretrainrl.errors import InputError
+from pretrainrl.integrations.sb3.replay.compact_replay import check_replay_buffer
 from pretrainrl.networks.optimization import WarmupCosine
 from pretrainrl.paths import atomic_path
 from pretrainrl.registry import import_target
@@ -43,11 +45,12 @@ def make_agent(
         device: Device of the agent, as Stable-Baselines3 takes it.
 
     Raises:
-        InputError: The algorithm cannot be imported, or does not take an argument.
+        InputError: The algorithm cannot be imported, or does not take an argument; or the replay buffer has another discount
+            than the algorithm, or does not fit into memory.
     """
     arguments = arguments_of(preset)
     if preset.replay_buffer is not None:
-        arguments["replay_buffer_class"] = import_target(preset.replay_buffer)
+        arguments["replay_buffer_class"] = import_target(preset.replay_buffer, ReplayBuffer)
     if preset.replay_buffer_kwargs:
         arguments["replay_buffer_kwargs"] = dict(preset.replay_buffer_kwargs)
     kwargs = {**(policy_kwargs or {}), **preset.policy_kwargs}
@@ -56,7 +59,9 @@ def make_agent(
     unknown = sorted({*arguments} - {*known})
     if unknown:
         raise InputError(f"{card.algorithm}, the algorithm of agent {card.name!r}, takes no {', '.join(unknown)}")
-    return algorithm(policy, env=env, policy_kwargs=kwargs, seed=seed, device=device, **arguments)
+    agent = algorithm(policy, env=env, policy_kwargs=kwargs, seed=seed, device=device, **arguments)
+    check_replay_buffer(agent)
+    return agent
 
 
 def algorithm_of(card: AgentCard) -> type[BaseAlgorithm]:

@@ -213,6 +213,10 @@ class DecisionTransformerPolicy(ZeroShotPolicy):
         assert isinstance(self._objective, DT)
         if rewards is None:
             raise InputError("dt plays for a return and has to see rewards: wrap the environment in VecRewardObservation")
+        if np.any(rewards % 1):
+            raise InputError(
+                f"dt has to see the game's rewards, whole numbers, got {rewards.tolist()}; leave out VecNormalize"
+            )
         states = self._objective.states(frames, self._games(frames)).cpu().numpy()
         rows = np.arange(len(frames))
         last = History.empty(*states.shape) if state is None else History(*state)
@@ -238,7 +242,7 @@ class DecisionTransformerPolicy(ZeroShotPolicy):
 def _environment_actions(game: Game, space: Space[Any]) -> NDArray[np.int64]:
     """Return the environment's number of each of the game's actions, which are in the order of datasets."""
     minimal = game.minimal_actions
-    if isinstance(space, Discrete) and space.n in (len(minimal), 18):
+    if isinstance(space, Discrete) and space.start == 0 and space.n in (len(minimal), 18):
         return np.arange(len(minimal)) if space.n == len(minimal) else np.array(minimal)
     raise InputError(f"{game.rom} is played with {len(minimal)} actions, or all 18, not in {space}")
 

@@ -6,7 +6,7 @@ Scores are arrays of shape (seeds, games). A bootstrap draws the seeds of each g
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,8 +28,8 @@ class Estimate:
 
     Attributes:
         value: Estimate from the scores as they are.
-        low: Lower end of the interval.
-        high: Upper end of the interval.
+        low: Lower end of the interval; NaN where there is one seed, because one run says nothing of how runs vary.
+        high: Upper end of the interval; NaN where there is one seed.
         level: Probability with which such intervals hold the true value.
     """
 
@@ -93,8 +93,40 @@ def estimate(
         InputError: The array is empty, has another number of axes, or is not finite.
     """
     scores = _checked(scores)
-    drawn = metric(_resample(scores, np.random.default_rng(seed), repetitions))
-    return _interval(float(metric(scores)), drawn, level)
+    (drawn,) = draw_metric({"": scores}, metric, repetitions=repetitions, seed=seed).values()
+    return interval(float(metric(scores)), drawn, level)
+
+
+def draw_metric(
+    scores: Mapping[str, Scores], metric: Metric = interquartile_mean, *, repetitions: int = REPETITIONS, seed: int = 0
+) -> dict[str, Scores]:
+    """Compute a metric of bootstrap samples of several encoders' scores; every sample has the same seeds of all of them.
+
+    Args:
+        scores: Normalized scores (seeds, games) of each encoder, all of one shape.
+        metric: Function of scores (..., seeds, games), one of `METRICS`.
+        repetitions: Number of bootstrap samples.
+        seed: Seed of the bootstrap.
+
+    Returns:
+        The metric of each sample by name of the encoder, (repetitions,); NaN where there is one seed.
+    """
+    first = next(iter(scores.values()))
+    if len(first) == 1:
+        return {name: np.full(repetitions, np.nan) for name in scores}
+    index, games = _draw_seeds(first, np.random.default_rng(seed), repetitions), np.arange(first.shape[1])
+    return {name: metric(runs[index, games]) for name, runs in scores.items()}
+
+
+def interval(value: float, drawn: Scores, level: float = LEVEL) -> Estimate:
+    """Return an estimate with the interval that holds the middle of the bootstrap's samples."""
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    return Estimate(value, float(low), float(high), level)
+
+
+def corrected_level(comparisons: int) -> float:
+    """Return the level of each of several intervals that hold together with a probability of 95 % (Bonferroni)."""
+    return 1 - (1 - LEVEL) / max(1, comparisons)
 
 
 def paired_difference(
@@ -125,10 +157,8 @@ def paired_difference(
     scores, baseline = _checked(scores), _checked(baseline)
     if scores.shape != baseline.shape:
         raise InputError(f"paired scores must have one shape, got {scores.shape} and {baseline.shape}")
-    index = _draw_seeds(scores, np.random.default_rng(seed), repetitions)
-    games = np.arange(scores.shape[1])
-    drawn = metric(scores[index, games]) - metric(baseline[index, games])
-    return _interval(float(metric(scores) - metric(baseline)), drawn, 1 - (1 - LEVEL) / max(1, comparisons))
+    drawn = draw_metric({"ours": scores, "theirs": baseline}, metric, repetitions=repetitions, seed=seed)
+    return interval(float(metric(scores) - metric(baseline)), drawn["ours"] - drawn["theirs"], corrected_level(comparisons))
 
 
 def probability_of_improvement(scores: Scores, baseline: Scores, *, repetitions: int = REPETITIONS, seed: int = 0) -> Estimate:
@@ -148,7 +178,7 @@ def probability_of_improvement(scores: Scores, baseline: Scores, *, repetitions:
         raise InputError(f"scores must be of the same games, got {scores.shape[1]} and {baseline.shape[1]} games")
     rng = np.random.default_rng(seed)
     drawn = _wins(_resample(scores, rng, repetitions), _resample(baseline, rng, repetitions))
-    return _interval(float(_wins(scores, baseline)), drawn, LEVEL)
+    return interval(float(_wins(scores, baseline)), drawn)
 
 
 def performance_profile(
@@ -212,11 +242,6 @@ def _draw_seeds(scores: Scores, rng: np.random.Generator, repetitions: int) -> N
 
 def _resample(scores: Scores, rng: np.random.Generator, repetitions: int) -> Scores:
     return np.asarray(scores[_draw_seeds(scores, rng, repetitions), np.arange(scores.shape[1])])
-
-
-def _interval(value: float, drawn: Scores, level: float) -> Estimate:
-    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
-    return Estimate(value, float(low), float(high), level)
 
 
 def _wins(scores: Scores, baseline: Scores) -> Scores:

@@ -87,7 +87,7 @@ class CellSpec(Card):
     @property
     def dataset(self) -> str | None:
         """Minari id of what is learned from."""
-        return None if self.what.dataset is None else self.what.dataset.format(game=self.game)
+        return None if self.what.dataset is None else self.what.dataset.replace("{game}", self.game)
 
     @property
     def cell(self) -> Cell:

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
+from pretrainrl.arguments import MAX_PROCESSES, check_counts
 from pretrainrl.benchmarking.cells import END_TO_END, CellSpec, Entrant
 from pretrainrl.benchmarking.results import CellResult, ResultStore
 from pretrainrl.benchmarking.suite import Suite, find_suite
-from pretrainrl.cards import BACKBONES, ENCODERS, find_card
+from pretrainrl.cards import ENCODERS, find_card, find_encoder
 from pretrainrl.errors import InputError
+from pretrainrl.paths import output_folder, resolve_path
 from pretrainrl.runs.pool import cores
 
 ALL = "all"
@@ -114,7 +116,8 @@ def plan_benchmark(
         PretrainRLError: A name, number or folder does not fit.
     """
     protocol = find_suite(suite)
-    folder = Path("results") / protocol.name if out is None else Path(out).expanduser()
+    check_counts(MAX_PROCESSES, seeds=seeds)
+    folder = output_folder(Path("results") / protocol.name if out is None else out)
     entrants = find_entrants(protocol, _names(encoders), baselines=baselines)
     chosen = list(protocol.select(_names(tasks), _names(games), seeds))
     specs = [
@@ -138,7 +141,7 @@ def benchmark_status(folder: str | Path) -> BenchmarkPlan:
     Raises:
         InputError: The folder holds no results, or one is damaged.
     """
-    path = Path(folder).expanduser()
+    path = resolve_path(folder)
     if not (path / SUITE).is_file():
         raise InputError(f"{path} holds no results of a benchmark: there is no {SUITE} in it")
     suite = Suite.read(path / SUITE)
@@ -167,6 +170,8 @@ def find_entrants(suite: Suite, encoders: Sequence[str] | None = None, *, baseli
         PretrainRLError: An encoder does not exist, or its weights cannot be had.
     """
     named = [ALL] if encoders is None else list(encoders)
+    for name in suite.encoders:
+        ENCODERS.get(name)  # a suite may be a file, and files name what is registered
     names = [name for given in named for name in (suite.encoders if given == ALL else (given,))]
     entrants = [_entrant(name) for name in names]
     if baselines:
@@ -186,16 +191,16 @@ def _names(given: str | Sequence[str] | None) -> list[str] | None:
     return [name.strip() for name in given.split(",")] if isinstance(given, str) else list(given)
 
 
-def _entrant(name: str) -> Entrant:
+def _entrant(name: str | Path) -> Entrant:
     from pretrainrl.encoders import cached_encoder
 
-    card = find_card(name)
-    registered = name in ENCODERS.names() or name in {f"random.{backbone}" for backbone in BACKBONES.names()}
+    found = find_encoder(name)
+    registered = isinstance(found, str)
     return Entrant(
-        name=card.name if registered else Path(name).name,
-        encoder=name,
-        sha256=cached_encoder(name).sha256,
-        plays=() if registered else _playable_games(name),
+        name=find_card(found).name if registered else Path(found).name,
+        encoder=str(found),
+        sha256=cached_encoder(found).sha256,
+        plays=() if registered else _playable_games(str(found)),
     )
 
 

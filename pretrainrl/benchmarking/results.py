@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from pretrainrl.cards import Card, Scalar
 from pretrainrl.errors import CardError, InputError
 from pretrainrl.optional import require
 from pretrainrl.paths import atomic_path
+from pretrainrl.runs.checkpoints import checked_json, parse_checked
 
 CELLS = "cells"
 
@@ -177,7 +179,7 @@ class ResultStore:
         if result.status == "failed" and path.exists() and read_result(path).status == "done":
             return
         with atomic_path(path) as temporary:
-            temporary.write_text(json.dumps(result.model_dump(mode="json", exclude_none=True), indent=1), encoding="utf-8")
+            temporary.write_text(checked_json(result.model_dump(mode="json", exclude_none=True)), encoding="utf-8")
 
     def _has(self, cell: Cell, retry: bool) -> bool:
         path = cell.file(self.out)
@@ -194,14 +196,13 @@ def read_result(path: Path) -> CellResult:
         InputError: The file is damaged, or is not what its name says.
     """
     try:
-        table: Any = json.loads(path.read_text(encoding="utf-8"))
-        result = CellResult.parse(table, str(path))
+        result = CellResult.parse(parse_checked(path.read_text(encoding="utf-8")), str(path))
     except (ValueError, CardError) as error:
         raise InputError(f"{path} is damaged ({error}); delete it, and its cell runs again") from error
     if not path.name.endswith(f"{result.seed}-{result.key}.json"):
-        raise InputError(f"{path} holds the cell {result.seed}-{result.key}; it was renamed or edited: delete it")
-    if result.status == "done" and not result.scores:
-        raise InputError(f"{path} is done and has no scores; delete it, and its cell runs again")
+        raise InputError(f"{path} holds the cell {result.seed}-{result.key}; it was renamed or edited")
+    if result.status == "done" and not (result.scores and all(map(math.isfinite, result.scores))):
+        raise InputError(f"{path} is done and has no scores, or one that is no number; delete it, and its cell runs again")
     return result
 
 
@@ -209,10 +210,12 @@ def read_folders(folders: Sequence[Path]) -> list[CellResult]:
     """Read and merge results of several folders; of two results of one cell the one with the longer budget counts.
 
     Raises:
-        InputError: A folder holds no results, or one file is damaged.
+        InputError: A folder is none or holds no results, or one file is damaged.
     """
     merged: dict[str, CellResult] = {}
     for folder in folders:
+        if not folder.is_dir():
+            raise InputError(f"there is no folder {folder}; give one that pretrainrl benchmark --out has made")
         found = [read_result(path) for path in sorted((folder / CELLS).rglob("*.json"))]
         if not found:
             raise InputError(f"{folder} holds no results: its folder {CELLS!r} is missing or empty")

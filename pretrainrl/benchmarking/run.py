@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from pretrainrl.arguments import MAX_PROCESSES, check_counts
 from pretrainrl.benchmarking.cells import CellSpec
 from pretrainrl.benchmarking.display import BenchmarkDisplay
 from pretrainrl.benchmarking.engines import Engine, open_engine
 from pretrainrl.benchmarking.plan import SUITE, plan_benchmark
 from pretrainrl.benchmarking.results import BenchmarkResult, CellResult, ResultStore
+from pretrainrl.runs.folder import exclusive_folder
 from pretrainrl.runs.interrupt import stop_requests
 
 
@@ -54,13 +56,15 @@ def benchmark(
         Results of all cells asked for that are finished, and those that failed.
 
     Raises:
-        PretrainRLError: A name, number or folder does not fit, or no cluster answers.
+        PretrainRLError: A name, number or folder does not fit, another process computes in the folder, or no cluster answers.
         InterruptedRunError: SIGINT or SIGTERM asked to stop.
     """
+    check_counts(MAX_PROCESSES, jobs=jobs)
     plan = plan_benchmark(suite, encoders=encoders, tasks=tasks, games=games, seeds=seeds, baselines=baselines, out=out)
     missing = plan.missing(retry=retry)
     if missing:
         with (
+            exclusive_folder(plan.folder),
             open_engine(engine, jobs=jobs, address=address) as workers,
             BenchmarkDisplay(plan, disable=not progress) as display,
         ):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -12,9 +13,10 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from pretrainrl.agent_cards import AgentPreset, find_agent_card
-from pretrainrl.cards import Card, Scalar
+from pretrainrl.cards import Card, Scalar, is_path
 from pretrainrl.errors import InputError, UnknownNameError
 from pretrainrl.games import find_game
+from pretrainrl.paths import resolve_path
 from pretrainrl.registry import Registry
 
 SPLITS = ("id", "near_ood", "far_ood")
@@ -120,9 +122,9 @@ class Suite(Card):
     games: dict[str, tuple[str, ...]]
     tasks: dict[str, Task]
     evaluation: Evaluation
-    seeds: int = Field(ge=1)
+    seeds: int = Field(ge=1, le=1000)
     dtype: Literal["float32", "bfloat16"] = "float32"
-    backbone: str
+    backbone: str = Field(pattern=r"^\w+$")
     encoders: tuple[str, ...]
 
     @model_validator(mode="after")
@@ -131,6 +133,9 @@ class Suite(Card):
             raise ValueError(f"splits are {', '.join(SPLITS)}, not {', '.join(unknown)}")
         if not self.tasks or not any(self.games.values()):
             raise ValueError("a suite has at least one game and one task")
+        for name in self.tasks:
+            if not re.fullmatch(r"[\w-]+", name):  # a folder of results is called after it
+                raise ValueError(f"the name of a task has letters, digits, hyphens and underscores, got {name!r}")
         for game in (game for games in self.games.values() for game in games):
             _known(partial(find_game, game))
         return self
@@ -174,14 +179,14 @@ def find_suite(name: str | Path) -> Suite:
     """Return a registered suite, or read one from a TOML file.
 
     Args:
-        name: Registered name; or the path of a file, which ends in `.toml`.
+        name: Registered name, which is looked up first; or the path of a file, which ends in `.toml`.
 
     Raises:
         UnknownNameError: No suite has the name.
         CardError: The file cannot be read, or a field is wrong.
     """
-    if isinstance(name, Path) or name.endswith(".toml"):
-        return Suite.read(Path(name).expanduser())
+    if isinstance(name, Path) or (name not in SUITES and is_path(name, ".toml")):
+        return Suite.read(resolve_path(name))
     return SUITES.get(name)
 
 

@@ -6,16 +6,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from typer.core import TyperGroup
+
+from pretrainrl.progress import plain_console
 
 if TYPE_CHECKING:
     from pretrainrl.benchmarking.plan import BenchmarkPlan
     from pretrainrl.benchmarking.results import BenchmarkResult
     from pretrainrl.benchmarking.suite import Suite
 
-console = Console()
+console = plain_console()
 
 
 class _RunByDefault(TyperGroup):
@@ -81,7 +82,9 @@ def benchmark(
     _show(result, protocol)
     if result.failed:
         for failure in result.failed:
-            console.print(f"failed: {failure.task} {failure.game} {failure.encoder} seed {failure.seed}: {failure.error}")
+            console.print(
+                f"failed: {failure.task} {failure.game} {failure.encoder} seed {failure.seed}: {failure.error}", soft_wrap=True
+            )
         raise typer.Exit(1)
 
 
@@ -158,4 +161,4 @@ def _show(result: BenchmarkResult, suite: Suite) -> None:
                 table.add_row(row.encoder, f"{iqm.value:.3f}", f"{iqm.low:.3f} to {iqm.high:.3f}", *others)
             console.print(table)
     done = sum(found.status == "done" for found in result.results)
-    console.print(f"{done} of {result.planned} cells in {result.folder}", highlight=False, soft_wrap=True)
+    console.print(f"{done} of {result.planned} cells in {result.folder}", soft_wrap=True)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.console import Console
+
+from pretrainrl.progress import plain_console
 
 app = typer.Typer(help="Build, list and remove caches of frames and features.", no_args_is_help=True)
-console = Console()
+console = plain_console()
 
 
 @app.command("build")

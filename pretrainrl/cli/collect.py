@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-console = Console()
+from pretrainrl.progress import plain_console
+
+console = plain_console()
 
 
 def collect(
@@ -17,8 +18,7 @@ def collect(
         str,
         typer.Option(
             help="random; qrdqn or ppo, which learn from pixels, or ppo-ram, which learns from the console's memory and plays "
-            "well in minutes: all their learning is logged; or the path of an agent saved by Stable-Baselines3, which is "
-            "unpickled: use only files that you trust."
+            "well in minutes: all their learning is logged; or the path of an agent saved by Stable-Baselines3."
         ),
     ] = "random",
     steps: Annotated[int, typer.Option(min=1, help="Transitions that the player experiences in each game.")] = 20_000,
@@ -54,6 +54,14 @@ def collect(
     save_agent: Annotated[
         Path | None, typer.Option(help="Folder where an agent that has learned a game is saved as <game>.zip.")
     ] = None,
+    trust_pickle: Annotated[
+        bool,
+        typer.Option(
+            "--trust-pickle",
+            help="Load the pickles in a saved agent, which runs whatever their author wrote: only with files that you trust. "
+            "Without, agents are loaded whose policy is one of Stable-Baselines3 or of this package.",
+        ),
+    ] = False,
     jobs: Annotated[int, typer.Option(min=1, help="Games collected at the same time, each in a process of its own.")] = 1,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on: skip the games that are there, take up the one that was interrupted.")
@@ -78,6 +86,7 @@ def collect(
         out=out,
         recording=recording,
         save_agent=save_agent,
+        trust_pickle=trust_pickle,
         jobs=jobs,
         resume=resume,
     )

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from pretrainrl.paths import environment_variables
+from pretrainrl.arguments import MAX_PROCESSES, check_counts
+from pretrainrl.paths import environment_variables, output_folder
+from pretrainrl.progress import plain_console
 
 app = typer.Typer(help="List the datasets; show, build, upload or download one.")
-console = Console()
+console = plain_console()
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="Minari id, e.g. pretrainrl/atari/pong-random-v0.")]
 Remote = Annotated[str | None, typer.Option(help="hf://<organization>; default MINARI_REMOTE.")]
@@ -24,7 +25,6 @@ def list_datasets(context: typer.Context) -> None:
     if context.invoked_subcommand is not None:
         return
     from rich.filesize import decimal
-    from rich.markup import escape
     from rich.table import Table
 
     from pretrainrl.dataset_cards import RECORDINGS
@@ -55,9 +55,9 @@ def list_datasets(context: typer.Context) -> None:
             size = decimal(recorded.bytes)
             table.add_row(name, size, f"{recorded.transitions:,}", episodes, mean, "a recording, built when it is needed")
     if table.row_count:
-        Console(width=200).print(table)  # an id cut short on a narrow terminal could not be copied
+        plain_console(width=200).print(table)  # an id cut short on a narrow terminal could not be copied
     for problem in problems:
-        console.print(f"[red]not usable[/]  {escape(problem)}", soft_wrap=True, highlight=False)
+        console.print(f"not usable  {problem}", soft_wrap=True)
     if not table.row_count and not problems:
         console.print(f"there are no datasets in {datasets_root()}", soft_wrap=True)
 
@@ -76,13 +76,14 @@ def build(
 ) -> None:
     """Play recordings again and write what is seen as Minari datasets; those that are here already are skipped."""
     from pretrainrl.games import silence_emulator
-    from pretrainrl.integrations.minari.metadata import datasets_root
+    from pretrainrl.integrations.minari.metadata import dataset_folder, datasets_root
     from pretrainrl.integrations.minari.recordings import build_dataset, matching_recordings
 
+    check_counts(MAX_PROCESSES, jobs=jobs)
     silence_emulator()
     with root_of_datasets(out):
         for source, name in matching_recordings(patterns).items():
-            if (datasets_root() / name).exists():
+            if dataset_folder(name).exists():
                 console.print(f"{name}  is there already", soft_wrap=True)
                 continue
             dataset = build_dataset(source, jobs=jobs, progress=True)
@@ -98,10 +99,10 @@ def show_card(name: Id) -> None:
     """Print a local dataset's card as the hub shows it, in Markdown; of one that is not built yet, its recording's card."""
     from pretrainrl.dataset_cards import RECORDINGS
     from pretrainrl.integrations.minari.card import render_card
-    from pretrainrl.integrations.minari.metadata import check_dataset, datasets_root
+    from pretrainrl.integrations.minari.metadata import check_dataset, dataset_folder
     from pretrainrl.integrations.minari.recordings import is_recorded
 
-    if is_recorded(name) and not (datasets_root() / name).exists():
+    if is_recorded(name) and not dataset_folder(name).exists():
         print(RECORDINGS.get(name.rsplit("/", 1)[-1]).to_toml(), end="")
         return
     print(render_card(check_dataset(name)), end="")
@@ -136,6 +137,12 @@ def download(name: Id, remote: Remote = None) -> None:
     console.print(f"{name} is in {datasets_root()}", soft_wrap=True)
 
 
-def root_of_datasets(out: Path | None) -> AbstractContextManager[None]:
-    """Make `out` the root of Minari's datasets for a while, if it is given."""
-    return nullcontext() if out is None else environment_variables(MINARI_DATASETS_PATH=str(out))
+def root_of_datasets(out: str | Path | None) -> AbstractContextManager[None]:
+    """Make `out`, or what `MINARI_DATASETS_PATH` says, the root of Minari's datasets for a while, as an absolute path.
+
+    Raises:
+        InputError: It cannot be written to.
+    """
+    from pretrainrl.integrations.minari.metadata import datasets_root
+
+    return environment_variables(MINARI_DATASETS_PATH=str(output_folder(datasets_root() if out is None else out)))

@@ -7,6 +7,11 @@ from typing import Annotated
 
 import typer
 
+from pretrainrl.arguments import check_seed
+from pretrainrl.games import find_game
+from pretrainrl.paths import output_folder
+from pretrainrl.progress import plain_console
+
 
 def demo(
     fast: Annotated[bool, typer.Option("--fast", help="Within a minute: shows that it works, learns nothing.")] = False,
@@ -16,11 +21,12 @@ def demo(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the demo in --out.")] = False,
 ) -> None:
     """Play a recording again, let three agents learn from it for the same time, and write one page about them."""
-    from rich.console import Console
-
     from pretrainrl.demo import run_demo
 
     minutes = "less than a minute" if fast else "up to five minutes"
-    Console(stderr=True).print(f"{minutes} on two CPU cores; everything is written to {out}", highlight=False, soft_wrap=True)
+    check_seed(seed)
+    out = output_folder(out)
+    find_game(game)
+    plain_console(stderr=True).print(f"{minutes} on two CPU cores; everything is written to {out}", soft_wrap=True)
     page = run_demo(game, out, fast=fast, seed=seed, resume=resume)
-    Console().print(f"open [bold]{page}[/] in a browser", highlight=False, soft_wrap=True)
+    plain_console().print(f"open {page} in a browser", soft_wrap=True)

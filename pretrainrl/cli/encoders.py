@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 import pretrainrl
+from pretrainrl.progress import plain_console
 
 if TYPE_CHECKING:
     from pretrainrl.cards import EncoderCard
 
-console = Console()
+console = plain_console()
 
 
 def encoders(
@@ -67,9 +67,9 @@ def verify(pattern: Annotated[str, typer.Argument(help="Shell-style pattern of n
     for name in names:
         try:
             verify_encoder(name)
-            console.print(f"[green]ok[/]      {name}")
+            console.print(f"ok      {name}", soft_wrap=True)
         except PretrainRLError as error:
             failures += 1
-            console.print(f"[red]failed[/]  {name}: {error}", highlight=False, markup=True)
+            console.print(f"failed  {name}: {error}", soft_wrap=True)
     if failures:
         raise WeightsError(f"{failures} of {len(names)} encoders failed verification")

@@ -7,11 +7,11 @@ from statistics import pstdev
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from pretrainrl.progress import plain_console
 from pretrainrl.results import FinetuneResult
 
-console = Console()
+console = plain_console()
 
 
 def finetune(
@@ -93,7 +93,7 @@ def finetune(
         resume=resume,
     )
     if dtype == "auto":
-        console.print(f"the encoder computes in {result.dtype}", highlight=False)
+        console.print(f"the encoder computes in {result.dtype}")
     _show(result)
 
 
@@ -106,4 +106,4 @@ def _show(result: FinetuneResult) -> None:
         highlight=False,
         soft_wrap=True,
     )
-    console.print(f"agent, scores and settings in [bold]{result.folder}[/]", highlight=False, soft_wrap=True)
+    console.print(f"agent, scores and settings in {result.folder}", soft_wrap=True)

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
 from pretrainrl.cli.datasets import root_of_datasets
 from pretrainrl.errors import InputError
+from pretrainrl.paths import resolve_path
+from pretrainrl.progress import plain_console
 
 if TYPE_CHECKING:
     import minari
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from pretrainrl.data.sources import Source
 
 app = typer.Typer(help="Write what others recorded as Minari datasets.", no_args_is_help=True)
-console = Console()
+console = plain_console()
 
 Root = Annotated[Path, typer.Argument(help="Folder that holds one folder for each game.")]
 Games = Annotated[list[str], typer.Argument(help="Names in any spelling: pong, ms_pacman, MsPacman.")]
@@ -30,7 +31,7 @@ Verify = Annotated[bool, typer.Option("--verify", help="Read the files to their 
 Kind = Annotated[str, typer.Option(help="Kind in the id pretrainrl/atari/<game>-<kind>-v<version>.")]
 Version = Annotated[int, typer.Option(min=0, help="Version in the id.")]
 Out = Annotated[Path | None, typer.Option(help="Root of the datasets; default MINARI_DATASETS_PATH.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Skip the datasets that are there already.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Skip the datasets that are there already, made of the same files.")]
 
 _NOTICED = {
     "dropped_padding_rows": "padding rows left out",
@@ -63,7 +64,7 @@ def import_dqn_replay(
     from pretrainrl.data.sources import find_sources
 
     selection: dict[str, Any] = {**_numbers(runs, checkpoints), "steps": steps, "on_missing": on_missing, "verify": verify}
-    _write(find_sources("dqn-replay", root, games, **selection), kind, version, out, resume)
+    _write(find_sources("dqn-replay", resolve_path(root), games, **selection), kind, version, out, resume)
 
 
 @app.command("atari-pb")
@@ -82,7 +83,7 @@ def import_atari_pb(
     from pretrainrl.data.sources import find_sources
 
     selection = {**_numbers(runs, checkpoints), "steps": steps}
-    _write(find_sources("atari-pb", folder, games, **selection), kind, version, out, resume)
+    _write(find_sources("atari-pb", resolve_path(folder), games, **selection), kind, version, out, resume)
 
 
 @app.command("rl-unplugged")
@@ -102,7 +103,7 @@ def import_rl_unplugged(
     from pretrainrl.data.sources import find_sources
 
     selection = {**_numbers(runs, checkpoints), "steps": steps, "verify": verify}
-    _write(find_sources("rl-unplugged", root, games, **selection), kind, version, out, resume)
+    _write(find_sources("rl-unplugged", resolve_path(root), games, **selection), kind, version, out, resume)
 
 
 @app.command("minari")

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-console = Console()
+from pretrainrl.paths import output_file, output_folder, resolve_path
+from pretrainrl.progress import plain_console
+
+console = plain_console()
 
 
 def parity(
@@ -21,7 +23,7 @@ def parity(
     """Compare an objective with the reference implementation; one JSON line, exit code 0 only if they agree."""
     from pretrainrl.parity import check_parity
 
-    result = check_parity(checkpoint, batch, objective)
+    result = check_parity(resolve_path(checkpoint), resolve_path(batch), objective)
     print(json.dumps(asdict(result)))
     raise typer.Exit(0 if result.ok else 1)
 
@@ -36,10 +38,11 @@ def convert(
     """Turn a checkpoint of the study into safetensors and a card, or an encoder into a checkpoint."""
     from pretrainrl.parity.convert import export_checkpoint, import_checkpoint
 
+    out = output_file(out) if out.suffix == ".pth" else output_folder(out)
     if out.suffix == ".pth":
         export_checkpoint(source, out)
     else:
-        card = import_checkpoint(Path(source), out, objective)
+        card = import_checkpoint(resolve_path(source), out, objective)
         console.print(
             f"{card.name}, feature map {card.feature_map_shape}; make_encoder({str(out)!r}) loads it", soft_wrap=True
         )

@@ -8,6 +8,9 @@ from typing import Annotated
 import typer
 
 import pretrainrl
+from pretrainrl.progress import plain_console
+
+console = plain_console()
 
 
 def pretrain(
@@ -28,8 +31,6 @@ def pretrain(
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
 ) -> None:
     """Pre-train a backbone with one objective."""
-    from rich.console import Console
-
     result = pretrainrl.pretrain(
         objective,
         dataset,
@@ -48,4 +49,4 @@ def pretrain(
         resume=resume,
     )
     folder = result.folder
-    Console().print(f"encoder in [bold]{folder}[/]; use it with pretrainrl.make_encoder({str(folder)!r})", highlight=False)
+    console.print(f"encoder in {folder}; use it with pretrainrl.make_encoder({str(folder)!r})", soft_wrap=True)

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
+
+from pretrainrl.paths import resolve_path
+from pretrainrl.progress import plain_console
 
 if TYPE_CHECKING:
     from pretrainrl.probing import Probe
 
-console = Console()
+console = plain_console()
 
 
 def probe(
@@ -44,8 +46,8 @@ def probe(
     )
     _show(result.probes)
     if out is not None:
-        files = f"numbers in [bold]{out / 'probe.json'}[/], figures in [bold]{result.page}[/]"
-        console.print(files, highlight=False, soft_wrap=True)
+        files = f"numbers in {resolve_path(out) / 'probe.json'}, figures in {result.page}"
+        console.print(files, soft_wrap=True)
 
 
 def _show(probes: Sequence[Probe]) -> None:
@@ -61,14 +63,14 @@ def _show(probes: Sequence[Probe]) -> None:
     for title, values, chance in rows([item.metrics for item in probes]):
         table.add_row(title, *values, chance)
     for number, game in enumerate(probes[0].games):
-        table.add_row(f"[bold]{game.game}[/]" if several else f"[dim]{game.game}[/]", style="dim" if not several else None)
+        table.add_row(game.game, style="bold" if several else "dim")
         for title, values, chance in rows([item.games[number].metrics for item in probes]) if several else ():
             table.add_row(f"  {title}", *values, chance)
-        table.add_row(f"  [dim]{game.train:,} observations to fit, {game.test:,} to judge, of other episodes or times[/]")
+        table.add_row(f"  {game.train:,} observations to fit, {game.test:,} to judge, of other episodes or times", style="dim")
     console.print(table)
     for game in probes[0].games:
         for note in game.notes:
-            console.print(f"note: {game.game}: {note}", highlight=False, soft_wrap=True)
+            console.print(f"note: {game.game}: {note}", soft_wrap=True)
     for item in probes:
         for note in item.notes:
-            console.print(f"[yellow]warning:[/] {item.encoder}: {note}", highlight=False, soft_wrap=True)
+            console.print(f"warning: {item.encoder}: {note}", soft_wrap=True)

@@ -7,6 +7,9 @@ final observation, has zeros there.
 
 The frames are one of two kinds, or codecs. `raw` is that array. `lz4` compresses blocks of 8 frames, none of which
 goes on into the next episode; the zero frame is in none of them.
+
+Every byte is covered by a checksum: frames by one each, which is compared when the frame is first read, all other files by
+the manifest's, and the manifest by its own.
 """
 
 from __future__ import annotations
@@ -24,21 +27,21 @@ from torch import Tensor
 
 from pretrainrl.errors import DatasetError
 from pretrainrl.paths import replace_durably
+from pretrainrl.runs.checkpoints import file_facts, parse_checked
 
 Codec = Literal["raw", "lz4"]
 
-FORMAT = 3
+FORMAT = 4
 MANIFEST = "manifest.json"
 JOURNAL = "journal"  # of a cache that is not finished
 FRAMES = "frames"
+CHECKSUMS = "frame_checksums"  # uint32: CRC-32 of each row's frame, decompressed
 BLOCK_ENDS = "block_ends"  # int64: where each lz4 block ends in `frames`
 BLOCK = 8  # frames; more compress better and cost more to read for a window
 STEPS = {"actions": "uint8", "rewards": "float32", "terminations": "bool"}  # one per row
 FEATURES = "features"  # of a cache of features
 EPISODES = "episodes"  # int64 rows of (first row, transitions, last time observed, index of the game)
-
-
-OWN = (MANIFEST, JOURNAL, FRAMES, BLOCK_ENDS, *STEPS, EPISODES, FEATURES)  # names of all files that caches are made of
+OWN = (MANIFEST, JOURNAL, FRAMES, CHECKSUMS, BLOCK_ENDS, *STEPS, EPISODES, FEATURES)  # all files that caches are made of
 
 
 class Damaged(Exception):
@@ -78,6 +81,34 @@ def remove_files(folder: Path) -> None:
         path.unlink(missing_ok=True)
     with suppress(OSError):
         folder.rmdir()
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Read the manifest of a cache of frames or features.
+
+    Raises:
+        OSError: It cannot be read, for example because there is none.
+        ValueError: It is damaged.
+    """
+    return parse_checked((folder / MANIFEST).read_text(encoding="utf-8"))
+
+
+def checked_array(path: Path, dtype: str, shape: tuple[int, ...], facts: dict[str, int]) -> npt.NDArray[Any]:
+    """Map a file into memory, read-only, and check all of it.
+
+    Args:
+        path: Path of the file.
+        dtype: NumPy's name of the data type.
+        shape: Shape of the array.
+        facts: Size and checksum of the file when it was written, as `file_facts` returns them.
+
+    Raises:
+        Damaged: The file has another size or checksum.
+    """
+    array = map_array(path, dtype, shape, facts["bytes"])
+    if file_facts(path) != facts:
+        raise Damaged(f"{path.name} has another checksum than when it was written")
+    return array
 
 
 def map_array(path: Path, dtype: str, shape: tuple[int, ...], size: int) -> npt.NDArray[Any]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,12 +12,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 from torch import Tensor
 
 from pretrainrl.data.cache_build import write_cache
 from pretrainrl.data.cache_files import (
     BLOCK_ENDS,
+    CHECKSUMS,
     EPISODES,
     FORMAT,
     FRAMES,
@@ -28,14 +26,16 @@ from pretrainrl.data.cache_files import (
     Codec,
     Damaged,
     as_tensor,
+    checked_array,
     damaged,
     map_array,
     own_files,
     partial_folder,
     put_in_place,
+    read_manifest,
 )
 from pretrainrl.data.episode import FRAME_SHAPE, Episode
-from pretrainrl.data.frame_codec import Frames, Lz4Frames, RawFrames
+from pretrainrl.data.frame_codec import CheckedFrames, Frames, Lz4Frames, RawFrames
 from pretrainrl.errors import DatasetError, InputError
 from pretrainrl.paths import writable_folder
 from pretrainrl.runs.folder import fingerprint_of
@@ -83,9 +83,9 @@ class FrameCache:
 
     @property
     def fingerprint(self) -> str:
-        """Digest of games, actions, rewards and ends, which does not depend on how the frames are stored."""
-        files = json.loads((self.folder / MANIFEST).read_text())["files"]
-        return fingerprint_of(self.games, *(files[name]["crc32"] for name in (*STEPS, EPISODES)))
+        """Digest of games, frames, actions, rewards and ends, which does not depend on how the frames are stored."""
+        files = read_manifest(self.folder)["files"]
+        return fingerprint_of(self.games, *(files[name]["crc32"] for name in (*STEPS, EPISODES, CHECKSUMS)))
 
     @classmethod
     def build(
@@ -123,14 +123,13 @@ class FrameCache:
 
     @classmethod
     def open(cls, folder: Path) -> FrameCache:
-        """Open the cache at `folder`, checking the size of every file and the content of all but the frames.
+        """Open the cache at `folder` and check every file, the frames by their size; each is checked when it is first read.
 
         Raises:
             DatasetError: There is none, or it is damaged; the message names what to delete.
         """
         try:
-            manifest = json.loads((folder / MANIFEST).read_text())
-            cache = cls._read(folder, manifest)
+            cache = cls._read(folder, read_manifest(folder))
         except FileNotFoundError as error:
             if not folder.exists():
                 raise _Missing(f"there is no frame cache at {folder}") from error
@@ -138,7 +137,7 @@ class FrameCache:
         except Damaged as error:
             raise damaged(folder, str(error)) from error
         except (KeyError, TypeError, ValueError) as error:
-            raise damaged(folder, f"{MANIFEST} cannot be read") from error
+            raise damaged(folder, f"{MANIFEST}: {error}") from error
         except OSError as error:
             raise DatasetError(f"cannot read the frame cache {folder}: {error.strerror or error}") from error
         with suppress(OSError):  # of somebody else, perhaps
@@ -150,8 +149,9 @@ class FrameCache:
         if manifest["format"] != FORMAT:
             raise Damaged(f"it has format {manifest['format']}, not {FORMAT}")
         rows, files, codec = int(manifest["rows"]), manifest["files"], manifest["codec"]
-        steps = {name: as_tensor(_checked(folder / name, dtype, (rows,), files)) for name, dtype in STEPS.items()}
-        table = _checked(folder / EPISODES, "int64", (int(manifest["episodes"]), 4), files)
+        steps = {name: as_tensor(checked_array(folder / name, dtype, (rows,), files[name])) for name, dtype in STEPS.items()}
+        checksums = checked_array(folder / CHECKSUMS, "uint32", (rows,), files[CHECKSUMS])
+        table = checked_array(folder / EPISODES, "int64", (int(manifest["episodes"]), 4), files[EPISODES])
         columns = dict(zip(("starts", "lengths", "observed", "game_ids"), np.ascontiguousarray(table.T), strict=True))
         size = int(files[FRAMES]["bytes"])
         frames: Frames
@@ -159,24 +159,17 @@ class FrameCache:
             frames = RawFrames(map_array(folder / FRAMES, "uint8", (rows, *FRAME_SHAPE), size))
         elif codec == "lz4":
             content = map_array(folder / FRAMES, "uint8", (size,), size)
-            ends = _checked(folder / BLOCK_ENDS, "int64", (int(files[BLOCK_ENDS]["bytes"]) // 8,), files)
+            ends = checked_array(folder / BLOCK_ENDS, "int64", (files[BLOCK_ENDS]["bytes"] // 8,), files[BLOCK_ENDS])
             frames = Lz4Frames(folder / FRAMES, content, ends, columns["starts"], columns["lengths"])
         else:
             raise Damaged(f"its frames are {codec!r}")
         tensors = {name: as_tensor(column) for name, column in columns.items()}
-        return cls(folder, tuple(manifest["games"]), frames, **steps, **tensors)
+        checked = CheckedFrames(folder / FRAMES, frames, checksums)
+        return cls(folder, tuple(manifest["games"]), checked, **steps, **tensors)
 
 
 class _Missing(DatasetError):
     """There is no cache, or not all of it."""
-
-
-def _checked(path: Path, dtype: str, shape: tuple[int, ...], files: dict[str, dict[str, int]]) -> npt.NDArray[Any]:
-    """Map a file whose checksum is known."""
-    array = map_array(path, dtype, shape, files[path.name]["bytes"])
-    if zlib.crc32(array.data) != files[path.name]["crc32"]:
-        raise Damaged(f"{path.name} has another checksum than when it was written")
-    return array
 
 
 def read_ahead(read: Callable[[Item], Result], items: Iterable[Item], depth: int = 2) -> Iterator[Result]:

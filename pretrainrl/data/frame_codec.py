@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -29,6 +30,41 @@ class Frames(Protocol):
     def read(self, rows: Tensor) -> Tensor:
         """Return the frames at `rows`, `(R,)` int64 -> `(R, 84, 84)` uint8. May be called by several threads."""
         ...
+
+
+class CheckedFrames:
+    """Frames whose checksums are compared when each is first read, so that a cache larger than memory opens at once.
+
+    Args:
+        path: File of the frames, named in errors.
+        frames: Frames, as they are in the file.
+        checksums: CRC-32 of every frame, `(1 + N,)` uint32.
+
+    Attributes:
+        unchecked: The frames as they are in the file.
+    """
+
+    def __init__(self, path: Path, frames: Frames, checksums: npt.NDArray[np.uint32]) -> None:
+        self._path, self.unchecked, self._checksums = path, frames, checksums
+        self._checked = np.zeros(len(frames), np.bool_)
+
+    def __len__(self) -> int:
+        """Number of rows, the zero frame included."""
+        return len(self.unchecked)
+
+    def read(self, rows: Tensor) -> Tensor:
+        """Return the frames at `rows`, `(R,)` int64 -> `(R, 84, 84)` uint8.
+
+        Raises:
+            DatasetError: A frame is damaged.
+        """
+        frames, numbers = self.unchecked.read(rows), rows.numpy()
+        for index in np.flatnonzero(~self._checked[numbers]).tolist():
+            number = int(numbers[index])
+            if zlib.crc32(frames[index].numpy().data) != self._checksums[number]:
+                raise damaged(self._path.parent, f"row {number} of {self._path.name} has another checksum")
+        self._checked[numbers] = True
+        return frames
 
 
 class RawFrames:

@@ -91,7 +91,9 @@ class PackedEpisode:
                     metadata=metadata,
                     sha256=file["sha256"].tobytes(),
                 )
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        except OSError as error:
+            raise DatasetError(f"cannot read {path}: {error.strerror or error}") from error
+        except (ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise DatasetError(f"{path} is damaged ({error}); delete {path.parent}") from error
 
 

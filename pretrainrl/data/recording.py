@@ -18,10 +18,13 @@ says `dataset_id`, `game`, `rom_md5`, `ale_py_version`, `content_sha256` (see `p
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 import lzma
+import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +41,7 @@ from pretrainrl.paths import atomic_path
 MAGIC, VERSION = b"\x89PRLREC\n", 1
 _FILTERS = [{"id": lzma.FILTER_LZMA2, "preset": lzma.PRESET_EXTREME | 6, "dict_size": 1 << 21, "lc": 4, "lp": 0, "pb": 0}]
 _MOST_BYTES = 1 << 28  # of what a file unpacks to: a thousand hours of play, and no trap for the memory
+_MOST_HEADER = 16 << 20  # bytes, a hundred of an episode
 _ENDS = ("game_over", "time_out", "cut")
 
 
@@ -124,7 +128,8 @@ class Recording:
             DatasetError: The file is missing, is no recording, is truncated or damaged, or is of a newer version.
         """
         try:
-            content = path.read_bytes()
+            with path.open("rb") if path.is_file() or not path.exists() else nullcontext(io.BytesIO()) as file:
+                content = file.read(_MOST_BYTES)  # more is damage, and noticed
         except OSError as error:
             raise DatasetError(f"recording {path} cannot be read: {error.strerror or error}") from error
         return Recording.parse(content, str(path))
@@ -145,7 +150,7 @@ class Recording:
             )
         try:
             return _parse(_unpack(content[len(MAGIC) + 1 :]))
-        except (lzma.LZMAError, EOFError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except Exception as error:  # of three parsers, for whatever the file holds
             raise DatasetError(f"recording {path} is truncated or damaged ({error}); get it again") from error
 
     def check_game(self) -> Game:
@@ -227,19 +232,27 @@ def _ale_py_version() -> str:
 
 
 def _unpack(stream: bytes) -> bytes:
-    decompressor = lzma.LZMADecompressor(lzma.FORMAT_XZ)
+    decompressor = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_MOST_BYTES)
     content = decompressor.decompress(stream, _MOST_BYTES)
     if not decompressor.eof:
         raise EOFError("it ends too early" if decompressor.needs_input else f"it unpacks to more than {_MOST_BYTES} bytes")
+    if decompressor.unused_data:
+        raise ValueError(f"{len(decompressor.unused_data)} bytes follow its end")
     return content
 
 
 def _parse(content: bytes) -> Recording:
     size = int.from_bytes(content[:4], "little")
+    if size > _MOST_HEADER:
+        raise ValueError(f"a header of {size} bytes")
     header = json.loads(content[4 : 4 + size])
     for name in ("dataset_id", "game", "rom_md5", "ale_py_version", "content_sha256", "algorithm"):
         if not isinstance(header[name], str):
             raise ValueError(f"{name} is {header[name]!r}")
+    if not 0 <= float(header["sticky_actions"]) <= 1 or not isinstance(header["metadata"], dict):
+        raise ValueError(f"sticky_actions is {header['sticky_actions']!r} and metadata {header['metadata']!r}")
+    if not isinstance(header["metadata"].get("collection", {}), dict):
+        raise ValueError("its collection is no table")
     columns = header.pop("episodes")
     steps = np.frombuffer(content, np.uint8, offset=4 + size)
     lengths = columns.pop("transitions")
@@ -260,6 +273,12 @@ def _check(columns: dict[str, list[Any]], lengths: list[int], steps: int) -> Non
         raise ValueError(f"{steps} transitions instead of {sum(lengths)}")
     if any(len(column) != len(lengths) for column in columns.values()):
         raise ValueError("facts on another number of episodes")
+    if any(type(fact) not in (str, int, float, bool) for column in columns.values() for fact in column):
+        raise ValueError("facts that are neither texts nor numbers")
     for noops, end, points in zip(columns["noops"], columns["ends_by"], columns["return"], strict=True):
-        if type(noops) is not int or not 0 <= noops <= NOOP_MAX or end not in _ENDS or type(points) is not float:
+        if type(noops) is not int or not 0 <= noops <= NOOP_MAX or end not in _ENDS or not _is_finite(points):
             raise ValueError(f"an episode of {noops!r} no-ops and return {points!r} that ends by {end!r}")
+
+
+def _is_finite(value: Any) -> bool:
+    return type(value) is float and math.isfinite(value)

@@ -54,7 +54,7 @@ class WindowSampler:
         self.cache, self.spec, self.batch_size = cache, spec, batch_size
         self.seed, self.rank, self.world_size = seed, rank, world_size
         # Windows are numbered through: those of episode e are first[e] .. end[e] - 1.
-        counts = (torch.minimum(cache.lengths - spec.steps, _last_readable(cache, spec) - spec.future) + 1).clamp(min=0)
+        counts = _count_windows(cache, spec)
         self._ends = counts.cumsum(0)
         self._firsts = self._ends - counts
         self.steps_per_epoch = len(self) // (batch_size * world_size)
@@ -90,19 +90,23 @@ class WindowSampler:
         cache = self.cache
         episodes = torch.searchsorted(self._ends, windows, right=True)
         starts = cache.starts[episodes].unsqueeze(1)
+        last_frames, ends = (starts + each[episodes].unsqueeze(1) for each in (cache.observed, cache.lengths))
         now = starts + (windows - self._firsts[episodes]).unsqueeze(1)
         frames = now + self._frame_offsets
-        valid = frames >= starts
+        valid = (frames >= starts) & (frames <= last_frames)
         steps = now + self._step_offsets
+        taken = steps < ends
+        steps *= taken  # row 0 has action and reward 0
         return Batch(
             frames=cache.frames.read((frames * valid).flatten()).view(*frames.shape, *FRAME_SHAPE),
             actions=cache.actions[steps].long(),
             rewards=cache.rewards[steps],
-            terminations=cache.terminations[steps],
+            terminations=cache.terminations[steps] | ~taken,
             games=cache.game_ids[episodes],
             stack=self.spec.stack,
             returns=cache.rewards.new_empty(len(windows), 0) if self._returns is None else self._returns[steps],
             valid=valid,
+            taken=taken,
         )
 
     def _windows(self, step: int) -> Tensor:
@@ -121,9 +125,12 @@ class WindowSampler:
         return last[1]
 
 
-def _last_readable(cache: FrameCache, spec: WindowSpec) -> Tensor:
-    """Return the time of the last observation that windows of each episode may read, `(E,)` int64."""
+def _count_windows(cache: FrameCache, spec: WindowSpec) -> Tensor:
+    """Return the number of windows of each episode, `(E,)` int64."""
+    if spec.cut:
+        return cache.lengths
+    whole = (torch.minimum(cache.lengths - spec.steps, cache.observed - spec.future) + 1).clamp(min=0)
     if not spec.bootstraps:
-        return cache.observed
+        return whole
     terminated = cache.terminations[cache.starts + cache.lengths - 1]
-    return torch.where(terminated, cache.lengths, cache.observed)
+    return torch.where(terminated, cache.lengths, whole)

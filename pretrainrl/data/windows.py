@@ -37,15 +37,17 @@ class WindowSpec:
     """What an objective reads around time t of an episode of T transitions.
 
     Windows start at every t with `t + max(future, steps) <= T`, so they never cross an episode's end. A last frame that only
-    repeats the one before is no observation: there `t + future <= T - 1`.
+    repeats the one before is no observation: there `t + future <= T - 1`. Where windows may be cut, they start at every t < T,
+    and what they lack is masked: frames are zero and not `valid`, steps are not `taken`.
 
     Attributes:
         future: Time of the last observation read, in steps after t, at least 0.
         steps: Number of transitions (action, reward, termination) read from t on, at least 0.
         stack: Number of frames in an observation, at least 1; those before the episode's start are zero.
         returns: Sums of rewards read from each of the transitions on; None reads none.
+        cut: Whether windows may be cut by the end of an episode, so that its last transitions are read as often as others.
         bootstraps: Whether the observation at t + future only tells the value of going on, and is not looked at where a
-            termination comes before it; there it may be a repeated last frame.
+            termination comes before it. Windows may then be cut by a termination, but by no other end.
 
     Raises:
         InputError: A number is negative, or `stack` is not positive.
@@ -55,6 +57,7 @@ class WindowSpec:
     steps: int = 0
     stack: int = 4
     returns: Returns | None = None
+    cut: bool = False
     bootstraps: bool = False
 
     def __post_init__(self) -> None:
@@ -75,11 +78,13 @@ class Batch:
         frames: Frames from t - stack + 1 to t + future, `(B, stack + future, 84, 84)` uint8.
         actions: Actions from t on, `(B, steps)` int64.
         rewards: Raw score from t on, `(B, steps)` float32.
-        terminations: Whether the game was over, `(B, steps)` bool.
+        terminations: Whether the game was over, `(B, steps)` bool; past the end of an episode it is.
         games: Index into the cache's `games`, `(B,)` int64.
         stack: Number of frames in an observation.
         returns: Sums of rewards from t on, `(B, steps)` float32; `(B, 0)` without `WindowSpec.returns`.
-        valid: Whether a frame is one of the episode, `(B, stack + future)` bool; the zero frames before its start are not.
+        valid: Whether a frame is one of the episode, `(B, stack + future)` bool; the zero frames before its start and past its
+            end are not.
+        taken: Whether a step is one of the episode, `(B, steps)` bool; those past its end, action and reward 0, are not.
     """
 
     frames: Tensor
@@ -90,12 +95,15 @@ class Batch:
     stack: int = 4
     returns: Tensor = field(default_factory=lambda: torch.empty(0))
     valid: Tensor = field(default_factory=lambda: torch.empty(0))
+    taken: Tensor = field(default_factory=lambda: torch.empty(0))
 
     def __post_init__(self) -> None:
         if not len(self.returns):
             self.returns = self.rewards.new_empty(len(self.frames), 0)
         if not len(self.valid):
             self.valid = torch.ones(self.frames.shape[:2], dtype=torch.bool, device=self.frames.device)
+        if not len(self.taken):
+            self.taken = torch.ones(self.actions.shape, dtype=torch.bool, device=self.actions.device)
 
     def observation(self, offset: int | Tensor = 0) -> Tensor:
         """Return the frame stack at t + `offset`, `(B, stack, 84, 84)` uint8.

@@ -9,9 +9,9 @@ import torch
 from gymnasium.spaces import Box
 from torch import Tensor, nn
 
-from pretrainrl.device import dtype_name, resolve_dtype
+from pretrainrl.device import dtype_name, leave_parent_threads, resolve_dtype
 from pretrainrl.encoders.frozen import freeze, thaw
-from pretrainrl.encoders.observation_spaces import check_observation, check_range
+from pretrainrl.encoders.observation_spaces import check_observation, check_range, tensor_ready
 from pretrainrl.errors import InputError
 
 if TYPE_CHECKING:
@@ -107,7 +107,9 @@ class Encoder(nn.Module):
             InputError: When the shape, dtype or range is wrong. On an accelerator the range is checked on the first call only,
                 because the check waits for the device.
         """
-        obs = torch.as_tensor(obs, device=self.device if isinstance(obs, np.ndarray) else None)
+        leave_parent_threads()
+        if isinstance(obs, np.ndarray):
+            obs = torch.as_tensor(tensor_ready(obs), device=self.device)
         check_observation(obs, self.card.observation.shape)
         if obs.dtype == torch.uint8:
             obs = obs.to(self.dtype).div_(255)  # bfloat16 has all of 0..255

@@ -13,36 +13,53 @@ from weakref import WeakValueDictionary
 import torch
 from torch import Tensor, nn
 
-from pretrainrl.cards import BACKBONES, EncoderCard, Weights, find_card
-from pretrainrl.device import resolve_device, resolve_dtype
+from pretrainrl.arguments import check_seed
+from pretrainrl.cards import BACKBONES, EncoderCard, Weights, find_card, find_encoder
+from pretrainrl.device import leave_parent_threads, resolve_device, resolve_dtype
 from pretrainrl.encoders.encoder import Encoder
 from pretrainrl.errors import CardError, InputError, WeightsError
 from pretrainrl.registry import import_target
-from pretrainrl.weights import ATARI_PB, ATARI_PB_URL, fetch, parse_tensors, state_dict_errors
+from pretrainrl.weights import ATARI_PB, ATARI_PB_URL, fetch, parse_tensors, resolve_source, state_dict_errors
 
 Features = Literal["flat", "pooled"]
+MAX_PARAMETERS = 2**30  # four gigabytes; a card's options are data, and could ask for any number
 
 
 def make_backbone(name: str, *, seed: int = 0, **options: Any) -> nn.Module:
     """Build an untrained backbone without touching the global random state.
 
     Args:
-        name: Registered name, or `package.module:Class`.
+        name: Registered name; or, in a call that means to run this code, `package.module:Class`.
         seed: Seed of the weights.
         options: Keyword arguments of the class.
 
     Raises:
         UnknownNameError: When the name is not registered.
-        InputError: When the class refuses the options.
+        InputError: When the class refuses the options, the target is no module, or the module would be enormous.
     """
-    target = import_target(name if ":" in name else BACKBONES.get(name).target)
+    target = import_target(BACKBONES.get(name).target if name in BACKBONES or ":" not in name else name, nn.Module)
+    check_seed(seed)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # the CPU's alone: torch.manual_seed would reseed accelerators too
         try:
+            if options and (size := _size_of(target, options)) > MAX_PARAMETERS:
+                raise InputError(f"backbone {name!r} would have {size:,} parameters with the options {options}")
             backbone: nn.Module = target(**options)
-        except TypeError as error:
-            raise InputError(f"backbone {name!r} refuses its options {options}: {error}") from error
+        except InputError:
+            raise
+        except (ArithmeticError, MemoryError, RuntimeError, TypeError, ValueError) as error:
+            reason = str(error).partition("\n")[0]
+            raise InputError(f"backbone {name!r} refuses its options {options}: {reason}") from error
     return backbone
+
+
+def _size_of(target: type[nn.Module], options: dict[str, Any]) -> int:
+    """Return the number of parameters that a backbone would have, without memory for them; 0 if that cannot be told."""
+    try:
+        with torch.device("meta"):
+            return sum(parameter.numel() for parameter in target(**options).parameters())
+    except NotImplementedError:  # of operations that need values
+        return 0
 
 
 def make_encoder(
@@ -74,13 +91,14 @@ def make_encoder(
         WeightsError: When weights cannot be found, are damaged, or do not fit.
         InputError: When the dtype, kind of features or source does not exist.
     """
+    leave_parent_threads()
     device = resolve_device(device)
     dtype = resolve_dtype(dtype, device)
     card = find_card(name)
     stored = _read_weights(card, str(weights) if weights is not None else None)
     if stored is not None and stored.width is not None:
         card = _at_width(card, stored.width)
-    backbone = make_backbone(card.backbone, seed=card.weights.seed or 0, **card.backbone_options)
+    backbone = make_backbone(card.backbone, seed=card.weights.seed or 0, **dict[str, Any](card.backbone_options))
     shape = tuple(getattr(backbone, "feature_map_shape", ()))
     if shape != card.feature_map_shape:
         raise CardError(f"card {card.name}: feature_map_shape is {card.feature_map_shape}, but {card.backbone} gives {shape}")
@@ -111,8 +129,9 @@ def cached_encoder(
     """
     device = resolve_device(device)
     dtype = resolve_dtype(dtype, device)
+    name = find_encoder(name)
     # The card's weights are a part of the key, so that a name whose card was replaced stands for the new weights.
-    key = (name, find_card(name).weights, weights, device, dtype, features)
+    key = (name, find_card(name).weights, weights and resolve_source(weights), device, dtype, features)
     encoder = _shared.get(key)
     if encoder is None:
         encoder = _shared[key] = make_encoder(name, weights=weights, device=device, dtype=dtype, features=features)

@@ -12,10 +12,19 @@ from gymnasium.spaces import Space
 from numpy.typing import DTypeLike, NDArray
 from torch import Tensor
 
-from pretrainrl.device import dtype_name, resolve_device, resolve_dtype
+from pretrainrl.cards import find_encoder
+from pretrainrl.device import dtype_name, leave_parent_threads, resolve_device, resolve_dtype
 from pretrainrl.encoders import Encoder, cached_encoder
-from pretrainrl.encoders.observation_spaces import FeatureKind, FeatureSource, FeatureSpace, check_observation, is_channel_last
+from pretrainrl.encoders.observation_spaces import (
+    FeatureKind,
+    FeatureSource,
+    FeatureSpace,
+    check_observation,
+    is_channel_last,
+    tensor_ready,
+)
 from pretrainrl.errors import InputError, WeightsError
+from pretrainrl.weights import resolve_source
 
 
 class ObservationEncoder:
@@ -59,8 +68,8 @@ class ObservationEncoder:
         self._device = resolve_device(device)
         compute_dtype = dtype_name(resolve_dtype(dtype, self._device))
         self.arguments: dict[str, Any] = {
-            "encoder": str(encoder),
-            "weights": None if weights is None else str(weights),
+            "encoder": str(find_encoder(encoder)),
+            "weights": None if weights is None else resolve_source(weights),
             "features": features,
             "device": str(device),
             "dtype": compute_dtype,
@@ -87,7 +96,7 @@ class ObservationEncoder:
 
     def stacks(self, frames: NDArray[np.uint8]) -> Tensor:
         """Put observations (B, ...) uint8, checked, on the encoder's device, as (B, 4, 84, 84) uint8."""
-        stacks = torch.as_tensor(self._channel_first(frames), device=self.encoder.device)
+        stacks = torch.as_tensor(tensor_ready(self._channel_first(frames)), device=self.encoder.device)
         check_observation(stacks, self.encoder.observation_space.shape)
         return stacks
 
@@ -186,6 +195,7 @@ class SharedEncoder:
             UnknownNameError: When it is not registered.
             WeightsError: When its weights cannot be found, are damaged, do not fit, or are others than they were.
         """
+        leave_parent_threads()
         device = resolve_device(device)
         if device not in self._on:
             encoder = cached_encoder(**self._source, device=device, dtype=self.dtype)

@@ -8,10 +8,15 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from gymnasium.spaces import Box, Space
-from numpy.typing import DTypeLike
+from numpy.typing import DTypeLike, NDArray
 from torch import Tensor
 
 from pretrainrl.errors import InputError
+
+
+def tensor_ready(array: NDArray[Any]) -> NDArray[Any]:
+    """Return an array that PyTorch can share, which is a copy where strides are negative or the memory is read-only."""
+    return array if array.flags.writeable and all(stride >= 0 for stride in array.strides) else array.copy()
 
 
 def check_observation(obs: Tensor, shape: tuple[int, ...]) -> None:

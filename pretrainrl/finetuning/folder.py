@@ -17,6 +17,7 @@ from stable_baselines3.common.monitor import ResultsWriter
 from pretrainrl.errors import InputError
 from pretrainrl.finetuning.config import FinetuneConfig, FinetuneRecord
 from pretrainrl.integrations.sb3.agents import save_agent
+from pretrainrl.networks.optimization import LOWER_RATE, require_finite
 from pretrainrl.paths import atomic_path
 from pretrainrl.runs.checkpoints import Checkpoints
 from pretrainrl.runs.folder import CONFIG, RunFolder
@@ -48,7 +49,8 @@ class FinetuneFolder(RunFolder[FinetuneRecord]):
         super().__init__(out / config.algorithm / f"{self.name}_{config.seed + 1}", FinetuneRecord, resume=resume)
         self._env_id = config.game
         self.origin, self.is_extended_now = 0, False
-        self._checkpoints = Checkpoints(self.path / CHECKPOINTS)
+        grown = [self.path / name for name in (EVALUATIONS, MONITOR, BEST)]
+        self._checkpoints = Checkpoints(self.path / CHECKPOINTS, files=grown)
         self._resources = ExitStack()
 
     def compared(self, settings: FinetuneRecord) -> Mapping[str, Any]:
@@ -95,6 +97,7 @@ class FinetuneFolder(RunFolder[FinetuneRecord]):
             length = record.run.length
             if state is None and record.run.earlier:
                 raise InputError(f"{self.path} has no checkpoint, from which alone it goes on; begin anew with another --out")
+            self._checkpoints.restore(state)
             counts = json.loads((state / _COUNTS).read_text()) if state else dict(_BEGINNING, length=length)
             self.origin, self.is_extended_now, self._length = counts["origin"], counts["length"] < length, length
             if self.before is not None and self.before.run.length < length:
@@ -130,7 +133,12 @@ class FinetuneFolder(RunFolder[FinetuneRecord]):
             raise InputError(f"{self.agent} is damaged ({error}); delete it to go on from the last checkpoint") from error
 
     def save_agent(self, agent: BaseAlgorithm, path: Path) -> None:
-        """Save an agent, whole or not at all."""
+        """Save an agent, whole or not at all.
+
+        Raises:
+            InputError: The agent's weights are not finite.
+        """
+        require_finite(agent.get_parameters(), f"after {agent.num_timesteps:,} steps", LOWER_RATE)
         save_agent(agent, path)
 
     def save_checkpoint(self, step: int, save_state: Callable[[Path], None]) -> None:
@@ -141,7 +149,7 @@ class FinetuneFolder(RunFolder[FinetuneRecord]):
             save_state: Function that writes the agent's state into the folder that it is given.
 
         Raises:
-            InputError: The checkpoint cannot be written; the one before is unchanged.
+            InputError: The checkpoint cannot be written, or the state is not finite; the one before is unchanged.
         """
         counts = {"evaluations": len(self.evaluations.timesteps), "games": self.games.count}
         counts |= {"length": self._length, "origin": self.origin}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,10 @@ import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
+from pretrainrl.arguments import MAX_PROCESSES, check_counts, check_seed
+from pretrainrl.cards import find_encoder
 from pretrainrl.device import resolve_device, resolve_dtype
+from pretrainrl.errors import InputError
 from pretrainrl.finetuning.agents import ObservationSetup, make_run_agent
 from pretrainrl.finetuning.config import FinetuneConfig, FinetuneRecord
 from pretrainrl.finetuning.folder import BEST, EVALUATIONS, FinetuneFolder
@@ -20,9 +25,11 @@ from pretrainrl.integrations.minari import AtariDataset, open_dataset
 from pretrainrl.integrations.sb3.agents import rollout_steps
 from pretrainrl.integrations.sb3.behavior_cloning.demonstrations import open_demonstrations
 from pretrainrl.networks.necks import Neck
+from pretrainrl.paths import output_folder
 from pretrainrl.progress import progress_bar
 from pretrainrl.results import Evaluation, FinetuneResult
 from pretrainrl.runs.interrupt import InterruptedRunError, stop_requests
+from pretrainrl.weights import resolve_source
 
 
 def finetune(
@@ -102,6 +109,12 @@ def finetune(
         InterruptedRunError: SIGINT or SIGTERM asked to stop.
     """
     began = time.monotonic()
+    check_seed(seed)
+    check_counts(steps=steps, epochs=epochs, eval_freq=eval_freq, max_episode_steps=max_episode_steps)
+    check_counts(checkpoint_every=checkpoint_every)
+    check_counts(MAX_PROCESSES, n_envs=n_envs, eval_episodes=eval_episodes)
+    encoder = find_encoder(encoder)
+    weights = None if weights is None else resolve_source(weights)
     config = FinetuneConfig.of(
         algorithm,
         game,
@@ -122,7 +135,7 @@ def finetune(
         sticky_actions=sticky_actions,
         checkpoint_every=checkpoint_every,
     )
-    runs = Path("runs") / "finetune" / f"{config.encoder}-{config.features}" if out is None else Path(out).expanduser()
+    runs = output_folder(Path("runs") / "finetune" / f"{config.encoder}-{config.features}" if out is None else out)
     folder = FinetuneFolder(runs, config, resume=resume)
     demonstrations = None if config.dataset is None else open_dataset(config.dataset)
     chosen = resolve_device(device)
@@ -156,9 +169,12 @@ def _record(config: FinetuneConfig, setup: ObservationSetup, demonstrations: Ata
 
 
 def _read_evaluations(path: Path) -> tuple[Evaluation, ...]:
-    with np.load(path) as saved:
-        table = zip(*(saved[key].tolist() for key in ("timesteps", "results", "ep_lengths")), strict=True)
-        return tuple(Evaluation(timestep, tuple(scores), tuple(lengths)) for timestep, scores, lengths in table)
+    try:
+        with np.load(path) as saved:
+            table = zip(*(saved[key].tolist() for key in ("timesteps", "results", "ep_lengths")), strict=True)
+            return tuple(Evaluation(timestep, tuple(scores), tuple(lengths)) for timestep, scores, lengths in table)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(f"{path} is damaged ({error}); the run is over, and its scores cannot be read") from error
 
 
 class _Run:

@@ -34,6 +34,8 @@ class PeriodicTruncation(VecEnvWrapper):
         every: Number of steps of each game, at least 1.
     """
 
+    keeps_observations = True
+
     def __init__(self, venv: VecEnv, every: int) -> None:
         super().__init__(venv)
         self._every, self._age = every, 0

@@ -12,11 +12,16 @@ def make_support(atoms: int = 51, low: float = -10.0, high: float = 10.0) -> Ten
     """Return the atoms, equally spaced from `low` to `high`: (atoms,) float32.
 
     Raises:
-        InputError: When there are fewer than two atoms, or `low` is not below `high`.
+        InputError: When there are fewer than two atoms, `low` is not below `high`, or float32 cannot tell the atoms apart.
     """
-    if atoms < 2 or low >= high:
+    if not (atoms >= 2 and low < high):
         raise InputError(f"a support needs two atoms or more and low < high, got {atoms=}, {low=}, {high=}")
-    return torch.linspace(low, high, atoms)
+    if max(-low, high) < torch.finfo(torch.float32).max:
+        support = torch.linspace(low, high, atoms)
+        atoms_per_unit = (atoms - 1) / (support[-1] - support[0])
+        if (support.diff() > 0).all() and 0 < atoms_per_unit < torch.inf:
+            return support
+    raise InputError(f"float32 cannot tell the atoms of a support apart, got {atoms=}, {low=}, {high=}")
 
 
 def expected_value(logits: Tensor, support: Tensor) -> Tensor:
@@ -28,7 +33,7 @@ def project(probabilities: Tensor, returns: Tensor, discounts: Tensor, support: 
     """Return the distribution of `returns + discounts * Z` for Z on the support, brought back onto the support's atoms.
 
     Every moved atom is clipped to the support's range and shares its mass between its two neighbors, the nearer getting
-    more. All rows go in one scatter.
+    more, neither less than none. All rows go in one scatter.
 
     Args:
         probabilities: Probabilities of Z, (B, atoms) float.
@@ -40,8 +45,9 @@ def project(probabilities: Tensor, returns: Tensor, discounts: Tensor, support: 
         (B, atoms) float; rows sum to what those of `probabilities` do.
     """
     low, high, last = support[0], support[-1], len(support) - 1
-    moved = (returns.unsqueeze(1) + discounts.unsqueeze(1) * support).clamp(low, high)
-    position = (moved - low) * (last / (high - low))
+    moved = returns.unsqueeze(1) + discounts.unsqueeze(1) * support
+    # Clipped last: the position of the upper bound itself can be rounded up to more than the last atom's.
+    position = ((moved - low) * (last / (high - low))).clamp(0, last)
     below = position.floor().clamp(max=last - 1)  # so that a right neighbor exists
     share = position - below
     index = torch.cat([below, below + 1], dim=1).long()

@@ -1,16 +1,21 @@
-"""What changes over a training run beside the weights: the learning rate, and momentum (EMA) copies of networks."""
+"""What changes over a training run: the learning rate, momentum (EMA) copies of networks, and whether all is finite."""
 
 from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+from pretrainrl.errors import InputError
 
 Module = TypeVar("Module", bound=nn.Module)
+
+LOWER_RATE = "lower the learning rate. The checkpoint before is kept"  # what to do about learning that has diverged
 
 
 def momentum_copy(online: Module) -> Module:
@@ -65,3 +70,29 @@ class WarmupCosine:
     def __call__(self, progress_remaining: float) -> float:
         """Return the learning rate by what remains of training, from 1 to 0."""
         return self.peak * cosine_with_warmup(round((1 - progress_remaining) * _STEPS), _STEPS)
+
+
+def require_finite(state: Any, when: str, remedy: str) -> None:
+    """Check that no tensor of a state is NaN or infinite, before it is saved.
+
+    Args:
+        state: Tensors in dictionaries and lists, for example what `state_dict` returns.
+        when: Words for the time, such as `at step 10`.
+        remedy: Last words of the error, which say what to do and what is kept.
+
+    Raises:
+        InputError: A tensor is not finite; the message names the first one.
+    """
+    name = next(_non_finite(state, ""), None)
+    if name is not None:
+        raise InputError(f"the learning has diverged: {name} is not finite {when}; {remedy}")
+
+
+def _non_finite(state: Any, name: str) -> Iterator[str]:
+    """Yield the names of the tensors that are not finite."""
+    if isinstance(state, Tensor):
+        if not state.isfinite().all():
+            yield name
+    elif isinstance(state, dict | list | tuple):
+        for key, value in state.items() if isinstance(state, dict) else enumerate(state):
+            yield from _non_finite(value, f"{name}.{key}" if name else str(key))

@@ -27,7 +27,7 @@ class CQL(Objective):
 
     with observations (B, 4, 84, 84), each augmented on its own, Q = H_g N_g B from backbone, neck and head of the
     sample's game g, and a momentum copy Q' of all three that gets no gradient. Rewards r are signs. `CQLD` and `CQLM`
-    define TD.
+    define TD. In an episode that ends in a termination, windows start at every transition.
 
     Differs from the original: alpha is 0.1 instead of 1 to 4, three-step returns, a momentum copy that moves at every
     step instead of one that is replaced now and then, and augmentation. Differs from Atari-PB's code

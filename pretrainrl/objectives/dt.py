@@ -26,7 +26,8 @@ class DT(Objective):
 
     with observations (B, 8, 4, 84, 84) of one augmentation A a window, backbone B, neck N_g and linear head H_g of the
     sample's game g, and returns-to-go R: the undiscounted sum of the signs of rewards until the episode's end, times
-    `return_scale`, through a linear layer. Actions have one embedding, which all games share.
+    `return_scale`, through a linear layer. Actions have one embedding, which all games share. Windows start at every
+    transition; the steps that they lack at an episode's end do not count.
 
     Differs from the original: 8 steps instead of 30 or 50, positions within the window instead of learned time steps, no
     LayerNorm on embeddings, and fixed positions. Differs from Atari-PB's code (https://arxiv.org/abs/2406.06037): windows
@@ -47,7 +48,7 @@ class DT(Objective):
         InputError: When the transformer's width is odd or not a multiple of `heads`, and as for `Objective`.
     """
 
-    window = WindowSpec(future=STEPS - 1, steps=STEPS, returns=Returns())
+    window = WindowSpec(future=STEPS - 1, steps=STEPS, returns=Returns(), cut=True)
 
     positions: Tensor
 
@@ -78,13 +79,14 @@ class DT(Objective):
         self.return_scale = return_scale
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Predict all 8 actions; metrics: `accuracy`, `feature_std`."""
+        """Predict the actions of up to 8 steps; metrics: `accuracy`, `feature_std`."""
         stacks = self.view(batch.frames).unfold(1, batch.stack, 1).movedim(-1, 2)  # (B, 8, 4, 84, 84)
         features = self.backbone(stacks.flatten(0, 1))
         states = self.neck(features, batch.games.repeat_interleave(STEPS)).unflatten(0, (-1, STEPS))
         logits = self.sequence_scores(states, batch.actions, batch.returns, batch.games)
-        loss, accuracy = masked_cross_entropy(logits.flatten(0, 1), batch.actions.flatten())
-        return loss, {"accuracy": accuracy, "feature_std": feature_std(features)}
+        loss, accuracy = masked_cross_entropy(logits.flatten(0, 1), batch.actions.flatten(), ~batch.taken.flatten())
+        first = features[::STEPS]  # always an observation of the episode
+        return loss, {"accuracy": accuracy, "feature_std": feature_std(first)}
 
     def states(self, observations: Tensor, games: Tensor) -> Tensor:
         """Map observations (B, 4, 84, 84) uint8 of games (B,) to state tokens (B, width)."""

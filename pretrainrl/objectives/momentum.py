@@ -123,7 +123,7 @@ class PredictiveObjective(MomentumObjective):
         augmentation: Whether inputs are shifted and varied in intensity.
     """
 
-    window = WindowSpec(future=4, steps=4)
+    window = WindowSpec(future=4, steps=4, cut=True)
 
     def __init__(
         self,
@@ -148,5 +148,5 @@ class PredictiveObjective(MomentumObjective):
         rolled = self.transition(latent, batch.actions, games)
         future = torch.cat([seen.observation(step) for step in range(1, steps + 1)])
         targets = torch.stack(self.targets(future, games.repeat(steps)).chunk(steps), dim=1)
-        ended = batch.terminations.cumsum(1) > 0
+        ended = (batch.terminations.cumsum(1) > 0) | ~batch.valid[:, batch.stack :]
         return Rollout(features, torch.cat([latent.unsqueeze(1), rolled], dim=1), targets, ended)

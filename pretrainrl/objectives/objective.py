@@ -108,12 +108,17 @@ def make_objective(
     if preset is not None and preset not in card.presets:
         raise UnknownNameError.of(f"preset of {name}", preset, card.presets)
     options = {**(card.presets[preset].model if preset else {}), **overrides}
-    target: type[Objective] = import_target(card.target)
+    target: type[Objective] = import_target(card.target, Objective)
     known = [key for key, value in inspect.signature(target).parameters.items() if value.kind is value.KEYWORD_ONLY]
     for option in options:
         if option not in known:
             raise UnknownNameError.of(f"option of {name}", option, known)
-    return target(_backbone(encoder), num_games, **options)
+    backbone = _backbone(encoder)
+    try:
+        return target(backbone, num_games, **options)
+    except (ArithmeticError, MemoryError, RuntimeError, TypeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise InputError(f"objective {name!r} refuses its options {options}: {reason}") from error
 
 
 def _backbone(encoder: nn.Module | Encoder | str) -> nn.Module:

@@ -11,7 +11,7 @@ from pretrainrl.encoders.check import golden_values
 from pretrainrl.encoders.factory import load_tensors
 from pretrainrl.errors import InputError
 from pretrainrl.parity.checkpoint import ALIASES, objective_name
-from pretrainrl.paths import atomic_path, save_with_torch
+from pretrainrl.paths import atomic_path, output_file, output_folder, save_with_torch
 from pretrainrl.weights import file_sha256, save_tensors
 
 WEIGHTS = "encoder.safetensors"
@@ -31,8 +31,9 @@ def import_checkpoint(checkpoint: Path, out: Path, objective: str | None = None)
         WeightsError: When the checkpoint cannot be read or does not fit a ResNet-50.
         InputError: When `out` exists or cannot be written.
     """
+    out = output_folder(out)
     if out.exists():
-        raise InputError(f"{out} exists; choose another folder or delete it first")
+        raise InputError(f"{out} exists; choose another folder")
     networks = read_checkpoint(checkpoint)
     width, tensors = resnet50_tensors(networks["backbone"], str(checkpoint))
     name = objective_name(checkpoint.stem, networks) if objective is None else ALIASES.get(objective, objective)
@@ -82,10 +83,11 @@ def export_checkpoint(encoder: str, out: Path) -> None:
     Raises:
         InputError: When the encoder is not a ResNet-50, or `out` exists or cannot be written.
     """
+    out = output_file(out)
+    if out.exists():
+        raise InputError(f"{out} exists; choose another name")
     made = make_encoder(encoder)
     if made.card.backbone != "resnet50":
         raise InputError(f"Atari-PB's code loads ResNet-50 only, and {made.card.name} is made of {made.card.backbone!r}")
-    if out.exists():
-        raise InputError(f"{out} exists; choose another name or delete it first")
     with atomic_path(out) as temporary:
         save_with_torch({"backbone": checkpoint_tensors(made.backbone.state_dict()), "epoch": 0, "step": 0}, temporary)

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from pretrainrl.cards import NAME, OBJECTIVES, Card, EncoderCard, Initial, Preset, Scalar, TrainingPreset
+from pretrainrl.arguments import MAX_SEED
+from pretrainrl.cards import (
+    BACKBONES,
+    NAME,
+    OBJECTIVES,
+    Card,
+    EncoderCard,
+    Initial,
+    Preset,
+    RegisteredName,
+    Scalar,
+    TrainingPreset,
+)
 from pretrainrl.errors import InputError, UnknownNameError
+
+if TYPE_CHECKING:
+    from pretrainrl.pretraining.start import Start
 
 
 class PretrainConfig(Card):
@@ -18,7 +33,7 @@ class PretrainConfig(Card):
         objective: Registered name of the objective.
         datasets: Minari ids of the datasets, at least one.
         preset: Name of the objective's preset that the other values started from.
-        backbone: Registered name of the backbone, or `package.module:Class`.
+        backbone: Registered name of the backbone.
         backbone_options: Keyword arguments of the backbone's class.
         model: Keyword arguments of the objective's class.
         training: Settings of the optimizer.
@@ -31,11 +46,11 @@ class PretrainConfig(Card):
     objective: str
     datasets: tuple[str, ...] = Field(min_length=1)
     preset: str
-    backbone: str
+    backbone: RegisteredName
     backbone_options: dict[str, Scalar] = Field(default={})
     model: dict[str, Any] = Field(default={})
     training: TrainingPreset
-    seed: int = 0
+    seed: int = Field(default=0, ge=0, le=MAX_SEED)
     precision: str = Field(default="32-true", pattern="^(32-true|bf16-mixed)$")
     initial: Initial | None = None
 
@@ -55,7 +70,7 @@ class PretrainConfig(Card):
         seed: int = 0,
         precision: str = "32-true",
         model: dict[str, Any] | None = None,
-        initial: tuple[EncoderCard, Initial] | None = None,
+        start: Start | None = None,
     ) -> PretrainConfig:
         """Start from a preset of the objective and replace the values that are given.
 
@@ -72,11 +87,11 @@ class PretrainConfig(Card):
             seed: Seed of initialization, batch order and augmentation.
             precision: Precision of the computation, `32-true`, or `bf16-mixed` for bfloat16 autocast.
             model: Keyword arguments of the objective's class, which replace the preset's one by one.
-            initial: Card and record of the encoder that training begins from; None for a new network.
+            start: Weights that training begins from; None for a new network.
 
         Raises:
-            UnknownNameError: There is no such objective or preset.
-            InputError: Training is to begin from an encoder of another backbone.
+            UnknownNameError: There is no such objective, preset or backbone.
+            InputError: The backbone is not registered, or is not that of the encoder that training begins from.
             CardError: A value does not fit.
         """
         card = OBJECTIVES.get(objective)
@@ -86,18 +101,24 @@ class PretrainConfig(Card):
         changes = {"batch_size": batch_size, "lr": lr, "steps": steps}
         training = base.training.model_dump(exclude={"epochs"} if steps is not None else set())
         training.update({key: value for key, value in changes.items() if value is not None})
-        source: Preset | EncoderCard = base if initial is None else initial[0]
+        source: Preset | EncoderCard = base if start is None else start.card
         chosen = backbone or source.backbone
+        if ":" in chosen and chosen not in BACKBONES:
+            raise InputError(
+                f"backbone {chosen!r} names code, which the card of an encoder cannot; register it by BACKBONES.register or "
+                "an entry point of the group 'pretrainrl.backbones', and give its name"
+            )
+        BACKBONES.get(chosen)
         options = backbone_options or (source.backbone_options if chosen == source.backbone else {})
-        if initial is not None and (chosen, options) != (source.backbone, source.backbone_options):
+        if start is not None and (chosen, options) != (source.backbone, source.backbone_options):
             made_of, asked = (
                 " ".join([name, *(f"{key}={value}" for key, value in given.items())])
                 for name, given in ((source.backbone, source.backbone_options), (chosen, options))
             )
-            raise InputError(f"{initial[0].name} has the backbone {made_of}, not {asked}; leave the backbone out")
+            raise InputError(f"{start.card.name} has the backbone {made_of}, not {asked}; leave the backbone out")
         return cls.parse(
             {
-                "name": name or f"{objective}.{chosen.rsplit(':', 1)[-1].lower()}",
+                "name": name or f"{objective}.{chosen.lower()}",
                 "objective": objective,
                 "datasets": datasets,
                 "preset": preset,
@@ -107,7 +128,7 @@ class PretrainConfig(Card):
                 "training": training,
                 "seed": seed,
                 "precision": precision,
-                "initial": None if initial is None else initial[1].model_dump(),
+                "initial": None if start is None else start.initial.model_dump(),
             },
             f"pre-training {objective}",
         )

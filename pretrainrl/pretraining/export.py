@@ -18,6 +18,7 @@ from pretrainrl.encoders.encoder import Encoder
 from pretrainrl.encoders.factory import load_tensors
 from pretrainrl.pretraining.config import PretrainConfig
 from pretrainrl.pretraining.run_folder import final_metrics
+from pretrainrl.pretraining.trained import FILE
 from pretrainrl.weights import file_sha256, read_tensors
 
 
@@ -35,7 +36,7 @@ def export_card(
 
     Args:
         config: Configuration of the run.
-        weights: File of the weights, beside the run's `metrics.csv`.
+        weights: File of the weights, beside the run's `metrics.csv` and whole objective.
         cache: Frames that the run has learned from.
         steps: Number of optimizer steps.
         minutes: Minutes that the run has taken.
@@ -67,6 +68,7 @@ def export_card(
         training=Training(
             datasets=config.datasets,
             transitions=cache.num_transitions,
+            fingerprint=cache.fingerprint,
             steps=steps,
             batch_size=config.training.batch_size,
             preset=config.preset,
@@ -74,6 +76,7 @@ def export_card(
             commit=commit,
             command=_command(config, steps),
             minutes=float(f"{minutes:.3g}"),
+            objective_sha256=file_sha256(weights.with_name(FILE)),
             initial=initial,
             hardware=torch.cuda.get_device_name(device) if device.type == "cuda" else f"{os.cpu_count()} CPU cores",
         ),

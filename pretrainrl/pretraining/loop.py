@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import torch
@@ -21,11 +22,11 @@ from pretrainrl.data.windows import Batch
 from pretrainrl.device import resolve_device
 from pretrainrl.encoders import make_backbone
 from pretrainrl.errors import InputError
-from pretrainrl.networks.optimization import cosine_with_warmup
+from pretrainrl.networks.optimization import LOWER_RATE, cosine_with_warmup, require_finite
 from pretrainrl.objectives import Objective, make_objective
 from pretrainrl.pretraining.config import PretrainConfig
 from pretrainrl.pretraining.export import code_commit, export_card
-from pretrainrl.pretraining.run_folder import MetricsFile, PretrainFolder
+from pretrainrl.pretraining.run_folder import OTHER_FOLDER, MetricsFile, PretrainFolder
 from pretrainrl.pretraining.start import Start
 from pretrainrl.pretraining.trained import save_objective
 from pretrainrl.probing.probes import CollapseWatch
@@ -34,6 +35,7 @@ from pretrainrl.runs.folder import require_same
 from pretrainrl.runs.interrupt import InterruptedRunError, stop_requests
 
 LOG_EVERY = 20  # steps between two rows of metrics.csv
+PATIENCE = 30.0  # seconds in which torchrun and schedulers may repeat their signal, until torchrun itself kills
 FIGURE_WINDOWS = 8
 
 
@@ -65,19 +67,27 @@ def run(
         progress: Whether to show a progress bar.
 
     Raises:
-        InputError: The run folder does not fit or is in use, the data have changed, or the loss is not finite.
+        InputError: The run folder does not fit or is in use, the data have changed, what a session has left is damaged, or
+            loss, gradients or weights are not finite.
         InterruptedRunError: SIGINT or SIGTERM asked to stop; a checkpoint has been written.
     """
     folder = PretrainFolder(out, config, resume=resume)
-    if folder.finished:
+    if folder.is_finished():
+        folder.check_result(open_cache().fingerprint)
         return out
     commit = code_commit()  # of what runs now: a clone may have moved on by the end
     fabric = _launch(config, device)
     cache = open_cache()
     pretraining = Pretraining(fabric, config, cache, start)
-    step = pretraining.restore(folder.load_checkpoint())
-    with folder.opened(config) if fabric.is_global_zero else nullcontext():
-        _optimize(pretraining, folder, step, checkpoint_every, progress=progress and fabric.is_global_zero)
+    with (
+        stop_requests(PATIENCE if fabric.world_size > 1 else 1.0) as requested,
+        folder.opened(config) if fabric.is_global_zero else nullcontext(),
+    ):
+        fabric.barrier()  # the first process has the folder: what all read next stays as it is
+        if folder.is_finished():  # another session was faster
+            return out
+        step = pretraining.restore(folder.load_checkpoint(restore_files=fabric.is_global_zero))
+        _optimize(pretraining, folder, step, checkpoint_every, requested, progress=progress and fabric.is_global_zero)
         if fabric.is_global_zero:
             weights = folder.save_weights(pretraining.objective.backbone)
             save_objective(out, pretraining.objective, cache)
@@ -85,29 +95,36 @@ def run(
                 config, weights, cache, pretraining.steps, pretraining.minutes, fabric.device, commit, pretraining.initial
             )
             card.write(out / EncoderCard.FILE)
-    fabric.barrier()
+        fabric.barrier()
     return out
 
 
-def _optimize(pretraining: Pretraining, folder: PretrainFolder, start: int, checkpoint_every: int, *, progress: bool) -> None:
-    """Take all steps from `start` on, log them, and write checkpoints; the last step has one, too."""
+def _optimize(
+    pretraining: Pretraining, folder: PretrainFolder, start: int, checkpoint_every: int, requested: Event, *, progress: bool
+) -> None:
+    """Take all steps from `start` on, log them, and write checkpoints; the last step has one, too.
+
+    No process stops or fails alone: whatever ends the loop is agreed on after a step that all have taken.
+    """
     fabric, steps = pretraining.fabric, pretraining.steps
-    with stop_requests() as requested, progress_bar(disable=not progress) as bar:
+    with progress_bar(disable=not progress) as bar:
         task = bar.add_task(f"pre-train {pretraining.config.objective}", total=steps, completed=start, note="")
         log, collapse = _Log(folder, fabric, start), CollapseWatch()
         began = time.monotonic()
         for step, batch in enumerate(pretraining.sampler.batches(start, steps), start):
             metrics = pretraining.step(step, batch.to(fabric.device))
             done, stop = step + 1, _any_rank(fabric, requested.is_set())
-            if done % LOG_EVERY == 0 or done == steps:
+            logged, saved = done % LOG_EVERY == 0, done % checkpoint_every == 0 or stop
+            if logged or saved or done == steps:
+                _check_finite(fabric, done, metrics)
+            if logged or done == steps:
                 row = log.write(done, metrics)
                 if fabric.is_global_zero and (message := collapse.message(done, row)):
                     warnings.warn(message, RuntimeWarning, stacklevel=3)
                 speed = (done - start) * len(batch.games) / (time.monotonic() - began)
                 bar.update(task, note=f"loss {row['loss']:.4g}, {speed:,.0f} windows/s")
             bar.update(task, completed=done)
-            if done % checkpoint_every == 0 or stop or done == steps:
-                _check_finite(done, metrics)
+            if saved or done == steps:
                 pretraining.save(folder, done)
             if stop and done < steps:
                 raise InterruptedRunError(f"stopped at step {done} of {steps}; go on with --resume --out {folder.path}")
@@ -223,14 +240,19 @@ class Pretraining:
             return self.objective.reconstruct(few.to(self.fabric.device))
 
     def save(self, folder: PretrainFolder, step: int) -> None:
-        """Write a checkpoint, and the reconstructions of a masked objective as a picture."""
+        """Write a checkpoint, and the reconstructions of a masked objective as a picture.
+
+        Raises:
+            InputError: A weight or a moment of the optimizer is not finite, which all processes see alike.
+        """
+        state = {
+            "objective": self.objective.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "data": self._data,
+            "seconds": self._spent + time.monotonic() - self._began,
+        }
+        require_finite(state, f"at step {step}", LOWER_RATE)
         if self.fabric.is_global_zero:
-            state = {
-                "objective": self.objective.state_dict(),
-                "optimizer": self._optimizer.state_dict(),
-                "data": self._data,
-                "seconds": self._spent + time.monotonic() - self._began,
-            }
             folder.save_checkpoint(step, state)
             images = self.reconstruct()
             if images is not None:
@@ -245,7 +267,7 @@ class Pretraining:
         """
         if checkpoint is None:
             return 0
-        require_same(self._data, checkpoint["data"], "the data of the run", "choose another folder with --out")
+        require_same(self._data, checkpoint["data"], "the data of the run", OTHER_FOLDER)
         self.objective.load_state_dict(checkpoint["objective"])
         self._optimizer.load_state_dict(checkpoint["optimizer"])
         self._spent = float(checkpoint["seconds"])
@@ -272,7 +294,7 @@ class _Log:
         if self._active:
             from torch.utils.tensorboard import SummaryWriter
 
-            self._file = MetricsFile(folder.path / "metrics.csv", start)
+            self._file = MetricsFile(folder.metrics)
             self._writer = SummaryWriter(folder.path / "tensorboard", purge_step=start + 1)
 
     def write(self, step: int, metrics: dict[str, Tensor]) -> dict[str, float]:
@@ -286,12 +308,13 @@ class _Log:
         return row
 
 
-def _check_finite(step: int, metrics: dict[str, Tensor]) -> None:
-    """Refuse to save a run that has diverged."""
-    if not torch.isfinite(metrics["loss"]):
-        raise InputError(
-            f"the loss is {metrics['loss'].item()} at step {step}; lower the learning rate. The checkpoint before is kept"
-        )
+def _check_finite(fabric: Fabric, step: int, metrics: dict[str, Tensor]) -> None:
+    """End a run that has diverged, in all processes."""
+    watched = {"the loss": metrics["loss"], "the norm of the gradient": metrics["grad_norm"]}
+    broken = [f"{name} is {value.item()}" for name, value in watched.items() if not value.isfinite()]
+    if _any_rank(fabric, bool(broken)):
+        what = broken[0] if broken else "the loss of another process is not finite"
+        raise InputError(f"{what} at step {step}; {LOWER_RATE}")
 
 
 def _seed(seed: int, step: int, rank: int) -> None:

@@ -12,13 +12,16 @@ import torch
 from torch import Tensor, nn
 
 from pretrainrl.cards import EncoderCard
-from pretrainrl.errors import InputError
+from pretrainrl.errors import InputError, WeightsError
 from pretrainrl.paths import atomic_path, save_with_torch
 from pretrainrl.pretraining.config import PretrainConfig
+from pretrainrl.pretraining.trained import FILE, check_objective
 from pretrainrl.runs.checkpoints import Checkpoints
-from pretrainrl.runs.folder import RunFolder
-from pretrainrl.weights import save_tensors
+from pretrainrl.runs.folder import RunFolder, require_same
+from pretrainrl.weights import file_sha256, save_tensors
 
+ENCODER = "encoder.safetensors"
+OTHER_FOLDER = "choose another folder with --out"
 _STATE = "state.pt"
 
 
@@ -41,12 +44,38 @@ class PretrainFolder(RunFolder[PretrainConfig]):
         super().__init__(path, PretrainConfig, resume=resume)
         self.check(config)
         # The newest, and the one before it in case the disk damages the newest.
-        self._checkpoints = Checkpoints(path / "checkpoints", keep=2)
+        self._checkpoints = Checkpoints(path / "checkpoints", keep=2, files=[self.metrics])
 
     @property
-    def finished(self) -> bool:
+    def metrics(self) -> Path:
+        """Path of the file of metrics."""
+        return self.path / "metrics.csv"
+
+    def is_finished(self) -> bool:
         """Whether the encoder has been written."""
         return (self.path / EncoderCard.FILE).exists()
+
+    def check_result(self, data: str) -> None:
+        """Check that the weights of a finished run are as they were written, and of these data.
+
+        Args:
+            data: Fingerprint of the data as they are now.
+
+        Raises:
+            InputError: The data have changed since.
+            WeightsError: A file of weights is damaged.
+        """
+        card, file = EncoderCard.read(self.path / EncoderCard.FILE), self.path / ENCODER
+        if card.training is not None and card.training.fingerprint is not None:
+            require_same(
+                {"fingerprint": data}, {"fingerprint": card.training.fingerprint}, "the data of the run", OTHER_FOLDER
+            )
+        if not file.is_file() or file_sha256(file) != card.weights.sha256:
+            raise WeightsError(
+                f"{file} is not what the run has written; delete {self.path / EncoderCard.FILE} and go on with --resume to "
+                "write both again"
+            )
+        check_objective(self.path / FILE)
 
     def save_checkpoint(self, step: int, state: dict[str, Any]) -> None:
         """Write the state that stands before `step`, and drop all checkpoints but the newest two.
@@ -56,13 +85,18 @@ class PretrainFolder(RunFolder[PretrainConfig]):
         """
         self._checkpoints.save(step, partial(_write_state, {"step": step, **state}))
 
-    def load_checkpoint(self) -> dict[str, Any] | None:
+    def load_checkpoint(self, *, restore_files: bool = False) -> dict[str, Any] | None:
         """Return the state in the newest checkpoint, or None where there is none.
+
+        Args:
+            restore_files: Whether `metrics.csv` becomes again what it was at the checkpoint.
 
         Raises:
             InputError: The checkpoint is damaged.
         """
         folder = self._checkpoints.latest()
+        if restore_files:
+            self._checkpoints.restore(folder)
         if folder is None:
             return None
         state: dict[str, Any] = torch.load(folder / _STATE, map_location="cpu", weights_only=True)
@@ -78,7 +112,7 @@ class PretrainFolder(RunFolder[PretrainConfig]):
         broken = [key for key, tensor in tensors.items() if not torch.isfinite(tensor).all()]
         if broken:
             raise InputError(f"weights are not finite in float16: {', '.join(broken)}; the run has diverged")
-        target = self.path / "encoder.safetensors"
+        target = self.path / ENCODER
         with atomic_path(target) as temporary:
             save_tensors(tensors, temporary)
         return target
@@ -114,25 +148,18 @@ def final_metrics(path: Path) -> dict[str, float]:
 
 
 class MetricsFile:
-    """`metrics.csv` with one row for each logged step. A resumed run first drops the rows from after its checkpoint.
+    """`metrics.csv` with one row for each logged step.
 
     Args:
-        path: Path of the file.
-        start: First step of this session.
+        path: Path of the file, whose columns stay if it is there.
     """
 
-    def __init__(self, path: Path, start: int) -> None:
+    def __init__(self, path: Path) -> None:
         self._path = path
         self._fields: list[str] = []
         if path.exists():
             with path.open(newline="") as file:
-                reader = csv.DictReader(file)
-                rows = [row for row in reader if int(row["step"]) <= start]
-                self._fields = list(reader.fieldnames or [])
-            with atomic_path(path) as temporary, temporary.open("w", newline="") as file:
-                writer = csv.DictWriter(file, self._fields)
-                writer.writeheader()
-                writer.writerows(rows)
+                self._fields = next(csv.reader(file), [])
 
     def write(self, row: dict[str, float]) -> None:
         """Append one row; the first row sets the columns."""

@@ -13,9 +13,9 @@ from pretrainrl.encoders.factory import load_tensors, read_backbone
 from pretrainrl.errors import WeightsError
 from pretrainrl.objectives import Objective
 from pretrainrl.pretraining.config import PretrainConfig
-from pretrainrl.pretraining.trained import FILE, read_games
+from pretrainrl.pretraining.trained import FILE, check_objective, read_games
 from pretrainrl.runs.folder import CONFIG
-from pretrainrl.weights import FileContent, fetch, parse_tensors
+from pretrainrl.weights import FileContent, parse_tensors
 
 _BACKBONE = "backbone."  # before the names of its tensors in an objective
 
@@ -66,7 +66,7 @@ class Start:
         found = [path for each in card.weights.sources if (path := Path(each).with_name(FILE)).is_file()]
         if not found:
             return cls(card, Initial(name=card.name, sha256=sha256), backbone, None)
-        file = fetch([str(found[0])])
+        file = check_objective(found[0])
         tensors = parse_tensors(file)  # the encoder's own file has float16
         whole = {key.removeprefix(_BACKBONE): tensors[key] for key in tensors if key.startswith(_BACKBONE)}
         if whole.keys() != backbone.keys() or not all(

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from pretrainrl.cards import EncoderCard
 from pretrainrl.data.frame_cache import FrameCache
 from pretrainrl.data.windows import Returns, discounted_returns
 from pretrainrl.device import resolve_device
@@ -79,8 +80,8 @@ def load_objective(run: str | Path, device: str | torch.device = "cpu") -> Train
     path = Path(run) / FILE
     if not path.is_file():
         raise InputError(f"{run} holds no finished pre-training run: there is no {FILE} in it")
+    file = check_objective(path)
     config = PretrainConfig.read(Path(run) / CONFIG)
-    file = fetch([str(path)])
     tensors, (games, returns) = parse_tensors(file), read_games(file)
     backbone = make_backbone(config.backbone, **dict[str, Any](config.backbone_options))
     with torch.random.fork_rng(devices=[]):
@@ -88,6 +89,23 @@ def load_objective(run: str | Path, device: str | torch.device = "cpu") -> Train
     load_tensors(objective, tensors, str(path))
     objective = objective.requires_grad_(False).eval().to(resolve_device(device))
     return TrainedObjective(config.objective, objective, games, returns)
+
+
+def check_objective(path: Path) -> FileContent:
+    """Read the file of an objective, and check that it is what the card beside it was written for.
+
+    Raises:
+        WeightsError: The file is missing or damaged.
+        CardError: The card is damaged.
+    """
+    card = path.with_name(EncoderCard.FILE)
+    training = EncoderCard.read(card).training if card.is_file() else None
+    expected = None if training is None else training.objective_sha256
+    try:
+        return fetch([str(path)], expected)
+    except WeightsError as error:
+        remedy = f"delete {card} and go on with --resume to write both again"
+        raise WeightsError(f"{path} is not what the run has written; {remedy}") from error
 
 
 def read_games(file: FileContent) -> tuple[tuple[str, ...], tuple[float, ...]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -21,6 +20,7 @@ from pretrainrl.paths import atomic_path, registry_folder
 from pretrainrl.probing.measure import Probe
 from pretrainrl.reports.charts import Chart, Line, line_chart
 from pretrainrl.reports.pages import data_uri, write_html
+from pretrainrl.runs.checkpoints import checked_json, parse_checked
 
 FILE = "probe.json"
 
@@ -61,7 +61,7 @@ def write_probes(folder: Path, probes: Sequence[Probe], datasets: Sequence[str])
     """
     table = {"datasets": list(datasets), "probes": [_plain(probe) for probe in probes]}
     with atomic_path(folder / FILE) as temporary:
-        temporary.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+        temporary.write_text(checked_json(table), encoding="utf-8")
     return folder / FILE
 
 
@@ -77,7 +77,7 @@ def read_metrics(path: Path) -> dict[str, dict[str, float]]:
         InputError: When there is no such file, or it is a file of another kind.
     """
     try:
-        probes = json.loads(path.read_text(encoding="utf-8"))["probes"]
+        probes = parse_checked(path.read_text(encoding="utf-8"))["probes"]
         return {str(probe["encoder"]): {str(key): float(value) for key, value in probe["metrics"].items()} for probe in probes}
     except OSError as error:
         raise InputError(

@@ -7,13 +7,14 @@ import json
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from pretrainrl.games import find_game
 from pretrainrl.optional import require
 from pretrainrl.paths import atomic_path
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def write_html(path: Path, template: str, context: Mapping[str, Any]) -> Path:

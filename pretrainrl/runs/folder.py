@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Generic
 
-from pretrainrl.cards import CardT
+from pretrainrl.card_files import CardT
 from pretrainrl.errors import CardError, InputError, PretrainRLError
-from pretrainrl.paths import writable_folder
+from pretrainrl.paths import is_leftover, output_folder, remove_leftovers, writable_folder
 from pretrainrl.runs.lock import exclusive
 
 CONFIG, LOCK = "config.toml", ".lock"
@@ -36,8 +36,7 @@ class RunFolder(Generic[CardT]):
     def __init__(self, path: Path, kind: type[CardT], *, resume: bool) -> None:
         self.path = path
         self.before: CardT | None = None
-        if path.exists() and not path.is_dir():
-            raise InputError(f"{path} is a file; choose another folder with --out")
+        output_folder(path)
         if _is_occupied(path):
             if not resume:
                 raise _occupied_error(path)
@@ -67,13 +66,26 @@ class RunFolder(Generic[CardT]):
         Raises:
             InputError: The folder cannot be written to, or another process works in it.
         """
-        writable_folder(self.path)
-        with exclusive(self.path / LOCK, str(self.path)):
+        with exclusive_folder(self.path):
             if self.before is None:
                 if _is_occupied(self.path):  # another process was faster
                     raise _occupied_error(self.path)
                 asked.write(self.path / CONFIG)
             yield
+
+
+@contextmanager
+def exclusive_folder(path: Path) -> Iterator[None]:
+    """Make the folder of an output and hold its lock, so that no two processes write there at the same time.
+
+    What killed processes have left under temporary names is removed first.
+
+    Raises:
+        InputError: The folder cannot be written to, or another process works in it; the message names that process.
+    """
+    with exclusive(writable_folder(path) / LOCK, str(path)):
+        remove_leftovers(path)
+        yield
 
 
 def require_same(
@@ -116,8 +128,8 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _is_occupied(path: Path) -> bool:
-    """Whether a folder holds anything but a lock, which a killed process may have left."""
-    return path.exists() and any(entry.name != LOCK for entry in path.iterdir())
+    """Whether a folder holds anything but what a process that was killed at once may have left."""
+    return path.exists() and any(entry.name != LOCK and not is_leftover(entry) for entry in path.iterdir())
 
 
 def _occupied_error(path: Path) -> InputError:

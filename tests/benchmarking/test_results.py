@@ -1,6 +1,5 @@
 """The store of results: nothing is lost, doubled or believed that was edited."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from hypothesis import strategies as st
 
 from pretrainrl.benchmarking.results import ResultStore, read_folders
 from pretrainrl.errors import InputError
+from pretrainrl.runs.checkpoints import checked_json, parse_checked
 
 
 def store(folder: Path) -> ResultStore:
@@ -77,10 +77,11 @@ def test_damaged_results_are_named(tmp_path: Path, damage: str) -> None:
 def test_edited_results_are_named(tmp_path: Path) -> None:
     store(tmp_path).write(result(cell()), cell())
     path = cell().file(tmp_path)
-    path.write_text(json.dumps({**json.loads(path.read_text()), "seed": 5}))
+    written = parse_checked(path.read_text())
+    path.write_text(checked_json({**written, "seed": 5}))
     with pytest.raises(InputError, match="renamed or edited"):
         list(store(tmp_path))
-    path.write_text(json.dumps({**json.loads(path.read_text()), "seed": 0, "scores": []}))
+    path.write_text(checked_json({**written, "scores": []}))
     with pytest.raises(InputError, match="has no scores"):
         list(store(tmp_path))
 

@@ -14,6 +14,7 @@ from benchmark_results import make_suite
 import pretrainrl
 from pretrainrl.benchmarking.plan import find_entrants, plan_benchmark
 from pretrainrl.errors import InputError, UnknownNameError
+from pretrainrl.runs.folder import exclusive_folder
 
 GAMES = ["boxing", "pong"]
 
@@ -126,3 +127,9 @@ def test_wrong_arguments_are_refused_before_work(
 def test_nobody_takes_part() -> None:
     with pytest.raises(InputError, match="at least one encoder"):
         find_entrants(make_suite(), [], baselines=False)
+
+
+def test_one_process_computes_in_a_folder(suite: Path, tmp_path: Path) -> None:
+    with exclusive_folder(tmp_path), pytest.raises(InputError, match=rf"{tmp_path} is in use by process {os.getpid()} on"):
+        pretrainrl.benchmark(suite, baselines=False, out=tmp_path, jobs=1, progress=False)
+    assert list(tmp_path.iterdir()) == []

@@ -14,6 +14,7 @@ from pretrainrl.cli.collect import collect
 from pretrainrl.cli.finetune import finetune
 from pretrainrl.cli.pretrain import pretrain
 from pretrainrl.cli.probe import probe
+from pretrainrl.cli.report import leaderboard, report
 from pretrainrl.integrations.minari import dataset_id
 from pretrainrl.results import CollectResult, PretrainResult, ProbeResult
 
@@ -22,9 +23,11 @@ COMMANDS: dict[str, Any] = {
     "benchmark_status": status,
     "collect": collect,
     "finetune": finetune,
+    "leaderboard": leaderboard,
     "plan_benchmark": plan,
     "pretrain": pretrain,
     "probe": probe,
+    "report": report,
 }
 REQUIRED = inspect.Parameter.empty
 

@@ -198,6 +198,26 @@ def test_existing_datasets_and_resume(
     assert (root / PONG / "data/main_data.hdf5").stat().st_mtime_ns == written
 
 
+def test_resume_verifies_what_is_not_and_notices_other_files(
+    shards: Path, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, shards, "pong", *SMALL) == 0
+    path = shards / "Pong/2/replay_logs/$store$_action_ckpt.2.gz"
+    content = path.read_bytes()
+    assert call(monkeypatch, shards, "pong", "--verify", "--resume", *SMALL) == 0
+    assert "is there already" not in capsys.readouterr().out
+    assert open_dataset(PONG).metadata["checksums_verified"] is True
+    assert call(monkeypatch, shards, "pong", "--verify", "--resume", *SMALL) == 0
+    assert "is there already" in capsys.readouterr().out
+    moved = shards.rename(tmp_path / "moved")
+    assert call(monkeypatch, moved, "pong", "--resume", *SMALL) == 0
+    path = moved / path.relative_to(shards)
+    path.write_bytes(content[:-8] + bytes(4) + content[-4:])  # gzip's checksum of all that is in it
+    assert call(monkeypatch, moved, "pong", "--resume", *SMALL) == 2
+    assert f"{PONG} is of other settings: digest of the files was" in capsys.readouterr().err
+    assert open_dataset(PONG).metadata["checksums_verified"] is True
+
+
 def test_interrupted(shards: Path, root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     find_end = reading._Reader.find_end
 

@@ -15,6 +15,8 @@ from pretrainrl.errors import InputError
 from pretrainrl.integrations.minari import collect_dataset, dataset_id
 from pretrainrl.paths import registry_folder
 from pretrainrl.probing.report import record
+from pretrainrl.runs.checkpoints import checked_json
+from pretrainrl.runs.folder import exclusive_folder
 
 WITH_RAM, WITHOUT = dataset_id("breakout", "ram"), dataset_id("pong", "plain")
 
@@ -106,6 +108,11 @@ def test_record_refuses_what_it_cannot_use(tmp_path: Path):
     (tmp_path / "probe.json").write_text("[]")
     with pytest.raises(InputError, match="does not hold measurements"):
         record(tmp_path, registry_folder())
-    (tmp_path / "probe.json").write_text('{"probes": [{"encoder": "mine.impala", "metrics": {"rankme": 2}}]}')
+    (tmp_path / "probe.json").write_text(checked_json({"probes": [{"encoder": "mine.impala", "metrics": {"rankme": 2}}]}))
     with pytest.raises(InputError, match="has no card"):
         record(tmp_path, registry_folder())
+
+
+def test_one_process_writes_into_a_folder(tmp_path: Path):
+    with exclusive_folder(tmp_path), pytest.raises(InputError, match=rf"{tmp_path} is in use by process \d+ on"):
+        pretrainrl.probe("random.nature", WITHOUT, baseline="none", observations=20, out=tmp_path, progress=False)

@@ -2,6 +2,7 @@
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,29 @@ def test_goes_on_where_it_was_stopped(frames: FrameCache, encoder: Encoder, monk
     [info] = list_caches()
     assert info.state == "unfinished" and info.datasets == ("a/b-v0",) and not folder.exists()
     assert features(frames, encoder).numpy().tobytes() == whole
-    assert calls == [8] * 6, "three batches, one in vain, and the last two"
+    assert calls == [8] * 7, "three batches, one in vain, a comparison, and the last two"
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_code_that_has_changed_is_noticed(
+    frames: FrameCache, encoder: Encoder, monkeypatch: pytest.MonkeyPatch, finished: bool
+) -> None:
+    """Weights and names are the same, and yet the features are others."""
+    forward, calls = Encoder.feature_map, [0]
+
+    def dying(self: Encoder, obs: Any) -> Any:
+        calls[0] += 1
+        if calls[0] == 4 and not finished:
+            raise KeyboardInterrupt
+        return forward(self, obs)
+
+    with monkeypatch.context() as patch, nullcontext() if finished else pytest.raises(KeyboardInterrupt):
+        patch.setattr(Encoder, "feature_map", dying)
+        features(frames, encoder)
+    monkeypatch.setattr(Encoder, "feature_map", lambda self, obs: 255 / 256 * forward(self, obs))
+    observations = WindowSampler(frames, WindowSpec(steps=1), 1).read(torch.arange(STEPS)).observation()
+    assert torch.allclose(features(frames, encoder).float(), encoder(observations), rtol=1e-3, atol=1e-4)
+    assert len(list_caches()) == 1
 
 
 def test_one_encodes_and_others_wait(frames: FrameCache, encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,7 +114,7 @@ def test_one_encodes_and_others_wait(frames: FrameCache, encoder: Encoder, monke
     monkeypatch.setattr(Encoder, "feature_map", lambda self, obs: calls.append(len(obs)) or forward(self, obs))
     with ThreadPoolExecutor(3) as threads:
         results = list(threads.map(lambda _: features(frames, encoder), range(3)))
-    assert sum(calls) == STEPS
+    assert sum(calls) == STEPS + 2 * 8, "those who waited compare a few"
     assert all(torch.equal(result, results[0]) for result in results)
 
 

@@ -120,6 +120,40 @@ def test_every_episode_is_dealt_once_and_evenly(lengths: list[int], shares: int)
     assert max(totals) - min(totals) <= max(lengths, default=0)
 
 
+def crafted(header: Any) -> bytes:
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return MAGIC + bytes([VERSION]) + lzma.compress(len(text).to_bytes(4, "little") + text + bytes(4), preset=0)
+
+
+ONE_EPISODE: dict[str, Any] = {"transitions": [4], "noops": [0], "ends_by": ["cut"], "return": [0.0]}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"sticky_actions": "often"},
+        {"sticky_actions": 7},
+        {"metadata": []},
+        {"metadata": {"collection": 3}},
+        {"episodes": {**ONE_EPISODE, "return": [float("nan")]}},
+        {"episodes": {**ONE_EPISODE, "more": [{}]}},
+        {"episodes": {**ONE_EPISODE, "more": [None]}},
+        {"episodes": {**ONE_EPISODE, "noops": {"0": 0}}},
+        {"episodes": {**ONE_EPISODE, "transitions": [10**400]}},
+        {"episodes": 3},
+    ],
+)
+def test_crafted_recordings(tmp_path: Path, change: dict[str, Any]) -> None:
+    path, names = tmp_path / "a.rec", ("dataset_id", "game", "rom_md5", "ale_py_version", "content_sha256", "algorithm")
+    good = {**dict.fromkeys(names, "pong"), "sticky_actions": 0.25, "metadata": {}, "episodes": ONE_EPISODE}
+    path.write_bytes(crafted(good))
+    assert Recording.read(path).transitions == 4
+    for content in (crafted({**good, **change}), crafted(b"[" * 100_000), crafted(good) + b"more", crafted(b" " * (17 << 20))):
+        path.write_bytes(content)
+        with pytest.raises(DatasetError, match=f"recording {path} is truncated or damaged"):
+            Recording.read(path)
+
+
 @given(data=st.data())
 @settings(max_examples=60, deadline=None)
 def test_damage_is_one_error(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -55,7 +55,7 @@ def test_windows_are_those_of_the_reference(
         drawn = sorted((row for batch in sampler.batches(0, sampler.steps_per_epoch) for row in rows(batch)), key=key)
     assert [*map(key, drawn)] == [*map(key, expected)]
     for ours, theirs in zip(drawn, expected, strict=True):
-        np.testing.assert_allclose(ours[6], theirs[6], rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(ours[7], theirs[7], rtol=1e-6, atol=1e-6)
 
 
 def test_both_codecs_give_the_same(tmp_path: Path) -> None:
@@ -88,6 +88,7 @@ def test_batches_made_by_hand_are_valid_and_without_returns() -> None:
     frames, steps = torch.zeros(2, 5, 84, 84, dtype=torch.uint8), torch.zeros(2, 3)
     batch = Batch(frames, steps.long(), steps, steps.bool(), torch.zeros(2, dtype=torch.int64))
     assert batch.valid.shape == (2, 5) and batch.valid.all()
+    assert batch.taken.shape == (2, 3) and batch.taken.all()
     assert batch.returns.shape == (2, 0)
 
 
@@ -127,9 +128,9 @@ def test_a_repeated_final_frame_may_stand_where_a_termination_cuts_the_bootstrap
         bootstraps: len(WindowSampler(cache, WindowSpec(future=3, steps=3, bootstraps=bootstraps), 1))
         for bootstraps in (False, True)
     }
-    assert windows == {False: 6 + 6, True: 7 + 6}
-    sampler = WindowSampler(cache, WindowSpec(future=3, steps=3, bootstraps=True), 13)
-    assert int(sampler.batch(0).terminations.any(1).sum()) == 1
+    assert windows == {False: 6 + 6, True: 9 + 6}
+    sampler = WindowSampler(cache, WindowSpec(future=3, steps=3, bootstraps=True), 15)
+    assert int(sampler.batch(0).terminations.any(1).sum()) == 3
 
 
 def test_shapes_and_dtypes(cache: FrameCache) -> None:

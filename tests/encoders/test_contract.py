@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from gymnasium.spaces import Box
 from torch import Tensor, nn
 
 import pretrainrl
 from pretrainrl.encoders import Encoder, cached_encoder
 from pretrainrl.encoders.check import EncoderContractError, verify_encoder
+from pretrainrl.encoders.observation_encoder import ObservationEncoder
 from pretrainrl.errors import InputError
 from pretrainrl.weights import locate, read_tensors
 
@@ -150,3 +152,20 @@ def test_check_encoder_lists_every_broken_clause():
         pretrainrl.check_encoder(bad)
     for clause in ("same features twice", "rest of the batch", "is refused", "stays in eval mode", "random state"):
         assert clause in str(error.value)
+
+
+@pytest.mark.filterwarnings("error")
+def test_flipped_and_read_only_frames() -> None:
+    """NumPy's views of frames that PyTorch would refuse, or warn of."""
+    encoder, reader = (
+        pretrainrl.make_encoder("random.nature"),
+        ObservationEncoder("random.nature", Box(0, 255, (4, 84, 84), np.uint8)),
+    )
+    frames = np.random.default_rng(0).integers(256, size=(2, 4, 84, 84), dtype=np.uint8)
+    flipped = frames[:, ::-1, ::-1, ::-1].copy()[:, ::-1, ::-1, ::-1]
+    read_only = frames.copy()
+    read_only.flags.writeable = False
+    for each in (flipped, read_only, np.moveaxis(np.moveaxis(frames, 1, -1).copy(), -1, 1)):
+        assert torch.equal(encoder(each), encoder(frames))
+        assert np.array_equal(reader(each), reader(frames))
+        assert torch.equal(reader.stacks(each), torch.from_numpy(frames))

@@ -24,7 +24,7 @@ from pretrainrl.finetuning.segments import FinetuneSegments
 from pretrainrl.integrations.minari import collect_dataset
 from pretrainrl.integrations.sb3 import BehaviorCloning, Rainbow
 from pretrainrl.integrations.sb3.replay import observation_store
-from pretrainrl.networks.optimization import WarmupCosine
+from pretrainrl.networks.optimization import WarmupCosine, require_finite
 from pretrainrl.networks.standardize import Standardize
 
 DATASET = "pretrainrl/atari/pong-random-v0"
@@ -334,3 +334,24 @@ def test_damaged_checkpoint(tmp_path: Path) -> None:
     state.write_bytes(b"damaged")
     with pytest.raises(InputError, match="is damaged"):
         run("bc", tmp_path, resume=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("algorithm", ["bc", "rainbow"])
+def test_what_is_not_finite_is_not_saved(algorithm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    step, calls = FinetuneSegments._on_step, [0]
+
+    def breaking(self: FinetuneSegments) -> bool:
+        calls[0] += 1
+        if calls[0] == KILLED_AT[algorithm]:
+            next(self.model.policy.parameters()).data[0] = float("inf")
+        return step(self)
+
+    monkeypatch.setattr(FinetuneSegments, "_on_step", breaking)
+    with pytest.raises(InputError, match=r"policy\.\S+ is not finite after [\d,]+ steps; lower|priorities must be finite"):
+        run(algorithm, tmp_path)
+    folder = tmp_path / algorithm / "ALE-Pong-v5_1"
+    (state,) = folder.glob("checkpoints/*/agent.pt")
+    for found in (torch.load(state, weights_only=True)["parameters"], learnt(folder, "best_model.zip")):
+        require_finite(found, "in the file", "")
+    assert not (folder / "ALE-Pong-v5.zip").exists()

@@ -51,6 +51,45 @@ def test_projection_keeps_the_mean_inside_the_range_and_atoms_in_place():
     torch.testing.assert_close(moved @ support, returns + 0.5 * (probabilities @ support))
 
 
+@settings(max_examples=400, deadline=None)
+@given(
+    atoms=st.integers(2, 300),
+    low=st.one_of(st.integers(-100, 100), st.floats(-1e4, 1e4, width=32)),
+    width=st.one_of(st.integers(1, 200), st.floats(2**-7, 1e4, width=32)),
+    seed=st.integers(0, 99),
+)
+def test_any_support_keeps_mass_and_mean(atoms, low, width, seed):
+    """In float32 too: no mass is negative, and the mean is that of the moved atoms, each within the bounds."""
+    try:
+        support = make_support(atoms, low, low + width)
+    except InputError:
+        return
+    low, high = support[0].item(), support[-1].item()
+    generator = torch.Generator().manual_seed(seed)
+    inside = low + (high - low) * torch.rand(16, generator=generator)
+    returns = torch.cat([torch.tensor([low, high, -1e30, 1e30, high + 1, low - 1]), inside])
+    discounts = torch.cat([torch.zeros(6), torch.rand(16, generator=generator)])
+    probabilities = (3 * torch.randn(22, atoms, generator=generator)).softmax(1)
+    projected = project(probabilities, returns, discounts, support)
+    assert (projected >= 0).all()
+    torch.testing.assert_close(projected.sum(1), torch.ones(22))
+    moved = (returns.double()[:, None] + discounts.double()[:, None] * support.double()).clamp(low, high)
+    expected = (probabilities.double() * moved).sum(1)
+    resolution = 1e-5 * (high - low) + 1e-6 * max(abs(low), abs(high))
+    torch.testing.assert_close((projected.double() * support.double()).sum(1), expected, atol=resolution, rtol=0)
+    assert (distribution_loss(torch.randn(22, atoms, generator=generator), projected) >= 0).all()
+
+
+def test_no_integer_range_gives_negative_mass():
+    """With 51 atoms in float32, the upper bound of 383 of these ranges lies after the last atom."""
+    probabilities = torch.full((1, 51), 1 / 51)
+    for low in range(-40, 10):
+        for width in range(1, 41):
+            support = make_support(51, low, low + width)
+            projected = project(probabilities, torch.tensor([1e6]), torch.zeros(1), support)
+            assert projected[0, -1] == pytest.approx(1) and (projected[0, :-1] == 0).all()
+
+
 def test_past_an_end_only_the_return_counts():
     support = make_support()
     projected = project(torch.rand(3, 51).softmax(1), torch.tensor([1.0, 0.4, -99.0]), torch.zeros(3), support)
@@ -76,7 +115,13 @@ def test_loss_and_mean_by_hand():
     assert distribution_loss(logits[None], target).item() == pytest.approx(-0.5 * math.log(0.3) - 0.5 * math.log(0.5))
 
 
-@pytest.mark.parametrize("arguments", [(1,), (51, 1.0, 1.0)])
+@pytest.mark.parametrize("arguments", [(1,), (51, 1.0, 1.0), (51, 0.0, math.nan)])
 def test_bad_supports(arguments):
     with pytest.raises(InputError, match="a support needs"):
         make_support(*arguments)
+
+
+@pytest.mark.parametrize("bounds", [(1e8, 1e8 + 1), (0, 1e-44), (-3e38, 3e38), (-math.inf, 0), (0, 1e300)])
+def test_supports_that_float32_cannot_hold(bounds):
+    with pytest.raises(InputError, match="cannot tell the atoms"):
+        make_support(51, *bounds)

@@ -28,9 +28,10 @@ def unrolled(objective, batch):
     return torch.stack(latents, dim=1), torch.stack(targets, dim=1)
 
 
-def kept_pairs(ended):
-    """(sample, step) of all targets that are not past an end; `ended` maps a sample to the step of its terminal."""
-    return [(i, step) for i in range(8) for step in range(4) if step < ended.get(i, 4)]
+def kept_pairs(batch):
+    """(sample, step) of all targets that are not past an end, be it a termination or the last frame."""
+    pairs = [(i, step) for i in range(8) for step in range(4)]
+    return [(i, step) for i, step in pairs if batch.valid[i, 4 + step] and not any(batch.terminations[i, : step + 1].tolist())]
 
 
 def end(batch, ended):
@@ -46,7 +47,7 @@ def test_spr_by_definition(ended, real_batch):
     loss, metrics = spr.loss(batch)
     latents, targets = unrolled(spr, batch)
     predictions = spr.head(latents[:, 1:], batch.games)
-    pairs = kept_pairs(ended)
+    pairs = kept_pairs(batch)
     queries, keys = (torch.stack([x[pair] for pair in pairs]) for x in (predictions, targets))
     probabilities = (queries @ keys.T / 0.5).softmax(dim=1)
     torch.testing.assert_close(loss, -probabilities.diag().log().mean())
@@ -63,7 +64,7 @@ def test_spr_idm_by_definition(ended, real_batch):
     latents, targets = unrolled(objective, batch)
     predictions = objective.head(latents[:, 1:], batch.games)
     cosines, entropies = [], []
-    for i, step in kept_pairs(ended):
+    for i, step in kept_pairs(batch):
         prediction, target, game = predictions[i, step], targets[i, step], batch.games[i]
         cosines.append(prediction @ target / prediction.norm() / target.norm())
         first, second = objective.inverse.first, objective.inverse.second

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load
 
 import pretrainrl
 from pretrainrl.data.collect import collect_episodes
@@ -18,11 +19,13 @@ from pretrainrl.data.frame_cache import FrameCache
 from pretrainrl.data.sampler import WindowSampler
 from pretrainrl.data.windows import Batch
 from pretrainrl.encoders.check import verify_encoder
-from pretrainrl.errors import CardError, InputError, UnknownNameError
+from pretrainrl.errors import CardError, InputError, UnknownNameError, WeightsError
 from pretrainrl.networks.optimization import cosine_with_warmup
 from pretrainrl.objectives import Objective
 from pretrainrl.pretraining import PretrainConfig, run
+from pretrainrl.pretraining.loop import Pretraining
 from pretrainrl.pretraining.run_folder import PretrainFolder
+from pretrainrl.pretraining.trained import load_objective
 from pretrainrl.runs.interrupt import InterruptedRunError
 from pretrainrl.weights import file_sha256
 
@@ -177,6 +180,78 @@ def test_a_diverging_run_keeps_its_last_good_checkpoint(cache: FrameCache, tmp_p
         train(tmp_path / "run", cache, config(), checkpoint_every=2)
     assert [path.name for path in (tmp_path / "run/checkpoints").iterdir()] == ["step_0000000002"]
     assert not (tmp_path / "run/encoder.safetensors").exists()
+
+
+@pytest.mark.parametrize("clip", [None, 1.0])
+def test_an_infinite_gradient_is_not_saved(
+    clip: float | None, cache: FrameCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The loss of that step is finite, and so is the next one's where nothing reads the weight."""
+    step, calls = Pretraining.step, []
+
+    def exploding(self: Pretraining, number: int, batch: Batch) -> Any:
+        calls.append(1)
+        if len(calls) == 4:
+            weight = next(self.objective.parameters())
+            weight.register_hook(lambda gradient: gradient.index_fill(0, torch.tensor([0]), float("inf")))
+        return step(self, number, batch)
+
+    monkeypatch.setattr(Pretraining, "step", exploding)
+    settings = config()
+    settings = settings.model_copy(update={"training": settings.training.model_copy(update={"clip_grad_norm": clip})})
+    with pytest.raises(InputError, match=r"the norm of the gradient is (inf|nan) at step 4; lower the learning rate"):
+        train(tmp_path / "run", cache, settings, checkpoint_every=2)
+    assert [path.name for path in (tmp_path / "run/checkpoints").iterdir()] == ["step_0000000002"]
+
+
+def test_a_weight_that_is_not_finite_is_not_saved(cache: FrameCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Loss and gradient of the last step may be finite all the same."""
+    step = Pretraining.step
+
+    def breaking(self: Pretraining, number: int, batch: Batch) -> Any:
+        metrics = step(self, number, batch)
+        if number == 3:
+            next(self.objective.parameters()).data[0] = float("nan")
+        return metrics
+
+    monkeypatch.setattr(Pretraining, "step", breaking)
+    with pytest.raises(InputError, match=r"the learning has diverged: objective\.backbone\S+ is not finite at step 4; lower"):
+        train(tmp_path / "run", cache, config(), checkpoint_every=2)
+    assert [path.name for path in (tmp_path / "run/checkpoints").iterdir()] == ["step_0000000002"]
+
+
+def test_frames_that_have_changed_are_noticed(cache: FrameCache, tmp_path: Path, stop_at: Callable[[int], None]):
+    """All else is the same; compression makes no difference."""
+    episodes = [*collect_episodes("pong", 120, n_envs=2), *collect_episodes("breakout", 120, n_envs=2)]
+    assert FrameCache.build(episodes, tmp_path / "same", codec="lz4").fingerprint == cache.fingerprint
+    episodes[1].frames[7, 50, 50] ^= 1
+    other = FrameCache.build(episodes, tmp_path / "other")
+    train(tmp_path / "finished", cache, config())
+    stop_at(3)
+    with pytest.raises(InterruptedRunError):
+        train(tmp_path / "stopped", cache, config())
+    for name in ("finished", "stopped"):
+        with pytest.raises(InputError, match=r"the data of the run is of other settings: fingerprint was \w+ and is now \w+"):
+            train(tmp_path / name, other, config(), resume=True)
+
+
+@pytest.mark.parametrize("name", ["encoder", "objective"])
+def test_a_finished_run_whose_weights_are_damaged(cache: FrameCache, tmp_path: Path, name: str):
+    folder = train(tmp_path / "run", cache, config())
+    file = folder / f"{name}.safetensors"
+    weights = file.read_bytes()
+    file.write_bytes(weights[:-9] + bytes([weights[-9] ^ 1]) + weights[-8:])
+    expected = r"is not what the run has written; delete .*card.toml and go on with --resume to write both again"
+    with pytest.raises(WeightsError, match=expected):
+        train(folder, cache, config(), resume=True)
+    if name == "objective":
+        with pytest.raises(WeightsError, match=expected):
+            load_objective(folder)
+    (folder / "card.toml").unlink()
+    for _ in range(2):  # the second one finds both right
+        train(folder, cache, config(), resume=True)
+    before, after = load(weights), load(file.read_bytes())
+    assert before.keys() == after.keys() and all(torch.equal(before[key], after[key]) for key in before)
 
 
 def test_runs_outside_the_main_thread(cache: FrameCache, tmp_path: Path):

@@ -39,8 +39,7 @@ def caches(tmp_path_factory: pytest.TempPathFactory) -> Caches:
 
 
 def config(objective: str = "atc", start: Start | None = None, **changes: Any) -> PretrainConfig:
-    initial = None if start is None else (start.card, start.initial)
-    options: dict[str, Any] = {"steps": 4, "batch_size": 4, "initial": initial, **changes}
+    options: dict[str, Any] = {"steps": 4, "batch_size": 4, "start": start, **changes}
     return PretrainConfig.of(objective, ("pretrainrl/atari/pong-random-v0",), **options)
 
 
@@ -136,5 +135,5 @@ def test_refused(finished: Path, tmp_path: Path) -> None:
     with safe_open(file, "pt") as opened:
         metadata = opened.metadata()
     save_file({**tensors, "backbone.layers.0.bias": tensors["backbone.layers.0.bias"] + 1}, file, metadata)
-    with pytest.raises(WeightsError, match=r"objective\.safetensors is damaged, or not of the run whose encoder"):
+    with pytest.raises(WeightsError, match=r"objective\.safetensors is not what the run has written"):
         Start.read(copy)

@@ -42,3 +42,14 @@ def test_a_signal_to_one_process_stops_both_after_the_same_step(tmp_path: Path):
     steps = re.findall(r"stopped at step (\d+) of 40; go on with --resume", done.stdout)
     assert len(steps) == 2 and len(set(steps)) == 1
     assert [path.name for path in (out / "checkpoints").iterdir()] == [f"step_{int(steps[0]):010d}"]
+
+
+def test_however_many_signals_arrive_all_stop_after_the_same_step(tmp_path: Path):
+    """As when a scheduler ends a job: every process is asked, torchrun passes its own signal on, and some come twice."""
+    cache, out = tmp_path / "cache", tmp_path / "out"
+    FrameCache.build(collect_episodes("boxing", 200, n_envs=1), cache)
+    command: list[str | Path] = [*TORCHRUN, SCRIPT, cache, out, "curl", "4000", "5", "all"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    steps = re.findall(r"stopped at step (\d+) of 4000; go on with --resume", done.stdout)
+    assert len(steps) == 2 and len(set(steps)) == 1, done.stderr
+    assert [path.name for path in (out / "checkpoints").iterdir()] == [f"step_{int(steps[0]):010d}"]

@@ -1,8 +1,12 @@
 """Charts: round marks, names that do not overlap, lines that keep to the drawing."""
 
+import math
+from itertools import combinations
+
+import numpy as np
 import pytest
 
-from pretrainrl.reports.charts import Line, line_chart, spread, ticks
+from pretrainrl.reports.charts import Dot, Line, decades, dot_chart, label_places, line_chart, spread, ticks
 
 
 def test_charts() -> None:
@@ -29,3 +33,32 @@ def test_marks_of_a_logarithmic_axis_are_given() -> None:
     )
     assert drawing.x_ticks == [(drawing.left, "1"), (drawing.width - drawing.right, "100")]
     assert drawing.y_ticks == [(drawing.height - drawing.bottom, "0.001")]
+
+
+def test_dots_and_their_intervals_keep_to_the_drawing() -> None:
+    dots = [Dot("a", "one", 10.0, -1.0, -2.0, 0.5), Dot("b", "two", 1_000.0, 3.0, math.nan, math.nan)]
+    drawing = dot_chart(dots, "x", "y", logarithmic=True)
+    first, second = drawing.dots
+    assert first.x < second.x and first.low > first.y > first.high, "upward is less on a screen"
+    assert second.low == second.high == second.y, "no interval is drawn of NaN"
+    for dot in drawing.dots:
+        assert drawing.left <= dot.x <= drawing.width - drawing.right
+        assert all(drawing.top <= y <= drawing.height - drawing.bottom for y in (dot.y, dot.low, dot.high))
+    assert [text for _, text in drawing.x_ticks] == ["10", "100", "1,000"]
+    assert dot_chart([Dot("alone", "one", 0.0, 0.0, 0.0, 0.0)], "x", "y").dots
+
+
+def test_names_of_dots_do_not_overlap_while_there_is_room() -> None:
+    places = [(float(x), float(y)) for x, y in np.random.default_rng(0).uniform(80, 280, size=(12, 2))]
+    names = [f"name{number}" for number in range(12)]
+    boxes = []
+    for (x, y, anchor), name in zip(label_places(places, names, 360), names, strict=True):
+        left = x if anchor == "start" else x - 6.2 * len(name)
+        boxes.append((left, y - 10, left + 6.2 * len(name), y + 2))
+        assert left > 46 and left + 6.2 * len(name) <= 360
+    assert not [1 for a, b in combinations(boxes, 2) if a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]]
+
+
+def test_marks_of_short_logarithmic_axes() -> None:
+    assert decades(1, 1_000) == [1, 10, 100, 1_000] and decades(40, 250) == [50, 100, 200]
+    assert len(decades(58, 63)) > 1

@@ -81,9 +81,24 @@ def test_the_only_one_is_told_apart(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_process_left_is_removed(checkpoints: Checkpoints) -> None:
-    (checkpoints.folder / ".step_0000000011.abcd.tmp").mkdir()
+    (checkpoints.folder / ".step_0000000011.0123abcd.tmp").mkdir()
+    for mine in ("step_0000000009 copy", "notes"):  # somebody else's
+        (checkpoints.folder / mine).mkdir()
     checkpoints.save(12, write())
-    assert names(checkpoints.folder) == ["step_0000000010", "step_0000000012"]
+    assert names(checkpoints.folder) == ["notes", "step_0000000009 copy", "step_0000000010", "step_0000000012"]
+
+
+def test_files_that_grow_are_brought_back(tmp_path: Path) -> None:
+    rows, best = tmp_path / "rows.csv", tmp_path / "best.zip"
+    checkpoints = Checkpoints(tmp_path / "checkpoints", files=[rows, best])
+    rows.write_text("1,2\n")
+    checkpoints.save(1, write())
+    rows.write_text("1,9\n3,4\n")
+    best.write_text("later")
+    checkpoints.restore(checkpoints.latest())
+    assert rows.read_text() == "1,2\n" and not best.exists()
+    checkpoints.restore(None)
+    assert not rows.exists()
 
 
 def test_a_folder_within_may_be_removed(tmp_path: Path) -> None:

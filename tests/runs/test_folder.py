@@ -13,7 +13,7 @@ import pytest
 
 from pretrainrl.cards import Card
 from pretrainrl.errors import DatasetError, InputError
-from pretrainrl.runs.folder import CONFIG, RunFolder, fingerprint_of, require_same
+from pretrainrl.runs.folder import CONFIG, RunFolder, exclusive_folder, fingerprint_of, require_same
 
 FORK = multiprocessing.get_context("fork")
 
@@ -117,6 +117,28 @@ def test_of_two_that_begin_one_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is not empty"), second.opened(settings(seed=1)):
         pass
     assert Settings.read(tmp_path / CONFIG).seed == 0
+
+
+def test_what_killed_processes_have_left_is_removed(tmp_path: Path) -> None:
+    """A process that was killed while it wrote the settings has begun nothing."""
+    begun = tmp_path / ".config.toml.0123abcd.tmp"
+    begun.write_text("half")
+    begin(tmp_path, settings())
+    assert [path.name for path in tmp_path.iterdir()] == [CONFIG]
+    for name in ("metrics.csv", "checkpoints/step_0000000003", "figures/a.png"):
+        left = (tmp_path / name).with_name(f".{Path(name).name}.0123abcd.tmp")
+        left.mkdir(parents=True)
+        (left / "half").write_text("written")
+    (tmp_path / ".mine.tmp").write_text("mine")
+    with RunFolder(tmp_path, Settings, resume=True).opened(settings()):
+        assert {path.name for path in tmp_path.rglob("*.tmp")} == {".mine.tmp"}
+
+
+def test_an_output_has_one_writer(tmp_path: Path) -> None:
+    expected = f"is in use by process {os.getpid()}"
+    with exclusive_folder(tmp_path), pytest.raises(InputError, match=expected), exclusive_folder(tmp_path):
+        pytest.fail("two write at the same time")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_fingerprints_tell_content_apart() -> None:

@@ -14,6 +14,7 @@ Log = dict[str, npt.NDArray[np.generic]]
 
 LAYOUTS = {
     "original": "{run}/replay_logs/$store$_{name}_ckpt.{checkpoint}",
+    "d4rl-atari": "{run}/{checkpoint}/{name}",
     "atari-pb": "{name}_{run}_{checkpoint}",
     "sgi": "{name}_{checkpoint}",
 }

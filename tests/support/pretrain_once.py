@@ -1,11 +1,13 @@
-"""A few optimizer steps of pre-training, to be started by torchrun: CACHE_FOLDER OUT_FOLDER OBJECTIVE [STEPS STOP_AT].
+"""A few optimizer steps of pre-training, to be started by torchrun: CACHE_FOLDER OUT_FOLDER OBJECTIVE [STEPS STOP_AT [all]].
 
-With STOP_AT, the second process sends itself SIGINT when it reads that batch; each process prints why it stopped.
+With STOP_AT, the second process sends itself SIGINT when it reads that batch; with `all` behind it, both processes send
+themselves SIGTERM twice, and one of them sends it to torchrun, too, which passes it on. Each prints why it stopped.
 """
 
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 import torch
@@ -30,11 +32,15 @@ def pretrain_once(cache: Path, out: Path, objective: str, steps: int = 1) -> Non
     run(config, out, lambda: FrameCache.open(cache), device="cpu", progress=False)
 
 
-def stop_second_process(last: int) -> None:
-    read = WindowSampler.batch
+def stop_at(last: int, everywhere: bool) -> None:
+    read, second = WindowSampler.batch, os.environ["RANK"] == "1"
 
     def batch(self: WindowSampler, step: int) -> Batch:
-        if step == last and os.environ["RANK"] == "1":
+        if step == last and everywhere:
+            for receiver in (os.getpid(), *([os.getppid()] if second else []), os.getpid()):
+                os.kill(receiver, signal.SIGTERM)
+                time.sleep(0.05)
+        elif step == last and second:
             os.kill(os.getpid(), signal.SIGINT)
         return read(self, step)
 
@@ -44,7 +50,7 @@ def stop_second_process(last: int) -> None:
 if __name__ == "__main__":
     cache, out, objective, *rest = sys.argv[1:]
     if rest:
-        stop_second_process(int(rest[1]))
+        stop_at(int(rest[1]), everywhere=rest[2:] == ["all"])
     try:
         pretrain_once(Path(cache), Path(out), objective, *map(int, rest[:1]))
     except InterruptedRunError as error:

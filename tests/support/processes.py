@@ -13,7 +13,7 @@ from pretrainrl.networks.losses import info_nce, masked_cross_entropy, masked_me
 from pretrainrl.objectives import make_objective
 
 WORLD = 2
-TENSORS = ("frames", "actions", "rewards", "terminations", "games", "returns", "valid")
+TENSORS = ("frames", "actions", "rewards", "terminations", "games", "returns", "valid", "taken")
 
 
 def in_processes(function: Callable[..., Any], folder: Path, *arguments: Any) -> list[Any]:

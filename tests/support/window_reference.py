@@ -50,27 +50,35 @@ def reference(episodes: list[Episode], spec: WindowSpec) -> list[tuple[Any, ...]
     """All windows in order, one episode and one frame after the other."""
     windows = []
     for episode in episodes:
+        cut = spec.cut or (spec.bootstraps and bool(episode.terminations[-1]))
+        last = len(episode) - (episode.metadata.get("final_observation") == "repeated")
         for t in range(len(episode) + 1):
-            if t + max(spec.future, spec.steps) > len(episode):
+            whole = t + spec.steps <= len(episode) and t + spec.future <= last
+            if not (t < len(episode) if cut else whole):
                 break
             frames = np.zeros((spec.stack + spec.future, 84, 84), np.uint8)
             valid = np.zeros(spec.stack + spec.future, np.bool_)
             for row, time in enumerate(range(t - spec.stack + 1, t + spec.future + 1)):
-                if time >= 0:
+                if 0 <= time <= last:
                     frames[row], valid[row] = episode.frames[time], True
-            steps = slice(t, t + spec.steps)
+            times = range(t, t + spec.steps)
+            taken = np.array([time < len(episode) for time in times], np.bool_)
+            actions = np.array([episode.actions[time] if time < len(episode) else 0 for time in times], np.int64)
+            rewards = np.array([episode.rewards[time] if time < len(episode) else 0 for time in times], np.float32)
+            over = np.array([time >= len(episode) or episode.terminations[time] for time in times], np.bool_)
             game = ("boxing", "pong").index(episode.game) if len({e.game for e in episodes}) == 2 else 0
-            sums = [return_from(episode, t + step, spec.returns) for step in range(spec.steps)] if spec.returns else []
-            parts = (frames, episode.actions[steps], episode.rewards[steps], episode.terminations[steps], game, valid)
+            sums = [return_from(episode, time, spec.returns) for time in times] if spec.returns else []
+            parts = (frames, actions, rewards, over, game, valid, taken)
             windows.append((*parts, np.array(sums, np.float32)))
     return windows
 
 
 def key(window: tuple[np.ndarray, ...]) -> bytes:
     """All of a window that is exact, in order that windows can be matched; returns are sums, and rounded."""
-    return b"|".join(np.asarray(part).tobytes() for part in window[:6])
+    return b"|".join(np.asarray(part).tobytes() for part in window[:7])
 
 
 def rows(batch: Batch) -> list[tuple[np.ndarray, ...]]:
-    tensors = (batch.frames, batch.actions, batch.rewards, batch.terminations, batch.games, batch.valid, batch.returns)
+    read = (batch.frames, batch.actions, batch.rewards, batch.terminations, batch.games, batch.valid, batch.taken)
+    tensors = (*read, batch.returns)
     return [tuple(tensor[i].numpy() for tensor in tensors) for i in range(len(batch.games))]

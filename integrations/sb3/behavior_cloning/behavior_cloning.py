@@ -12,14 +12,14 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
-from stable_baselines3.common.utils import configure_logger
+from stable_baselines3.common.utils import check_for_correct_spaces, configure_logger
 from torch import Tensor, nn
 
 from pretrainrl.agent_cards import AGENTS
 from pretrainrl.device import choose_precision, warn_if_emulated
 from pretrainrl.errors import InputError
 from pretrainrl.integrations.sb3.agents import arguments_of
-from pretrainrl.integrations.sb3.behavior_cloning.demonstrations import Demonstrations, open_demonstrations
+from pretrainrl.integrations.sb3.behavior_cloning.demonstrations import Demonstrations, check_environment, open_demonstrations
 from pretrainrl.integrations.sb3.behavior_cloning.policies import BehaviorCloningPolicy, CnnPolicy, MlpPolicy, initialize
 from pretrainrl.integrations.sb3.encoding.necks import ExtractorWithNeck
 from pretrainrl.integrations.sb3.encoding.standardization import fit_standardization
@@ -43,7 +43,8 @@ class BehaviorCloning(BaseAlgorithm):
 
     Args:
         policy: Policy, `MlpPolicy` or `CnnPolicy`, by name or class.
-        env: Environment, whose game must be the dataset's; it is never stepped. None where both spaces are given.
+        env: Environment, whose game must be the dataset's; it is never stepped. Its wrappers may stack, transpose or encode
+            frames; others must leave observations as they are. None where both spaces are given.
         learning_rate: Number, or a function of what remains of training, from 1 to 0.
         batch_size: Number of transitions in an update, at most as many as there are.
         n_epochs: Number of passes over the dataset in `learn`.
@@ -111,6 +112,7 @@ class BehaviorCloning(BaseAlgorithm):
         self.weight_decay = weight_decay
         self.augment, self.precision = augment, precision
         self.validation_fraction = validation_fraction
+        self.algorithm = "BehaviorCloning"  # is saved, so that the file says whose it is
         self._epoch = 0
         self._order_seed = int(torch.randint(2**31, ())) if seed is None else seed
         if _init_setup_model:
@@ -143,9 +145,15 @@ class BehaviorCloning(BaseAlgorithm):
             kwargs.setdefault("optimizer_kwargs", {"weight_decay": self.weight_decay})
         policy = self.policy_class(self.observation_space, self.action_space, self.lr_schedule, **kwargs)
         self.policy = policy.to(self.device)  # type: ignore[assignment]  # its class was chosen among ours
+        if self.env is not None:
+            check_environment(self)
         self.precision = choose_precision(self.precision, self.policy.q_net.features_extractor, self.device)
 
     def _check_arguments(self) -> None:
+        if self.algorithm != "BehaviorCloning":
+            raise InputError(f"this is a saved {self.algorithm}, not a BehaviorCloning; load it with {self.algorithm}.load")
+        if not issubclass(self.policy_class, BehaviorCloningPolicy):
+            raise InputError(f"behavior cloning needs MlpPolicy or CnnPolicy, got {self.policy_class.__name__}")
         if not isinstance(self.action_space, spaces.Discrete) or self.action_space.start != 0:
             raise InputError(f"behavior cloning needs Discrete actions that count from 0, got {self.action_space}")
         if self.batch_size < 1 or self.n_epochs < 1:
@@ -158,8 +166,11 @@ class BehaviorCloning(BaseAlgorithm):
 
         Raises:
             ValueError: When its spaces are others, such as features of another encoder.
+            InputError: When a wrapper changes what is observed, so that it is no longer what was learned from.
         """
         wrapped = self._wrap_env(env, self.verbose)
+        check_for_correct_spaces(wrapped, self.observation_space, self.action_space)
+        check_environment(self, wrapped)
         self.n_envs = wrapped.num_envs
         super().set_env(wrapped, force_reset)
 

@@ -8,21 +8,22 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from gymnasium.spaces import Box
+from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
-from pretrainrl.data.episode import FRAME_SHAPE
 from pretrainrl.data.feature_cache import cached_features
 from pretrainrl.data.frame_cache import read_ahead
 from pretrainrl.data.sampler import WindowSampler
 from pretrainrl.data.windows import WindowSpec
+from pretrainrl.device import dtype_name
 from pretrainrl.encoders import Encoder
-from pretrainrl.encoders.observation_spaces import FeatureKind, FeatureSpace
+from pretrainrl.encoders.observation_spaces import FeatureKind, FeatureSource, FeatureSpace
 from pretrainrl.errors import DatasetError, InputError
 from pretrainrl.integrations.sb3.encoding.extractor import PretrainedExtractor
-from pretrainrl.integrations.sb3.encoding.vec_encode import FeatureViews
+from pretrainrl.integrations.sb3.encoding.observed import Observed, observed
+from pretrainrl.integrations.sb3.encoding.vec_encode import FeatureViews, one_view
 from pretrainrl.integrations.sb3.envs.atari_vec_env import AtariVecEnv
-from pretrainrl.integrations.sb3.replay.fill_replay_buffer import check_actions, encoding_wrapper
+from pretrainrl.integrations.sb3.replay.fill_replay_buffer import check_actions
 
 if TYPE_CHECKING:
     from pretrainrl.integrations.minari import AtariDataset
@@ -95,19 +96,19 @@ def open_demonstrations(model: BehaviorCloning, dataset: AtariDataset, *, pixels
     from pretrainrl.integrations.minari import cache_datasets
 
     _check_game(model, dataset)
-    stack = _check_observations(model, pixels)
+    seen = check_environment(model)
     cache = cache_datasets([dataset.id], progress=progress)
-    sampler = WindowSampler(cache, WindowSpec(steps=1, stack=stack), 1)
+    sampler = WindowSampler(cache, WindowSpec(steps=1, stack=seen.stack), 1)
     ends = cache.lengths.cumsum(0).tolist()
     episodes = [torch.arange(end - length, end) for end, length in zip(ends, cache.lengths.tolist(), strict=True)]
     chosen = tuple(episodes[index] for index in dataset.minari.episode_indices)  # not all, of one that was filtered
     _check_labels(model, dataset, int(cache.actions.max()))
-    source = None if pixels else frozen_encoder(model)
+    source = None if pixels else _frozen_encoder(model, seen)
     if source is None:
 
         def read_frames(numbers: Tensor) -> Batch:
             batch = sampler.read(numbers)
-            return batch.observation(), batch.actions[:, 0]
+            return torch.from_numpy(seen.encode(batch.observation().numpy())), batch.actions[:, 0]
 
         return Demonstrations(chosen, read_frames, encoded=False)
     features = cached_features(cache, *source, dataset=dataset.id, fingerprint=dataset.fingerprint, progress=progress)
@@ -117,19 +118,51 @@ def open_demonstrations(model: BehaviorCloning, dataset: AtariDataset, *, pixels
     return Demonstrations(chosen, lambda numbers: (features[numbers], actions[numbers]), encoded=True)
 
 
-def frozen_encoder(model: BehaviorCloning | Rainbow) -> tuple[Encoder, FeatureKind] | None:
-    """Return the frozen encoder that all observations pass first, and the kind of its features; None if there is none.
+def feature_source(model: BehaviorCloning | Rainbow) -> FeatureSource | None:
+    """Return what the features that an agent's neck reads were made by; None where there is no frozen encoder.
 
-    It may be in the environment, where a `VecEncodeObservation` is the outermost to change observations, or in the policy.
+    The encoder may be in the environment, where the observation space knows it, or in the policy.
     """
-    wrapper, space = encoding_wrapper(model.get_env()), model.observation_space
-    if wrapper is not None and isinstance(space, FeatureSpace) and wrapper.observation_space == space:
-        return wrapper.encoder, space.source.kind
+    space = one_view(model.observation_space)
+    if isinstance(space, FeatureSpace):
+        return space.source
     extractor = model.policy.q_net.features_extractor
     if isinstance(extractor, PretrainedExtractor) and extractor.frozen:
         encoder = extractor.encoder_on(model.device)
-        return encoder, "map" if extractor.reads_map else encoder.features
+        kind: FeatureKind = "map" if extractor.reads_map else encoder.features
+        return FeatureSource(encoder.name, encoder.sha256, kind, dtype_name(encoder.dtype))
     return None
+
+
+def _frozen_encoder(model: BehaviorCloning, seen: Observed) -> tuple[Encoder, FeatureKind] | None:
+    """Return the frozen encoder that all observations pass first, and the kind of its features; None if there is none."""
+    source = feature_source(model)
+    if source is None:
+        return None
+    if seen.wrapper is not None:
+        return seen.wrapper.encoder, source.kind
+    extractor = model.policy.q_net.features_extractor
+    assert isinstance(extractor, PretrainedExtractor)
+    return extractor.encoder_on(model.device), source.kind
+
+
+def check_environment(model: BehaviorCloning, env: VecEnv | None = None) -> Observed:
+    """Check that the agent can be shown a dataset as it sees its environment, or the one that it is to get, and return how.
+
+    Raises:
+        InputError: When it cannot, because of its observations or of a wrapper of its environment.
+    """
+    seen = observed(model, env)
+    if seen.normalize is not None:
+        raise InputError(
+            "behavior cloning cannot learn in VecNormalize: it never plays, so nothing measures the statistics that it would "
+            "see observations by; take norm_obs=False, and a neck that standardizes features, as neck_policy_kwargs makes it"
+        )
+    if isinstance(model.observation_space, FeatureViews):
+        raise InputError("a clone learns from features without views: leave out VecEncodeObservation's views")
+    if model.augment and seen.wrapper is not None:
+        raise InputError("augment=True needs frames, but VecEncodeObservation has encoded them; see policy_kwargs")
+    return seen
 
 
 def _check_game(model: BehaviorCloning, dataset: AtariDataset) -> None:
@@ -138,23 +171,6 @@ def _check_game(model: BehaviorCloning, dataset: AtariDataset) -> None:
     if isinstance(atari, AtariVecEnv) and atari.game.slug != dataset.game:
         raise InputError(f"the environment is {atari.game.slug}, but {dataset.id} is of {dataset.game}")
     check_actions(model, dataset)
-
-
-def _check_observations(model: BehaviorCloning, pixels: bool) -> int:
-    """Return how many frames an observation has."""
-    space, wrapper = model.observation_space, encoding_wrapper(model.get_env())
-    if wrapper is not None and space == wrapper.observation_space:
-        if isinstance(space, FeatureViews):
-            raise InputError("a clone learns from features without views: leave out VecEncodeObservation's views")
-        if pixels:
-            raise InputError("augment=True needs frames, but VecEncodeObservation has encoded them; see policy_kwargs")
-        return int(wrapper.encoder.observation_space.shape[0])
-    if isinstance(space, Box) and space.dtype == np.uint8 and len(space.shape) == 3 and space.shape[1:] == FRAME_SHAPE:
-        return space.shape[0]
-    raise InputError(
-        f"observations are {space}; demonstrations are stacks of frames, (stack, 84, 84) uint8, or what an env in "
-        "VecEncodeObservation makes of them"
-    )
 
 
 def _check_labels(model: BehaviorCloning, dataset: AtariDataset, greatest: int) -> None:

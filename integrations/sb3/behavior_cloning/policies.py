@@ -11,11 +11,9 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import Tensor, nn
 from torch.distributions import Categorical
 
-from pretrainrl.device import dtype_name, mixed_precision
-from pretrainrl.encoders import Encoder
-from pretrainrl.encoders.observation_spaces import FeatureKind, FeatureSource
+from pretrainrl.device import mixed_precision
 from pretrainrl.errors import InputError
-from pretrainrl.integrations.sb3.behavior_cloning.demonstrations import frozen_encoder
+from pretrainrl.integrations.sb3.behavior_cloning.demonstrations import feature_source
 from pretrainrl.integrations.sb3.rainbow import Rainbow
 from pretrainrl.integrations.sb3.rainbow.heads import ActionHead
 from pretrainrl.integrations.sb3.rainbow.policies import RainbowPolicy
@@ -46,6 +44,9 @@ class BehaviorCloningPolicy(RainbowPolicy):
         lr_schedule: Schedule,
         **kwargs: Any,
     ) -> None:
+        for name, value in _ONE_OUTPUT_AN_ACTION.items():
+            if kwargs.get(name, value) != value:
+                raise InputError(f"behavior cloning has one output an action: {name} is {value!r}, not {kwargs[name]!r}")
         super().__init__(observation_space, action_space, lr_schedule, **{**kwargs, **_ONE_OUTPUT_AN_ACTION})
 
     def _build(self, lr_schedule: Schedule) -> None:
@@ -92,11 +93,12 @@ class CnnPolicy(BehaviorCloningPolicy):
 
 def initialize(agent: Rainbow, clone: BehaviorCloning) -> None:
     """See `BehaviorCloning.initialize`."""
-    ours, theirs = frozen_encoder(clone), frozen_encoder(agent)
-    if ours and theirs and _features(*ours) != _features(*theirs):
-        raise InputError(
-            f"the clone reads {_features(*ours)}, the agent {_features(*theirs)}: give both the same encoder and dtype"
-        )
+    normalize = agent.get_vec_normalize_env()
+    if normalize is not None and normalize.norm_obs:
+        raise InputError("the agent's VecNormalize changes the observations that the clone learned from; take norm_obs=False")
+    ours, theirs = feature_source(clone), feature_source(agent)
+    if ours and theirs and ours != theirs:
+        raise InputError(f"the clone reads {ours}, the agent {theirs}: give both the same encoder and dtype")
     source = clone.policy.q_net
     for net in (agent.q_net, agent.q_net_target):
         pairs = [(source.features_extractor, net.features_extractor), *_hidden_layers(source.head, net.head)]
@@ -104,10 +106,6 @@ def initialize(agent: Rainbow, clone: BehaviorCloning) -> None:
             _check_same(old, new)
         for old, new in pairs:
             _copy(old, new)
-
-
-def _features(encoder: Encoder, kind: FeatureKind) -> FeatureSource:
-    return FeatureSource(encoder.name, encoder.sha256, kind, dtype_name(encoder.dtype))
 
 
 def _hidden_layers(source: ActionHead, target: ActionHead) -> list[tuple[nn.Module, nn.Module]]:

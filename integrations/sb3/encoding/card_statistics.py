@@ -14,7 +14,7 @@ from pretrainrl.encoders import Encoder, make_encoder
 from pretrainrl.encoders.observation_spaces import FeatureKind
 from pretrainrl.errors import InputError
 from pretrainrl.networks.standardize import MIN_OBSERVATIONS, Moments
-from pretrainrl.paths import atomic_path
+from pretrainrl.paths import atomic_path, resolve_path
 from pretrainrl.weights import fetch, file_sha256, parse_metadata, parse_tensors, save_tensors
 
 FILE = "standardization.safetensors"
@@ -44,7 +44,8 @@ def write_standardization(card: str | Path, dataset: str) -> EncoderCard:
     """
     from pretrainrl.integrations.minari import cache_datasets
 
-    path = Path(card) / EncoderCard.FILE if Path(card).is_dir() else Path(card)
+    path = resolve_path(card)
+    path = path / EncoderCard.FILE if path.is_dir() else path
     encoder = make_encoder(path)
     sampler = WindowSampler(cache_datasets([dataset]), WindowSpec(steps=1, stack=encoder.observation_space.shape[0]), 1)
     if len(sampler) < MIN_OBSERVATIONS:

@@ -10,6 +10,7 @@ import torch
 from gymnasium.spaces import Space
 from torch import Tensor
 
+from pretrainrl.cards import find_encoder
 from pretrainrl.device import dtype_name, resolve_dtype
 from pretrainrl.encoders import Encoder, make_encoder
 from pretrainrl.encoders.observation_encoder import SharedEncoder
@@ -17,6 +18,7 @@ from pretrainrl.encoders.observation_spaces import is_channel_last
 from pretrainrl.errors import InputError
 from pretrainrl.integrations.sb3.encoding.necks import ExtractorWithNeck, separate_random_stream
 from pretrainrl.networks.necks import Neck, Normalization, make_neck, reads_map, resolve_normalization
+from pretrainrl.weights import resolve_source
 
 
 class PretrainedExtractor(ExtractorWithNeck):
@@ -168,8 +170,8 @@ def policy_kwargs(
     return {
         "features_extractor_class": PretrainedExtractor,
         "features_extractor_kwargs": {
-            "encoder": str(encoder),
-            "weights": None if weights is None else str(weights),
+            "encoder": str(find_encoder(encoder)),
+            "weights": None if weights is None else resolve_source(weights),
             "sha256": shared.on("cpu").sha256,
             "features": features,
             "neck": neck,

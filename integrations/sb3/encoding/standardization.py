@@ -18,11 +18,12 @@ from stable_baselines3.common.preprocessing import preprocess_obs
 from torch import Tensor
 
 from pretrainrl.encoders import Encoder
-from pretrainrl.encoders.observation_spaces import FeatureKind, FeatureSpace
+from pretrainrl.encoders.observation_spaces import FeatureKind, FeatureSpace, tensor_ready
 from pretrainrl.errors import InputError
 from pretrainrl.integrations.sb3.encoding.card_statistics import MOST_OBSERVATIONS, read_statistics
 from pretrainrl.integrations.sb3.encoding.extractor import PretrainedExtractor
 from pretrainrl.integrations.sb3.encoding.necks import ExtractorWithNeck
+from pretrainrl.integrations.sb3.encoding.observed import observed
 from pretrainrl.integrations.sb3.encoding.vec_encode import one_view, plain_view
 from pretrainrl.integrations.sb3.replay.compact_replay import CompactReplayBuffer
 from pretrainrl.networks.standardize import MIN_OBSERVATIONS
@@ -135,6 +136,8 @@ def _fit(policy: BaseModel, batches: Iterable[Batch]) -> None:
 
 def _take_from_card(model: BaseAlgorithm) -> None:
     """Give all extractors of the agent the statistics that the card of its encoder holds."""
+    if model.get_env() is not None and observed(model).normalize is not None:
+        raise InputError("the card's statistics are of raw features, but VecNormalize changes them; take norm_obs=False")
     first = next(each for each in _extractors(model.policy) if each.lacks_statistics)
     encoder, kind = _encoder_of(model, first)
     standardize = first.standardize
@@ -148,9 +151,7 @@ def _encoder_of(model: BaseAlgorithm, extractor: ExtractorWithNeck) -> tuple[Enc
     if isinstance(extractor, PretrainedExtractor):
         encoder = extractor.encoder_on(model.device)
         return encoder, "map" if extractor.reads_map else encoder.features
-    from pretrainrl.integrations.sb3.replay.fill_replay_buffer import encoding_wrapper
-
-    wrapper, space = encoding_wrapper(model.get_env()), extractor._observation_space
+    wrapper, space = None if model.get_env() is None else observed(model).wrapper, extractor._observation_space
     if wrapper is None or not isinstance(space, FeatureSpace) or one_view(wrapper.observation_space) != space:
         raise InputError("neither the agent nor a VecEncodeObservation of its environment has an encoder with a card")
     return wrapper.encoder, space.source.kind
@@ -179,7 +180,7 @@ def _preprocessed(policy: BaseModel, extractor: ExtractorWithNeck, batch: Batch)
         if key is None or not isinstance(batch, dict):
             raise InputError(f"no entry of the observations {space} is what the neck reads, {extractor._observation_space}")
         space, batch = space[key], batch[key]
-    observations = torch.as_tensor(batch, device=policy.device)
+    observations = torch.as_tensor(tensor_ready(batch) if isinstance(batch, np.ndarray) else batch, device=policy.device)
     if observations.shape[1:] != space.shape:
         raise InputError(f"expected observations (N, ...) of {space}, got shape {tuple(observations.shape)}")
     plain, of = plain_view(observations, space), one_view(space)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
 from gymnasium.spaces import Space
+from gymnasium.spaces.utils import flatdim
 from numpy.typing import NDArray
-from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, is_vecenv_wrapped
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecNormalize, is_vecenv_wrapped
 from torch import Tensor
 
 from pretrainrl.data.augment import augment
@@ -17,6 +18,7 @@ from pretrainrl.encoders import Encoder
 from pretrainrl.encoders.observation_encoder import ObservationEncoder
 from pretrainrl.encoders.observation_spaces import FeatureKind, FeatureSpace
 from pretrainrl.errors import InputError
+from pretrainrl.integrations.sb3.replay.observation_store import check_discrete
 
 FeatureArray = NDArray[np.floating[Any]]
 
@@ -42,7 +44,8 @@ class VecEncodeObservation(VecEnvWrapper):
             hardware. The observation space says which it is, and an agent is not loaded for features of the other.
 
     Raises:
-        InputError: When observations or arguments do not fit, or the environment is wrapped already.
+        InputError: When observations, actions or arguments do not fit, or the environment is wrapped in this or in
+            `VecNormalize` already.
         UnknownNameError: When the encoder is not registered.
         WeightsError: When its weights cannot be found, are damaged, or do not fit.
     """
@@ -60,6 +63,12 @@ class VecEncodeObservation(VecEnvWrapper):
     ) -> None:
         if is_vecenv_wrapped(venv, VecEncodeObservation):
             raise InputError("the environment is wrapped in VecEncodeObservation already")
+        if is_vecenv_wrapped(venv, VecNormalize):
+            # Off-policy algorithms store what VecNormalize was given, wherever it is: frames where the agent sees features.
+            raise InputError(
+                "VecNormalize is below VecEncodeObservation: put it above, VecNormalize(VecEncodeObservation(venv))"
+            )
+        check_discrete(venv.action_space, "actions")
         arguments: dict[str, Any] = {
             "weights": weights,
             "features": features,
@@ -127,6 +136,15 @@ class FeatureViews(FeatureSpace):
 
     def __init__(self, view: FeatureSpace, augmented: int) -> None:
         super().__init__((1 + augmented, *view.shape), view.dtype, view.source)
+
+
+@flatdim.register(FeatureViews)
+def _refuse_to_flatten(space: FeatureViews) -> NoReturn:
+    # Stable-Baselines3's own extractors flatten what they are given, and would read all views as one observation.
+    raise InputError(
+        f"{space} holds several views of each observation: Rainbow(augment=True) learns from them, neck_policy_kwargs reads "
+        "the plain one; for other extractors leave out VecEncodeObservation's views"
+    )
 
 
 def one_view(space: Space[Any]) -> Space[Any]:

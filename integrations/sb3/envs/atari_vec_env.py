@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -13,11 +14,12 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.spaces import Discrete
 from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
-from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.monitor import Monitor, ResultsWriter
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices
 
 from pretrainrl.data.emulator import AtariGames
+from pretrainrl.data.episode import FRAME_SHAPE
 from pretrainrl.errors import InputError
 from pretrainrl.games import find_game
 
@@ -32,7 +34,8 @@ class AtariVecEnv(VecEnv):
     episode's start: gray, maximum of the last two skipped frames, area-resized. This is the preprocessing the encoders
     were pre-trained on, and no `VecFrameStack` or `VecTransposeImage` is needed. `info["episode"]` has the raw score
     `r`, the length `l` in agent steps and the time `t` of each whole game, so no `Monitor` is needed either:
-    `evaluate_policy` and `EvalCallback` report unclipped scores of whole games.
+    `evaluate_policy` and `EvalCallback` report unclipped scores of whole games. (`VecMonitor` would count lives and signs of
+    rewards; `monitor` writes its file.)
 
     The defaults are those of data collection and training. To evaluate under the benchmark's protocol, pass
     `action_repeat_probability=0.0, terminal_on_life_loss=False`. Differences from SB3's `AtariWrapper`: sticky actions
@@ -56,10 +59,13 @@ class AtariVecEnv(VecEnv):
         full_action_space: Whether all 18 actions are offered instead of the game's minimal set.
         max_episode_steps: Agent steps after which a game is truncated.
         num_threads: Number of ALE's threads; 0 leaves the choice to ALE.
+        monitor: File to which each whole game's raw score, length and time are written as SB3's `Monitor` does, for
+            `load_results` and its plots: a path that ends with `monitor.csv`, a folder that gets a `monitor.csv`, or a path to
+            which `.monitor.csv` is added. None for none. What is there is replaced.
 
     Raises:
         UnknownNameError: When the game is unknown.
-        InputError: When a number is out of its range.
+        InputError: When a number is out of its range, or the file cannot be written.
     """
 
     render_mode = "rgb_array"
@@ -80,6 +86,7 @@ class AtariVecEnv(VecEnv):
         full_action_space: bool = False,
         max_episode_steps: int = 27_000,
         num_threads: int = 0,
+        monitor: str | Path | None = None,
     ) -> None:
         _check_at_least(0, noop_max=noop_max, num_threads=num_threads)
         _check_at_least(1, n_envs=n_envs, frame_skip=frame_skip, frame_stack=frame_stack, max_episode_steps=max_episode_steps)
@@ -117,8 +124,17 @@ class AtariVecEnv(VecEnv):
         )
         self.action_space: Discrete
         super().__init__(n_envs, self._games.single_observation_space, self._games.single_action_space)
+        self._observations = np.zeros((n_envs, frame_stack, *FRAME_SHAPE), np.uint8)  # black before the first reset
         self._start_time = time.time()
+        self._monitor = None if monitor is None else self._open_monitor(Path(monitor))
         self.seed(seed)
+
+    def _open_monitor(self, path: Path) -> ResultsWriter:
+        header: dict[str, float | str] = {"t_start": self._start_time, "env_id": self.game.env_id}
+        try:
+            return ResultsWriter(str(path.expanduser()), header=header)
+        except OSError as error:
+            raise InputError(f"cannot write the monitor file {path}: {error.strerror or error}") from error
 
     def _make_games(self, n_envs: int, **arguments: Any) -> Any:
         """Make the games from the arguments of ALE's vector environment."""
@@ -149,8 +165,10 @@ class AtariVecEnv(VecEnv):
             actions: Actions, `(n_envs,)` integers, indices into the action set.
 
         Raises:
-            InputError: When there are too few or too many, or one is out of range.
+            InputError: When there are too few or too many, one is out of range, or the games were never reset.
         """
+        if not hasattr(self, "_lives"):
+            raise InputError("reset() comes before the first step")
         actions = np.asarray(actions)
         if actions.shape != (self.num_envs,) or not np.issubdtype(actions.dtype, np.integer):
             raise InputError(f"expected {self.num_envs} integer actions, got {actions.dtype} of shape {actions.shape}")
@@ -192,11 +210,15 @@ class AtariVecEnv(VecEnv):
         seconds = round(time.time() - self._start_time, 6)
         episode = {"r": float(self._scores[i]), "l": int(self._lengths[i]), "t": seconds}
         self._scores[i], self._lengths[i] = 0.0, 0
+        if self._monitor is not None:
+            self._monitor.write_row(episode)
         return episode
 
     def close(self) -> None:
         """Close the games; a second call does nothing."""
         self._games.close()
+        if self._monitor is not None:
+            self._monitor.close()
 
     def get_action_meanings(self) -> list[str]:
         """Return the names of the actions, e.g. `["NOOP", "FIRE", "RIGHT", ...]`."""

@@ -220,7 +220,8 @@ class CategoricalHead(ReturnHead):
     def __init__(self, n_atoms: int, v_min: float, v_max: float) -> None:
         super().__init__()
         self.size = n_atoms
-        self.register_buffer("support", c51.make_support(n_atoms, v_min, v_max))
+        # Not among the weights: what is loaded must not change which returns the agent can represent.
+        self.register_buffer("support", c51.make_support(n_atoms, v_min, v_max), persistent=False)
 
     def mean(self, outputs: Tensor) -> Tensor:
         """Return the expected returns (...) of logits (..., n_atoms)."""
@@ -243,7 +244,7 @@ class QuantileHead(ReturnHead):
         if n_quantiles < 1:
             raise InputError(f"n_quantiles must be positive, got {n_quantiles}")
         self.size = n_quantiles
-        self.register_buffer("midpoints", (torch.arange(n_quantiles) + 0.5) / n_quantiles)
+        self.register_buffer("midpoints", (torch.arange(n_quantiles) + 0.5) / n_quantiles, persistent=False)
 
     def mean(self, outputs: Tensor) -> Tensor:
         """Return the expected returns (...) of quantiles (..., n_quantiles)."""

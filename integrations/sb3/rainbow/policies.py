@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.policies import BasePolicy
@@ -12,6 +13,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, Combine
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import Tensor, nn
 
+from pretrainrl.encoders.observation_spaces import tensor_ready
 from pretrainrl.errors import InputError, UnknownNameError
 from pretrainrl.integrations.sb3.encoding.extractor import PretrainedExtractor
 from pretrainrl.integrations.sb3.encoding.vec_encode import one_view, plain_view
@@ -62,6 +64,18 @@ class RainbowNetwork(BasePolicy):
         super().__init__(
             observation_space, action_space, features_extractor=features_extractor, normalize_images=normalize_images
         )
+        self._arguments = {
+            "features_dim": features_dim,
+            "net_arch": net_arch,
+            "activation_fn": activation_fn,
+            "distributional": distributional,
+            "n_atoms": n_atoms,
+            "n_quantiles": n_quantiles,
+            "v_min": v_min,
+            "v_max": v_max,
+            "dueling": dueling,
+            "noisy": noisy,
+        }
         self.values = make_return_head(distributional, n_atoms=n_atoms, n_quantiles=n_quantiles, v_min=v_min, v_max=v_max)
         self.head = ActionHead(
             features_dim, int(action_space.n), self.values.size, net_arch, activation_fn, dueling=dueling, noisy=noisy
@@ -121,6 +135,9 @@ class RainbowNetwork(BasePolicy):
         """Remove the noise from the weights."""
         for layer in self._noisy_layers:
             layer.noise = None
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        return {**super()._get_constructor_parameters(), **self._arguments, "features_extractor": self.features_extractor}
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = True) -> Tensor:
         """Choose actions (B,) of greatest value, as noisy weights see it unless `deterministic`."""
@@ -215,6 +232,12 @@ class RainbowPolicy(BasePolicy):
         self.q_net_target.load_state_dict(self.q_net.state_dict())
         self.q_net_target.set_training_mode(False)
         self.optimizer = self.optimizer_class(self.q_net.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)  # type: ignore[call-arg]
+
+    def obs_to_tensor(self, observation: Any) -> tuple[PyTorchObs, bool]:
+        """Turn observations into tensors, flipped and read-only arrays among them, and tell whether they are several."""
+        arrays = observation if isinstance(observation, dict) else {"": observation}
+        ready = {key: tensor_ready(np.asarray(array)) for key, array in arrays.items()}
+        return super().obs_to_tensor(ready if isinstance(observation, dict) else ready[""])
 
     def make_q_net(self) -> RainbowNetwork:
         """Make a network with a features extractor of its own."""

@@ -12,19 +12,18 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
-from stable_baselines3.common.utils import LinearSchedule
+from stable_baselines3.common.utils import LinearSchedule, get_parameters_by_name
 
 from pretrainrl.agent_cards import AGENTS
 from pretrainrl.device import choose_precision, warn_if_emulated
 from pretrainrl.integrations.sb3.agents import arguments_of
 from pretrainrl.integrations.sb3.encoding.necks import ExtractorWithNeck
 from pretrainrl.integrations.sb3.encoding.standardization import fit_from_experience
-from pretrainrl.integrations.sb3.rainbow.arguments import check_arguments
+from pretrainrl.integrations.sb3.rainbow import arguments
 from pretrainrl.integrations.sb3.rainbow.heads import Distributional
 from pretrainrl.integrations.sb3.rainbow.policies import CnnPolicy, MlpPolicy, MultiInputPolicy, RainbowNetwork, RainbowPolicy
 from pretrainrl.integrations.sb3.rainbow.update import Transitions, clip_gradients, td_losses
-from pretrainrl.integrations.sb3.replay.compact_replay import CompactReplayBuffer
-from pretrainrl.integrations.sb3.replay.prioritized_replay import PrioritizedReplayBuffer
+from pretrainrl.integrations.sb3.replay.compact_replay import check_replay_buffer
 from pretrainrl.networks.optimization import update_momentum
 
 SelfRainbow = TypeVar("SelfRainbow", bound="Rainbow")
@@ -52,11 +51,12 @@ class Rainbow(OffPolicyAlgorithm):
         gradient_steps: Number of updates each time; -1 for as many as there were transitions.
         replay_buffer_class: Class instead of `PrioritizedReplayBuffer`, or of `CompactReplayBuffer` without `prioritized`.
             With it, it must have `update_priorities`; without, it has to be told of `n_steps` by `replay_buffer_kwargs`.
-        replay_buffer_kwargs: Further arguments of the replay buffer.
+        replay_buffer_kwargs: Further arguments of the replay buffer. Its memory is allocated when learning begins.
         optimize_memory_usage: Argument of the replay buffer; those of this package save memory anyway.
         n_steps: Number of rewards that are summed before bootstrapping, at least 1.
         target_update_interval: Interval of target updates, see `tau`; by default 8,000 steps with `tau=1`, else 1 update.
-        exploration_fraction: Share of training, counted from `learning_starts`, in which exploration falls to its final rate.
+        exploration_fraction: Share of training in [0, 1], counted from `learning_starts`, in which exploration falls to its
+            final rate; 0 explores at the final rate from the beginning.
         exploration_initial_eps: Share of random actions at first.
         exploration_final_eps: Share of random actions in the end. With `noisy` there are none.
         max_grad_norm: Norm to which gradients are scaled down; None leaves them.
@@ -82,13 +82,14 @@ class Rainbow(OffPolicyAlgorithm):
             which it is; it is saved with the agent, which goes on in it wherever it is loaded.
         stats_window_size: Number of episodes over which logged returns and lengths are averaged.
         tensorboard_log: Folder of TensorBoard's logs; None for none.
-        policy_kwargs: Further arguments of the policy, such as `policy_kwargs` and `neck_policy_kwargs` make.
+        policy_kwargs: Further arguments of the policy, such as `policy_kwargs` and `neck_policy_kwargs` make. What is an
+            argument here is refused there, unless it says the same.
         verbose: Level of messages: 0 none, 1 what is done, 2 more.
         seed: Seed of all random numbers; None for a new one each time.
         device: Device of the networks; `auto` takes an accelerator if there is one.
 
     Raises:
-        InputError: When spaces or arguments do not fit.
+        InputError: When spaces or arguments do not fit; `load` also refuses those of another network than the saved one.
         UnknownNameError: When `distributional`, `acting_net` or `precision` is none of these.
     """
 
@@ -184,11 +185,13 @@ class Rainbow(OffPolicyAlgorithm):
         self.acting_net = acting_net
         self.augment, self.precision = augment, precision
         self.exploration_rate = 0.0
+        self.algorithm, self._network = "Rainbow", arguments.network_arguments(self)  # which saved agents tell
         self._n_calls = 0
         self._loss_sum, self._loss_count = torch.zeros(()), 0
 
         if _init_setup_model:
             self._setup_model()
+            check_replay_buffer(self)
 
     @classmethod
     def atari_pb(cls, total_timesteps: int = 50_000, n_envs: int = 1) -> dict[str, Any]:
@@ -206,35 +209,26 @@ class Rainbow(OffPolicyAlgorithm):
         return {**arguments_of(preset), "augment": True}
 
     def _setup_model(self) -> None:
-        check_arguments(self)
-        for name in ("distributional", "n_atoms", "n_quantiles", "v_min", "v_max", "dueling", "noisy", "acting_net"):
-            self.policy_kwargs[name] = getattr(self, name)
-        n_steps = self.n_steps
-        if self._choose_replay_buffer():
-            self.n_steps = 1  # else SB3 warns that a buffer of a given class does not know of it
+        arguments.check_arguments(self)
+        completed = arguments.complete_arguments(self)
+        given = {name: getattr(self, name) for name in completed}
+        self.__dict__.update(completed)
         super()._setup_model()
-        self.n_steps = n_steps
-        self._create_aliases()
+        self.__dict__.update(given)  # which is what is saved
+        self.q_net, self.q_net_target = self.policy.q_net, self.policy.q_net_target
         self.precision = choose_precision(self.precision, self.q_net.features_extractor, self.device)
-        # Noise explores instead.
-        rates = (0.0, 0.0) if self.noisy else (self.exploration_initial_eps, self.exploration_final_eps)
-        self.exploration_schedule = LinearSchedule(*rates, self.exploration_fraction)
+        self.exploration_schedule = arguments.make_exploration_schedule(self)
         self.per_beta_schedule = self.per_beta if callable(self.per_beta) else LinearSchedule(self.per_beta, 1.0, 1.0)
 
-    def _choose_replay_buffer(self) -> bool:
-        """Set the buffer's class unless one was given; return whether it is told of n-step returns here."""
-        default = PrioritizedReplayBuffer if self.prioritized else CompactReplayBuffer
-        self.replay_buffer_class = self.replay_buffer_class or default
-        if self.prioritized:
-            self.replay_buffer_kwargs["alpha"] = self.per_alpha
-        elif not issubclass(self.replay_buffer_class, CompactReplayBuffer):
-            return False
-        self.replay_buffer_kwargs.update(n_steps=self.n_steps, gamma=self.gamma)
-        return True
+    @property
+    def batch_norm_stats(self) -> list[torch.Tensor]:
+        """Running statistics of the online network, as in Stable-Baselines3's DQN."""
+        return get_parameters_by_name(self.q_net, ["running_"])
 
-    def _create_aliases(self) -> None:
-        self.q_net = self.policy.q_net
-        self.q_net_target = self.policy.q_net_target
+    @property
+    def batch_norm_stats_target(self) -> list[torch.Tensor]:
+        """Running statistics of the target network, as in Stable-Baselines3's DQN."""
+        return get_parameters_by_name(self.q_net_target, ["running_"])
 
     def _on_step(self) -> None:
         """Update exploration rate and, with `tau=1`, the target network, after each step of the environments."""
@@ -249,7 +243,9 @@ class Rainbow(OffPolicyAlgorithm):
         update_momentum(self.q_net_target, self.q_net, 1 - self.tau)
 
     def train(self, gradient_steps: int, batch_size: int = 100) -> None:
-        """Make updates with batches from the replay buffer."""
+        """Make updates with batches from the replay buffer; wait while it has none, as after an agent was loaded."""
+        if not getattr(self.replay_buffer, "is_ready", True):
+            return
         extractor = self.q_net.features_extractor
         if isinstance(extractor, ExtractorWithNeck) and extractor.lacks_statistics:
             fit_from_experience(self)
@@ -335,7 +331,12 @@ class Rainbow(OffPolicyAlgorithm):
         reset_num_timesteps: bool = True,
         progress_bar: bool = False,
     ) -> SelfRainbow:
-        """Learn for `total_timesteps` transitions; see Stable-Baselines3's `learn`."""
+        """Learn for `total_timesteps` transitions; see Stable-Baselines3's `learn`.
+
+        Raises:
+            InputError: When the replay buffer is too small for `n_steps`, too large for memory, or of another discount.
+        """
+        check_replay_buffer(self)
         warn_if_emulated(self.precision, self.device)
         return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
 

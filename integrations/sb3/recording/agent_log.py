@@ -14,6 +14,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv
 
 from pretrainrl.agent_cards import AGENTS, agent_names
+from pretrainrl.cards import is_path
 from pretrainrl.data.episode import Episode
 from pretrainrl.errors import InputError, UnknownNameError
 from pretrainrl.integrations.sb3.agents import rollout_steps
@@ -30,6 +31,7 @@ from pretrainrl.integrations.sb3.recording.learners import (
 )
 from pretrainrl.integrations.sb3.recording.ram_agent import RAM_SPACE, VecRamObservation
 from pretrainrl.integrations.sb3.recording.saved_agent import algorithm_of, check_agent, load_agent, sha256_of
+from pretrainrl.paths import resolve_path
 
 # Steps of each game: longer than most games, which are cut at a segment's end, and a few minutes of an agent's time.
 SEGMENT_STEPS = 40 * ROLLOUT
@@ -54,12 +56,14 @@ class Player:
         kind: Default for the kind in a dataset's id.
         algorithm: Description of the algorithm, for people.
         path: Path of a saved agent; None for one that learns.
+        trust_pickle: Whether a saved agent's pickles are loaded.
     """
 
     name: str
     kind: str
     algorithm: str
     path: Path | None = None
+    trust_pickle: bool = False
 
     def settings(self, steps: int, n_envs: int) -> dict[str, Any]:
         """Return what decides about the agent's actions, as JSON values."""
@@ -68,8 +72,12 @@ class Player:
         return {"agent": self.name, "agent_sha256": sha256_of(self.path)}
 
 
-def find_agent(name: str) -> Player:
-    """Return the agent of that name: one that learns, or the path of one saved by Stable-Baselines3.
+def find_agent(name: str, *, trust_pickle: bool = False) -> Player:
+    """Return the agent of that name: one that learns, or else one saved by Stable-Baselines3.
+
+    Args:
+        name: Registered name; or a path, which has a separator or ends in `.zip`.
+        trust_pickle: Whether a saved agent's pickles are loaded, which runs code.
 
     Raises:
         UnknownNameError: The name is neither; the message has the nearest names.
@@ -79,12 +87,15 @@ def find_agent(name: str) -> Player:
         card = AGENTS.get(name)
         source = "the console's memory" if card.observes == "memory" else "pixels"
         return Player(name, name, f"{card.title} while it learned the game from {source}")
-    path = Path(name or "-").expanduser()
-    path = path if path.exists() or path.suffix == ".zip" else path.with_name(path.name + ".zip")
-    names = ["random", *learners]
-    if not path.exists() and path.parent == Path() and Path(name).suffix != ".zip":
+    if not is_path(name, ".zip"):
+        AGENTS.get(name) if name in AGENTS else None  # whose plugin may be broken
+        names = ["random", *learners]
         raise UnknownNameError(f"{UnknownNameError.of('agent', name, names)}; or the path of a saved agent")
-    return Player(path.name, "agent", f"{algorithm_of(path).__name__} of Stable-Baselines3, as saved in {path.name}", path)
+    path = resolve_path(name)
+    path = path if path.exists() or path.suffix == ".zip" else path.with_name(path.name + ".zip")
+    algorithm = algorithm_of(path)
+    source = "pretrainrl" if algorithm.__module__.startswith("pretrainrl.") else "Stable-Baselines3"
+    return Player(path.name, "agent", f"{algorithm.__name__} of {source}, as saved in {path.name}", path, trust_pickle)
 
 
 def check_games(agent: Player, games: list[str]) -> None:
@@ -95,7 +106,7 @@ def check_games(agent: Player, games: list[str]) -> None:
     """
     if agent.path is None:
         return
-    saved = load_agent(agent.path)
+    saved = load_agent(agent.path, trust_pickle=agent.trust_pickle)
     for game in games:
         env = RecordedAtariVecEnv(game, 1)
         check_agent(saved, agent.path, _as_seen_by(saved, env), env.game.slug)
@@ -159,7 +170,7 @@ def log_agent(
         if progress is not None:
             progress(log.experienced)
         if agent.path is not None:
-            saved = load_agent(agent.path)
+            saved = load_agent(agent.path, trust_pickle=agent.trust_pickle)
             check_agent(saved, agent.path, _as_seen_by(saved, games), games.game.slug)
             _play(saved, log, store, seed, greedy)
         elif preset is not None and not log.finished:

@@ -15,6 +15,7 @@ from pretrainrl.agent_cards import AgentPreset, find_agent_card
 from pretrainrl.errors import InputError
 from pretrainrl.integrations.sb3.agents import make_agent
 from pretrainrl.integrations.sb3.recording.ram_agent import RamExtractor, VecRamObservation
+from pretrainrl.networks.optimization import LOWER_RATE, require_finite
 from pretrainrl.paths import save_with_torch
 
 ROLLOUT = 128  # every segment is a multiple of so many steps of every game
@@ -60,9 +61,15 @@ def seed_all(agent: BaseAlgorithm, seed: int, segment: int) -> None:
 
 
 def save_state(agent: BaseAlgorithm, folder: Path) -> None:
-    """Write all that an agent's learning depends on, but for random numbers, to a folder, without pickle."""
+    """Write all that an agent's learning depends on, but for random numbers, to a folder, without pickle.
+
+    Raises:
+        InputError: A weight is not finite.
+    """
     counters = {name: getattr(agent, name) for name in _COUNTERS if hasattr(agent, name)}
-    save_with_torch({"parameters": agent.get_parameters(), "counters": counters}, folder / _STATE)
+    parameters = agent.get_parameters()
+    require_finite(parameters, f"after {agent.num_timesteps:,} steps", LOWER_RATE)
+    save_with_torch({"parameters": parameters, "counters": counters}, folder / _STATE)
     replay = getattr(agent, "replay_buffer", None)
     if replay is not None:
         replay.save(folder / _REPLAY)
@@ -82,5 +89,7 @@ def load_state(agent: BaseAlgorithm, folder: Path) -> None:
         replay = getattr(agent, "replay_buffer", None)
         if replay is not None:
             replay.load(folder / _REPLAY)
-    except (OSError, RuntimeError, ValueError, KeyError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+    except OSError as error:
+        raise InputError(f"cannot read the agent saved in {folder}: {error.strerror or error}") from error
+    except (RuntimeError, ValueError, KeyError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
         raise InputError(f"the agent saved in {folder} is damaged ({error}); delete {folder.parent.parent}") from error

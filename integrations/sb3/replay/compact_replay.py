@@ -9,13 +9,14 @@ import numpy as np
 import torch
 from gymnasium.spaces import Dict, Space
 from numpy.typing import NDArray
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import BaseBuffer, ReplayBuffer
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
 from torch import Tensor
 
 from pretrainrl.errors import InputError
-from pretrainrl.integrations.sb3.replay.observation_store import ObservationStore, check_memory
+from pretrainrl.integrations.sb3.replay.observation_store import ObservationStore, check_discrete, check_memory
 
 Observations = NDArray[Any] | dict[str, NDArray[Any]]
 _ARRAYS = ("actions", "rewards", "dones", "timeouts")
@@ -29,6 +30,8 @@ class CompactReplayBuffer(ReplayBuffer):
     steps there were, from the true final observation. The same happens where an observation is not the one that followed the
     last step although no episode ended, as after a `reset` in between.
 
+    Memory is allocated when the first transition is added, so an agent that only plays takes none, whatever its `buffer_size`.
+
     Args:
         buffer_size: Number of transitions, of all environments together.
         observation_space: Space of one environment's observations.
@@ -41,7 +44,9 @@ class CompactReplayBuffer(ReplayBuffer):
         gamma: Discount of each step.
 
     Raises:
-        InputError: When the buffer is too small for `n_steps`, or too large for the free memory.
+        InputError: When `n_steps` is not positive, or a space is of numbers that do not count from 0 or make a table. When
+            transitions are added, and by `check_size`: when the buffer is too small for `n_steps`, or too large for the free
+            memory.
     """
 
     def __init__(
@@ -57,24 +62,33 @@ class CompactReplayBuffer(ReplayBuffer):
         n_steps: int = 1,
         gamma: float = 0.99,
     ) -> None:
+        check_discrete(action_space, "actions")
         BaseBuffer.__init__(self, buffer_size, observation_space, action_space, device, n_envs=n_envs)
         if n_steps < 1:
             raise InputError(f"n_steps must be at least 1, got {n_steps}")
-        if buffer_size < (n_steps + 1) * n_envs:
-            raise InputError(
-                f"the buffer must hold at least {(n_steps + 1) * n_envs} transitions, not {buffer_size}: "
-                f"n_steps + 1 of each environment"
-            )
         self.optimize_memory_usage, self.handle_timeout_termination = optimize_memory_usage, handle_timeout_termination
         self.n_steps, self.gamma = n_steps, gamma
-        self.buffer_size = buffer_size // n_envs
+        self.buffer_size, self._asked_size = max(buffer_size // n_envs, 1), buffer_size
         self._spaces: dict[str, Space[Any]] = (
             dict(observation_space.spaces) if isinstance(observation_space, Dict) else {"": observation_space}
         )
         self._powers = gamma ** np.arange(n_steps + 1, dtype=np.float32)
-        each, free = self.bytes_per_transition(), f"a replay buffer of {buffer_size:,} transitions"
-        check_memory(each * self.buffer_size * n_envs, free, "lower buffer_size")
         self.reset()
+
+    def check_size(self) -> None:
+        """Check that there are places for transitions of n steps, and memory for all.
+
+        Raises:
+            InputError: When the buffer is too small for `n_steps`, or too large for the free memory.
+        """
+        needed = (self.n_steps + 1) * self.n_envs
+        if self._asked_size < needed:
+            raise InputError(
+                f"the buffer must hold at least {needed} transitions, not {self._asked_size}: n_steps + 1 of each environment"
+            )
+        if not self._stores:
+            what = f"a replay buffer of {self._asked_size:,} transitions"
+            check_memory(self.bytes_per_transition() * self.buffer_size * self.n_envs, what, "lower buffer_size")
 
     def bytes_per_transition(self) -> float:
         """Return the bytes of memory that one transition takes."""
@@ -82,8 +96,15 @@ class CompactReplayBuffer(ReplayBuffer):
         return observations + self.action_dim * np.dtype(self.action_space.dtype).itemsize + 4 + 2
 
     def reset(self) -> None:
-        """Forget everything."""
+        """Forget everything, and free the memory."""
         super().reset()
+        self._stores: dict[str, ObservationStore] = {}
+
+    def _allocate(self) -> None:
+        """Allocate memory, unless that was done."""
+        if self._stores:
+            return
+        self.check_size()
         rows, n_envs = self.buffer_size, self.n_envs
         self._stores = {key: ObservationStore(space, rows, n_envs) for key, space in self._spaces.items()}
         self.actions = np.zeros((rows, n_envs, self.action_dim), self._maybe_cast_dtype(self.action_space.dtype))
@@ -110,6 +131,7 @@ class CompactReplayBuffer(ReplayBuffer):
             done: Whether the episode ended, (n_envs,).
             infos: Infos of each environment.
         """
+        self._allocate()
         row, newest = self.pos, self.pos - 1
         goes_on = np.ones(self.n_envs, np.bool_)
         for key, store in self._stores.items():
@@ -127,6 +149,7 @@ class CompactReplayBuffer(ReplayBuffer):
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return all that it holds as arrays by name, without the room that was never used."""
+        self._allocate()
         arrays = {name: getattr(self, name)[: self.size()] for name in _ARRAYS}
         for key, store in self._stores.items():
             arrays.update({f"observations{key}/{name}": array for name, array in store.arrays().items()})
@@ -134,6 +157,7 @@ class CompactReplayBuffer(ReplayBuffer):
 
     def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Take over the `arrays` of a buffer of the same sizes, or of one for fewer transitions."""
+        self._allocate()
         self.pos, self.full = int(arrays["position"][0]), bool(arrays["position"][1])
         for name in _ARRAYS:
             getattr(self, name)[: self.size()] = arrays[name]
@@ -162,20 +186,27 @@ class CompactReplayBuffer(ReplayBuffer):
         }
         return {**rolled, "position": np.array([rows, False])}
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether there are transitions whose n steps are over."""
+        return self.size() >= self.n_steps
+
     def sample(self, batch_size: int, env: VecNormalize | None = None) -> ReplayBufferSamples:
         """Draw transitions uniformly, but for the newest, whose n steps are not over.
 
+        Before there are others, all are drawn, with the steps that there were: agents such as DQN do not wait.
+
         Raises:
-            InputError: When there is nothing to sample.
+            InputError: When nothing was added.
         """
-        count = self.size() - self.n_steps + 1
-        if count <= 0:
-            raise self._empty()
+        self._check_not_empty()
+        count = self.size() - self.n_steps + 1 if self.is_ready else self.size()
         rows = np.random.randint(0, count, size=batch_size)
         return self._get_samples((rows + self.pos * self.full) % self.buffer_size, env)
 
-    def _empty(self) -> InputError:
-        return InputError(f"there is nothing to sample among {self.size()} steps; raise learning_starts")
+    def _check_not_empty(self) -> None:
+        if self.size() == 0:
+            raise InputError("there is nothing to sample among 0 steps; raise learning_starts")
 
     def _get_samples(self, batch_inds: NDArray[np.int64], env: VecNormalize | None = None) -> ReplayBufferSamples:
         envs = np.random.randint(self.n_envs, size=len(batch_inds))
@@ -188,7 +219,8 @@ class CompactReplayBuffer(ReplayBuffer):
         (1.0 where there is nothing to bootstrap) and discounts (of the next observation's value) are (B, 1) float32.
         """
         steps = (index[:, None] + np.arange(self.n_steps) * self.n_envs) % self.dones.size
-        ends = self.dones.ravel()[steps]
+        newest = (self.pos - 1) % self.buffer_size  # after which nothing is known
+        ends = self.dones.ravel()[steps] | (steps // self.n_envs == newest)
         ends[:, -1] = True
         last = ends.argmax(axis=1)
         final = steps[np.arange(len(index)), last]
@@ -204,6 +236,18 @@ class CompactReplayBuffer(ReplayBuffer):
             discounts=self._tensor(self._powers[last + 1][:, None]),
         )
 
+    @property
+    def observations(self) -> Any:  # type: ignore[override]  # nobody writes into it
+        """Observations before all steps, (rows, n_envs, ...), zeros where there was none; for Dict an array for each key.
+
+        They are put together when they are asked for, and take as much memory as in Stable-Baselines3's own buffer.
+        """
+        self._allocate()
+        index = np.arange(self.buffer_size * self.n_envs)
+        read = {key: store.before(index) for key, store in self._stores.items()}
+        shaped = {key: each.reshape(self.buffer_size, self.n_envs, *each.shape[1:]) for key, each in read.items()}
+        return shaped if isinstance(self.observation_space, Dict) else shaped[""]
+
     def observations_at(self, index: NDArray[np.int64]) -> Observations:
         """Return the observations before the steps numbered `index`, (B,) int64 of row * n_envs + environment: (B, ...)."""
         read: dict[str, NDArray[Any]] = {key: store.before(index) for key, store in self._stores.items()}
@@ -218,3 +262,16 @@ class CompactReplayBuffer(ReplayBuffer):
     def _tensor(self, array: Any) -> Tensor:
         # Reading has copied it already.
         return self.to_torch(array, copy=False)
+
+
+def check_replay_buffer(agent: BaseAlgorithm) -> None:
+    """Check an agent's replay buffer, if it is one of this package's, before the agent learns.
+
+    Raises:
+        InputError: When the buffer is too small for `n_steps`, too large for the free memory, or of another discount.
+    """
+    buffer, gamma = getattr(agent, "replay_buffer", None), getattr(agent, "gamma", None)
+    if isinstance(buffer, CompactReplayBuffer):
+        buffer.check_size()
+        if buffer.gamma != gamma:
+            raise InputError(f"the agent discounts by gamma={gamma}, but its replay buffer by gamma={buffer.gamma}")

@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from gymnasium.spaces import Box, Discrete
+from gymnasium.spaces import Discrete
 from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import ReplayBuffer
-from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 
 from pretrainrl.data.episode import FRAME_SHAPE, Episode
 from pretrainrl.data.sampler import WindowSampler
 from pretrainrl.data.windows import WindowSpec
-from pretrainrl.encoders.observation_spaces import is_channel_last
 from pretrainrl.errors import DatasetError, InputError
-from pretrainrl.integrations.sb3.encoding.vec_encode import VecEncodeObservation
+from pretrainrl.games import find_game
+from pretrainrl.integrations.sb3.encoding.observed import Encode, observed
 from pretrainrl.integrations.sb3.envs.atari_vec_env import AtariVecEnv
 
 if TYPE_CHECKING:
     from pretrainrl.integrations.minari import AtariDataset
 
-Encode = Callable[[NDArray[np.uint8]], NDArray[Any]]
 Row = tuple[NDArray[Any], NDArray[Any], int, float, bool, dict[str, bool]]  # what `ReplayBuffer.add` takes, of one environment
 _BATCH = 256  # stacks that are encoded together
 
@@ -36,7 +34,8 @@ def fill_replay_buffer(model: BaseAlgorithm, dataset: str | AtariDataset, *, cli
     They are what the agent would have stored had it played these games in `AtariVecEnv`: stacks that begin with zero
     frames, or their features where it sees the world through `VecEncodeObservation`; the true next observation at an
     episode's end; truncations as time-outs. One difference is that datasets do not record lost lives, which end no episode
-    here. Transitions keep their order. With several environments, each one's column gets a part of the dataset of its own,
+    here. Observations and rewards are stored before `VecNormalize`, which normalizes what is sampled. Transitions keep their
+    order. With several environments, each one's column gets a part of the dataset of its own,
     cut where it must be, so n-step returns stay within episodes.
 
     A buffer with `optimize_memory_usage=True` has no place for time-outs: SB3 takes them for ends of the game there.
@@ -58,13 +57,13 @@ def fill_replay_buffer(model: BaseAlgorithm, dataset: str | AtariDataset, *, cli
         from pretrainrl.integrations.minari import open_dataset
 
         dataset = open_dataset(dataset)
-    buffer, env = _replay_buffer(model), model.get_env()
+    buffer = _replay_buffer(model)
     check_actions(model, dataset)
-    stack, encode = _observations_of(model, env)
+    seen = observed(model)
     if clip_reward is None:
         atari = _atari_of(model)
         clip_reward = True if atari is None else atari.clip_reward
-    source = _Source(dataset, stack, encode, clip_reward)
+    source = _Source(dataset, seen.stack, seen.encode, clip_reward)
     rows = min(buffer.buffer_size - buffer.pos, source.steps // buffer.n_envs)
     if rows == 0:
         raise InputError(f"{dataset.id} has {source.steps} transitions, fewer than the agent's {buffer.n_envs} environments")
@@ -130,9 +129,9 @@ class DatasetObservations:
     def __init__(self, model: BaseAlgorithm, dataset: AtariDataset) -> None:
         from pretrainrl.integrations.minari import cache_datasets
 
-        stack, self._encode = _observations_of(model, model.get_env())
+        self._seen = observed(model)
         cache = cache_datasets([dataset.id])
-        self._sampler = WindowSampler(cache, WindowSpec(steps=1, stack=stack), 1)
+        self._sampler = WindowSampler(cache, WindowSpec(steps=1, stack=self._seen.stack), 1)
         ends = cache.lengths.cumsum(0).tolist()
         lengths = cache.lengths.tolist()
         chosen = dataset.minari.episode_indices
@@ -145,7 +144,8 @@ class DatasetObservations:
     def read(self, index: NDArray[np.int64]) -> NDArray[Any]:
         """Return the observations with the numbers `index`, (B,) int64 from 0: (B, ...) as the environment gives them."""
         stacks = self._sampler.read(torch.from_numpy(self._numbers[index])).observation()
-        return self._encode(stacks.numpy())
+        encoded, normalize = self._seen.encode(stacks.numpy()), self._seen.normalize
+        return encoded if normalize is None else np.asarray(normalize.normalize_obs(encoded))
 
 
 def _replay_buffer(model: BaseAlgorithm) -> ReplayBuffer:
@@ -165,44 +165,20 @@ def _atari_of(model: BaseAlgorithm) -> AtariVecEnv | None:
 
 
 def check_actions(model: BaseAlgorithm, dataset: AtariDataset) -> None:
-    """Check that the agent's actions are the dataset's, in number and, where its environment can tell, in meaning.
+    """Check that the agent's actions are the game's minimal set, by which datasets count, as far as its environment can tell.
 
     Raises:
         InputError: When they are not.
     """
     atari = _atari_of(model)
-    ours, theirs = model.action_space, dataset.minari.action_space
+    ours, theirs = model.action_space, Discrete(dataset.num_actions)
     if not isinstance(ours, Discrete) or (ours.n, ours.start) != (theirs.n, theirs.start):
         raise InputError(f"the agent's actions are {ours}, those of {dataset.id} are {theirs}")
-    recorded = dataset.metadata.get("action_meanings")
-    if atari is not None and recorded not in (None, atari.get_action_meanings()):
+    recorded = find_game(dataset.game).action_meanings
+    if atari is not None and recorded != atari.get_action_meanings():
         raise InputError(
             f"the agent's actions mean {', '.join(atari.get_action_meanings())}, those of {dataset.id} {', '.join(recorded)}"
         )
-
-
-def _observations_of(model: BaseAlgorithm, env: VecEnv | None) -> tuple[int, Encode]:
-    """Return the frames in a stack, and what turns stacks (B, stack, 84, 84) into what the agent sees."""
-    space, wrapper = model.observation_space, encoding_wrapper(env)
-    if wrapper is not None and space == wrapper.observation_space:
-        frames = wrapper.encoder.observation_space
-        channel_last = is_channel_last(wrapper.venv.observation_space, frames.shape)
-        return frames.shape[0], lambda stacks: wrapper.encode(np.moveaxis(stacks, 1, -1) if channel_last else stacks)
-    if isinstance(space, Box) and space.dtype == np.uint8 and len(space.shape) == 3 and space.shape[1:] == FRAME_SHAPE:
-        return space.shape[0], lambda stacks: stacks
-    raise InputError(
-        f"the agent's observations are {space}; a dataset of frames fills buffers of (stack, 84, 84) uint8 frames, or of "
-        "features that VecEncodeObservation makes of them"
-    )
-
-
-def encoding_wrapper(env: VecEnv | None) -> VecEncodeObservation | None:
-    """Find the `VecEncodeObservation` among an environment's wrappers."""
-    while isinstance(env, VecEnvWrapper):
-        if isinstance(env, VecEncodeObservation):
-            return env
-        env = env.venv
-    return None
 
 
 def _end_episodes(buffer: ReplayBuffer) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from gymnasium.spaces import Box, Space
+from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete, Space
 from numpy.typing import NDArray
 from stable_baselines3.common.preprocessing import get_obs_shape
 
@@ -138,7 +138,13 @@ class ObservationStore:
         return padded
 
     def _split(self, observations: NDArray[Any]) -> NDArray[Any]:
-        parts: NDArray[Any] = np.asarray(observations, self._dtype).reshape(self._newest.shape)
+        array = np.asarray(observations, self._dtype)
+        if array.shape[1:] != self._shape and not (array.ndim == 1 and self._shape == (1,)):
+            raise InputError(
+                f"the buffer is for observations of shape {self._shape}, got {array.shape[1:]}; with VecNormalize, put it "
+                "above all wrappers that change observations, because what is stored comes from below it"
+            )
+        parts: NDArray[Any] = array.reshape(self._newest.shape)
         return parts
 
     def _add(self, parts: NDArray[Any], known: NDArray[np.bool_], places: NDArray[np.int32]) -> None:
@@ -178,7 +184,25 @@ def is_stack(space: Space[Any]) -> bool:
     return isinstance(space, Box) and space.dtype == np.uint8 and len(space.shape) == 3 and space.shape[0] < space.shape[1]
 
 
+def check_discrete(space: Space[Any], what: str) -> None:
+    """Refuse spaces of numbers that Stable-Baselines3 misreads: those that do not count from 0, and tables of numbers.
+
+    Args:
+        space: Space, of which entries are looked at if it is a Dict.
+        what: Word for what it is the space of, for the error.
+
+    Raises:
+        InputError: When it is such a space.
+    """
+    for each in space.values() if isinstance(space, Dict) else [space]:
+        if isinstance(each, Discrete | MultiDiscrete) and np.any(each.start):
+            raise InputError(f"{what} must count from 0, got {each}; subtract its start in a wrapper")
+        if isinstance(each, MultiDiscrete) and each.nvec.ndim > 1:
+            raise InputError(f"{what} must be a single row of numbers, got {each}; flatten it in a wrapper")
+
+
 def _shape(space: Space[Any]) -> tuple[int, ...]:
+    check_discrete(space, "observations")
     shape = get_obs_shape(space)
     if isinstance(shape, dict):
         raise InputError(f"expected observations without nested dictionaries, got {space}")

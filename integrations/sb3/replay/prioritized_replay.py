@@ -16,6 +16,8 @@ from torch import Tensor
 from pretrainrl.errors import InputError
 from pretrainrl.integrations.sb3.replay.compact_replay import CompactReplayBuffer, Observations
 
+_LEAST = 1e-6  # of priorities: without it, what had no error once would never be replayed again
+
 
 class PrioritizedReplayBufferSamples(NamedTuple):
     """What `PrioritizedReplayBuffer` gives: the fields of SB3's `ReplayBufferSamples`, and two more.
@@ -44,9 +46,12 @@ class PrioritizedReplayBufferSamples(NamedTuple):
 class PrioritizedReplayBuffer(CompactReplayBuffer):
     """Replay that draws transitions in proportion to their priority to the power of `alpha`.
 
-    New transitions have the largest priority there was, at first 1, from when their n steps are over. Transitions of
-    priority zero are never drawn. A batch has one transition from each of its parts of equal mass. Agents that know nothing
-    of weights, such as DQN and QRDQN, can use it too: without `update_priorities` all transitions are equally likely.
+    New transitions have the largest priority there was, at first 1, from when their n steps are over. Priorities are a
+    millionth at least, so what was learned without an error is seldom drawn, but not never. A batch has one transition from
+    each of its parts of equal mass. Agents that know nothing of weights, such as DQN and QRDQN, can use it too: without
+    `update_priorities` all transitions are equally likely.
+
+    Memory is allocated when the first transition is added, so an agent that only plays takes none, whatever its `buffer_size`.
 
     Args:
         buffer_size: Number of transitions, of all environments together.
@@ -62,7 +67,8 @@ class PrioritizedReplayBuffer(CompactReplayBuffer):
         alpha: Exponent of priorities, at least 0; 0 is uniform replay.
 
     Raises:
-        InputError: When `alpha` is negative, or the buffer too small for `n_steps` or too large for the free memory.
+        InputError: When `alpha` is negative or `n_steps` not positive. When transitions are added, and by `check_size`: when
+            the buffer is too small for `n_steps`, or too large for the free memory.
     """
 
     def __init__(
@@ -99,11 +105,16 @@ class PrioritizedReplayBuffer(CompactReplayBuffer):
         return super().bytes_per_transition() + SumTree.bytes_for(1) + 1
 
     def reset(self) -> None:
-        """Forget everything."""
+        """Forget everything, and free the memory."""
         super().reset()
+        self._largest = 1.0
+
+    def _allocate(self) -> None:
+        if self._stores:
+            return
+        super()._allocate()
         self._tree = SumTree(self.buffer_size * self.n_envs)
         self._ready = np.zeros((self.buffer_size, self.n_envs), np.bool_)  # n steps are over, or the episode is
-        self._largest = 1.0
 
     def add(
         self,
@@ -124,12 +135,13 @@ class PrioritizedReplayBuffer(CompactReplayBuffer):
         rows = (row - ages) % self.buffer_size
         fresh = (self.dones[row] | (ages[:, None] == self.n_steps - 1)) & ~self._ready[rows]
         self._ready[rows] |= fresh
-        self._tree.set((rows[:, None] * self.n_envs + envs)[fresh], self._largest**self.alpha)
+        self._tree.set((rows[:, None] * self.n_envs + envs)[fresh], self._mass(self._largest))
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return all that it holds as arrays by name, without the room that was never used."""
+        arrays = super().arrays()
         own = {"ready": self._ready[: self.size()], "largest": np.array(self._largest)}
-        return {**super().arrays(), **own, "priorities": self._tree.get(self._places())}
+        return {**arrays, **own, "priorities": self._tree.get(self._places())}
 
     def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Take over the `arrays` of a buffer of the same sizes, or of one for fewer transitions."""
@@ -142,10 +154,17 @@ class PrioritizedReplayBuffer(CompactReplayBuffer):
         """Return the numbers of the transitions that are stored."""
         return np.arange(self.size() * self.n_envs)
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether there are transitions whose n steps are over, or their episode is."""
+        return bool(self._stores) and self._tree.total > 0
+
     def sample(  # type: ignore[override]
         self, batch_size: int, env: VecNormalize | None = None, *, beta: float = 0.4
     ) -> PrioritizedReplayBufferSamples:
         """Draw transitions by priority.
+
+        Before any is ready, all are drawn alike, with the steps that there were: agents such as DQN do not wait.
 
         Args:
             batch_size: Number of transitions.
@@ -156,11 +175,13 @@ class PrioritizedReplayBuffer(CompactReplayBuffer):
             Them, with weights `(1 / probability) ** beta`, divided by the batch's largest.
 
         Raises:
-            InputError: When no transition has a positive priority.
+            InputError: When nothing was added.
         """
-        if not self._tree.total > 0:
-            raise self._empty()
-        indices, masses = self._tree.draw(batch_size)
+        self._check_not_empty()
+        if self.is_ready:
+            indices, masses = self._tree.draw(batch_size)
+        else:
+            indices, masses = np.random.randint(0, self.size() * self.n_envs, size=batch_size), np.ones(batch_size)
         weights = (masses.min() / masses) ** beta
         return PrioritizedReplayBufferSamples(
             *self.transitions(indices, env),  # type: ignore[arg-type]
@@ -174,7 +195,7 @@ class PrioritizedReplayBuffer(CompactReplayBuffer):
         Args:
             indices: Indices (B,), from `sample`. Of equal ones the last counts. What was overwritten since is left out until
                 its successor's n steps are over.
-            priorities: Priorities, (B,) or (B, 1), usually losses, finite and at least 0; zero means never.
+            priorities: Priorities, (B,) or (B, 1), usually losses, finite and at least 0.
 
         Raises:
             InputError: When a priority is negative or not finite, or there is not one for each index.
@@ -188,7 +209,11 @@ class PrioritizedReplayBuffer(CompactReplayBuffer):
         if not (new.min() >= 0 and largest < np.inf):
             raise InputError("priorities must be finite and at least 0; has the loss diverged?")
         self._largest = max(self._largest, largest)
-        self._tree.set(index, np.where(self._ready.ravel()[index], new**self.alpha, 0.0))
+        self._tree.set(index, np.where(self._ready.ravel()[index], self._mass(new), 0.0))
+
+    def _mass(self, priority: Any) -> Any:
+        """Return the share of the draws that priorities stand for, positive and finite whatever `alpha` is."""
+        return np.exp(np.clip(self.alpha * np.log(np.maximum(priority, _LEAST)), -200, 200))
 
 
 def _array(values: Any, dtype: Any) -> NDArray[Any]:

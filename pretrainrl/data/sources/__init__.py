@@ -6,13 +6,16 @@ A new format adds such a module and a line in `FORMATS`.
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from pretrainrl.data.episode import Episode
+from pretrainrl.data.sources.array_file import as_dataset_errors, open_file
 from pretrainrl.errors import UnknownNameError
 
 FORMATS = {
@@ -21,6 +24,7 @@ FORMATS = {
     "minari": "pretrainrl.data.sources.rgb",
     "rl-unplugged": "pretrainrl.data.sources.rl_unplugged",
 }
+_SAMPLE = 1 << 16  # bytes of a file that are looked at in three places
 
 
 @dataclass(kw_only=True, eq=False)
@@ -37,6 +41,7 @@ class Source(ABC):
         author: Author of the recordings.
         preprocessing: Way of the frames from the screen to 84x84, and what was done to the rewards.
         sticky_actions: Probability with which the game repeated an action, in [0, 1].
+        verify: Whether every file is read to its end, which checks what checksums there are.
     """
 
     game: str
@@ -48,6 +53,26 @@ class Source(ABC):
     author: str
     preprocessing: Mapping[str, Any]
     sticky_actions: float = 0.25
+    verify: bool = False
+
+    def files(self) -> Sequence[Path]:
+        """Return the files that are read, by which `digest` tells the source from others; by default there are none."""
+        return ()
+
+    def digest(self) -> str:
+        """Return 16 hexadecimal digits that stand for the content of the files, wherever they lie, without reading all of it.
+
+        Their sizes, beginnings and ends tell files apart: gzip's checksum of everything is at the end.
+        """
+        digest = hashlib.sha256()
+        for path in self.files():
+            with as_dataset_errors(path), open_file(path) as file:
+                size = path.stat().st_size
+                digest.update(size.to_bytes(8, "little"))
+                for start in (0, size // 2, max(0, size - _SAMPLE)):
+                    file.seek(start)
+                    digest.update(file.read(_SAMPLE))
+        return digest.hexdigest()[:16]
 
     @abstractmethod
     def check(self) -> None:

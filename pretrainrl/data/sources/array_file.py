@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import io
+import math
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,10 +18,11 @@ from pretrainrl.errors import DatasetError
 
 _GZIP, _NPY = b"\x1f\x8b", b"\x93NUMPY"
 _BLOCK = 1 << 20  # bytes; gzip copies what it reads once more
-_HEADERS = {
-    (1, 0): np.lib.format.read_array_header_1_0,
-    (2, 0): np.lib.format.read_array_header_2_0,
+_HEADERS = {  # and the number of bytes that say how long the header is
+    (1, 0): (np.lib.format.read_array_header_1_0, 2),
+    (2, 0): (np.lib.format.read_array_header_2_0, 4),
 }
+_LONGEST_HEADER = 10_000  # bytes, as in NumPy
 
 
 class ArrayFile:
@@ -53,7 +56,7 @@ class ArrayFile:
         if not shape or tuple(size for size in shape[1:] if size != 1) != row_shape:
             self.close()
             raise DatasetError(f"{path} has shape {shape} instead of {('rows', *row_shape)}".replace("'", ""))
-        if not any(np.issubdtype(self.dtype, dtype) for dtype in dtypes):
+        if self.dtype.kind not in "biuf" or not any(np.issubdtype(self.dtype, dtype) for dtype in dtypes):
             self.close()
             raise DatasetError(f"{path} holds {self.dtype} instead of {expected}")
 
@@ -63,7 +66,8 @@ class ArrayFile:
         Raises:
             DatasetError: The file ends before or is damaged.
         """
-        out = np.empty((rows, *self.row_shape), self.dtype)
+        with self._naming_damage():
+            out = np.empty((rows, *self.row_shape), self.dtype)
         self.read_into(out)
         return out
 
@@ -134,7 +138,7 @@ def open_array(path: Path) -> tuple[IO[bytes], tuple[int, ...], np.dtype[Any]]:
     Raises:
         DatasetError: The file cannot be read, holds no array, or holds one of Python objects or in Fortran order.
     """
-    with as_dataset_errors(path), path.open("rb") as raw:
+    with as_dataset_errors(path), open_file(path) as raw:
         start = raw.read(32)
     if not start:
         raise DatasetError(f"{path} is empty; download it again")
@@ -147,12 +151,12 @@ def open_array(path: Path) -> tuple[IO[bytes], tuple[int, ...], np.dtype[Any]]:
         file = cast(IO[bytes], gzip.GzipFile(path, "rb") if start.startswith(_GZIP) else path.open("rb"))
         try:
             shape, fortran_order, dtype = _read_header(file)
-        except (ValueError, EOFError) as error:
-            file.close()
-            raise DatasetError(f"{path} holds no NumPy array, or only a part of its header ({error})") from error
-        except BaseException:
+        except (OSError, zlib.error):  # the file's, not the header's
             file.close()
             raise
+        except Exception as error:  # of Python's parser, which is made for other texts
+            file.close()
+            raise DatasetError(f"{path} holds no NumPy array, or only a part of its header ({error})") from error
     if dtype.hasobject or fortran_order:
         file.close()
         what = "pickled Python objects, which are never loaded" if dtype.hasobject else "an array in Fortran order"
@@ -168,9 +172,11 @@ def read_number(path: Path) -> int:
     """
     file, shape, dtype = open_array(path)
     with file, as_dataset_errors(path):
-        if int(np.prod(shape)) != 1 or not np.issubdtype(dtype, np.integer):
+        if math.prod(shape) != 1 or not np.issubdtype(dtype, np.integer):
             raise DatasetError(f"{path} holds {dtype} of shape {shape} instead of one integer")
-        content = file.read(dtype.itemsize)
+        content, more = file.read(dtype.itemsize), file.read(1)  # past the end, which makes gzip compare its checksum
+    if more:
+        raise DatasetError(f"{path} is damaged: there is more in it than one integer")
     if len(content) < dtype.itemsize:
         raise DatasetError(f"{path} is truncated; download it again")
     return int(np.frombuffer(content, dtype)[0])
@@ -180,7 +186,21 @@ def _read_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]
     version = np.lib.format.read_magic(file)
     if version not in _HEADERS:
         raise ValueError(f"version {version} of the format is unknown")
-    return _HEADERS[version](file)
+    read_header, size = _HEADERS[version]
+    length = file.read(size)
+    if (announced := int.from_bytes(length, "little")) > _LONGEST_HEADER:  # before that much is read
+        raise ValueError(f"a header of {announced:,} bytes")
+    shape, fortran_order, dtype = read_header(io.BytesIO(length + file.read(announced)))
+    if any(type(each) is not int or each < 0 for each in shape):
+        raise ValueError(f"a shape of {shape}")
+    return shape, fortran_order, dtype
+
+
+def open_file(path: Path) -> IO[bytes]:
+    """Open a file for reading, but no pipe or device, which could keep the reader waiting forever."""
+    if path.exists() and not path.is_file():
+        raise OSError("it is a directory or a device, not a file")
+    return path.open("rb")
 
 
 @contextmanager
@@ -201,3 +221,5 @@ def as_dataset_errors(path: Path, where: str = "") -> Iterator[None]:
         raise DatasetError(f"{path} is truncated{where}; download it again") from error
     except OSError as error:
         raise DatasetError(f"cannot read {path}: {error.strerror or error}") from error
+    except MemoryError as error:
+        raise DatasetError(f"{path} takes more memory than there is{where}") from error

@@ -18,12 +18,14 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from pretrainrl.data.hdf5 import check_hdf5
 from pretrainrl.data.sources import Source
 from pretrainrl.data.sources.array_file import as_dataset_errors
 from pretrainrl.data.sources.dqn_replay import ORIGIN, ShardSource
-from pretrainrl.data.sources.shard import ARRAYS, KINDS, Shard
+from pretrainrl.data.sources.shard import ARRAYS, KINDS, SHARD_ROWS, Shard
 from pretrainrl.errors import DatasetError, InputError
 from pretrainrl.games import find_game
+from pretrainrl.paths import resolve_path
 
 _NAMES = (
     "airraid alien amidar assault asterix asteroids atlantis bankheist battlezone beamrider berzerk bowling boxing "
@@ -65,7 +67,7 @@ def find_sources(
     Raises:
         UnknownNameError, InputError, DatasetError: As in `find_atari_pb_shards`.
     """
-    shards = find_atari_pb_shards(Path(folder).expanduser(), games, runs, checkpoints)
+    shards = find_atari_pb_shards(resolve_path(folder), games, runs, checkpoints)
     selection = {"runs": sorted(set(runs)), "checkpoints": sorted(set(checkpoints)), "steps": steps}
     return [ShardSource.of(found, selection, ATARI_PB_ORIGIN) for found in shards.values()]
 
@@ -82,6 +84,10 @@ class AtariPBShard(Shard):
 
     paths: dict[str, Path]
     place: tuple[int, int, int]
+
+    def files(self) -> Sequence[Path]:
+        """Return the file of each of `ARRAYS`, which other shards share."""
+        return list(self.paths.values())
 
     def open(self) -> Mapping[str, SharedRows]:
         """Open each of `ARRAYS`."""
@@ -198,6 +204,10 @@ def find_atari_pb_shards(
     if not runs or not checkpoints or min(*runs, *checkpoints) < 1:
         raise InputError(f"runs and checkpoints are numbered from 1, not {list(runs)} and {list(checkpoints)}")
     paths = _files(folder)
+    try:
+        check_hdf5(*paths.values(), whole=False)
+    except DatasetError as error:
+        raise DatasetError(f"cannot read {error}") from error
     sizes = dict(zip(_AXES, _common_shape(paths), strict=True))
     for axis, numbers in (("runs", runs), ("checkpoints", checkpoints)):
         if max(numbers) > sizes[axis]:
@@ -242,6 +252,8 @@ def _common_shape(paths: Mapping[str, Path]) -> tuple[int, ...]:
         if len(shape) < 4 or 0 in shape or tuple(size for size in shape[4:] if size != 1) != row_shape:
             expected = ", ".join(map(str, (*_AXES, "rows", *row_shape)))
             raise DatasetError(f"{path} holds an array of shape {shape} instead of ({expected})")
+        if shape[0] > len(GAMES) or shape[3] > SHARD_ROWS:
+            raise DatasetError(f"{path} says that it holds {shape[0]:,} games and {shape[3]:,} rows of each shard")
         if not any(np.issubdtype(dtype, wanted) for wanted in dtypes):
             raise DatasetError(f"{path} holds {dtype} instead of {' or '.join(wanted.__name__ for wanted in dtypes)}")
         leading[name] = shape[:4]

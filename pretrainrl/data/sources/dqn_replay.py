@@ -1,4 +1,4 @@
-"""The DQN Replay Dataset, in files of its own: three layouts are in circulation."""
+"""The DQN Replay Dataset, in files of its own: four layouts are in circulation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from pretrainrl.data.sources import Source
 from pretrainrl.data.sources.array_file import ArrayFile, read_number
 from pretrainrl.data.sources.shard import ARRAYS, KINDS, Findings, Shard, check_shards, read_episodes
 from pretrainrl.errors import DatasetError, InputError
-from pretrainrl.games import find_game
+from pretrainrl.games import find_game, slug_of
+from pretrainrl.paths import resolve_path
 
 ON_MISSING = ("error", "skip", "previous")
 ORIGIN = {
@@ -36,8 +37,8 @@ PREPROCESSING: dict[str, Any] = {
 _COUNT = "add_count"
 _FURTHEST_BACK = 2  # checkpoints: 50 -> 49 -> 48
 
-# The dataset's own; Atari-PB's; SGI's, which has one run only. In the first the count has no prefix.
-_WITH_RUN = ("{run}/replay_logs/{store}{name}_ckpt.{checkpoint}", "{name}_{run}_{checkpoint}")
+# The dataset's own; d4rl-atari's and d3rlpy's; Atari-PB's; SGI's, which has one run only. In the first, counts have no prefix.
+_WITH_RUN = ("{run}/replay_logs/{store}{name}_ckpt.{checkpoint}", "{run}/{checkpoint}/{name}", "{name}_{run}_{checkpoint}")
 _WITHOUT_RUN = "{name}_{checkpoint}"
 _SUFFIXES = (".gz", ".npy")
 
@@ -66,7 +67,7 @@ def find_sources(
     Raises:
         UnknownNameError, InputError, DatasetError: As in `find_shards`.
     """
-    shards = find_shards(Path(root).expanduser(), games, runs, checkpoints, on_missing)
+    shards = find_shards(resolve_path(root), games, runs, checkpoints, on_missing)
     selection = {"runs": sorted(set(runs)), "checkpoints": sorted(set(checkpoints)), "on_missing": on_missing, "steps": steps}
     return [ShardSource.of(found, selection, ORIGIN, verify=verify) for found in shards.values()]
 
@@ -79,14 +80,12 @@ class ShardSource(Source):
         shards: Shards, by run and then checkpoint.
         steps: Number of transitions from the start of each shard.
         origin: Place where the shards are from, for the metadata.
-        verify: Whether every file is read to its end.
         findings: What was noticed in reading the episodes.
     """
 
     shards: Sequence[Shard]
     steps: int
     origin: Mapping[str, str]
-    verify: bool
     findings: Findings = field(default_factory=Findings)
 
     @classmethod
@@ -108,6 +107,10 @@ class ShardSource(Source):
             origin=origin,
             verify=verify,
         )
+
+    def files(self) -> Sequence[Path]:
+        """Return the files of all shards."""
+        return list(dict.fromkeys(path for shard in self.shards for path in shard.files()))
 
     def check(self) -> None:
         """Check the headers of all files."""
@@ -153,13 +156,17 @@ class ShardFiles(Shard):
             opened.pop_all()
         return arrays
 
+    def files(self) -> Sequence[Path]:
+        """Return the file of each of `ARRAYS`."""
+        return list(self.arrays.values())
+
     def count(self) -> int | None:
         """Return the number of transitions that had been written when the shard was; None where no file says it."""
         return None if self.add_count is None else read_number(self.add_count)
 
 
-def folders_of_games(root: Path, games: Sequence[str]) -> dict[str, Path]:
-    """Return the folder of each game under `root`, by slug; its name may be spelled in any way.
+def folders_of_games(root: Path, games: Sequence[str]) -> dict[str, list[Path]]:
+    """Return the folders of each game under `root`, by slug; their names may be spelled in any way, also in several.
 
     A game without a folder gets the path where it would be.
 
@@ -170,14 +177,28 @@ def folders_of_games(root: Path, games: Sequence[str]) -> dict[str, Path]:
     found = [find_game(game) for game in games]
     if not root.is_dir():
         raise DatasetError(f"there is no folder {root}")
-    folders = {path.name.replace("_", "").replace("-", "").lower(): path for path in sorted(root.iterdir()) if path.is_dir()}
-    return {game.slug: folders.get(game.slug, root / game.env_id.removeprefix("ALE/").removesuffix("-v5")) for game in found}
+    folders: dict[str, dict[Path, Path]] = {}
+    for path in sorted(path for path in root.iterdir() if path.is_dir()):
+        folders.setdefault(slug_of(path.name), {}).setdefault(path.resolve(), path)  # a link to the other one is the same
+    usual = {game.slug: root / game.env_id.removeprefix("ALE/").removesuffix("-v5") for game in found}
+    return {slug: list(folders.get(slug, {}).values()) or [path] for slug, path in usual.items()}
+
+
+def the_only(found: Sequence[Path], what: str) -> Path | None:
+    """Return the only one of `found`; None where there is none.
+
+    Raises:
+        DatasetError: There are several, so that nobody knows which of them is meant.
+    """
+    if len(found) > 1:
+        raise DatasetError(f"there are several of {what}: {' and '.join(map(str, found))}; leave one of them there")
+    return found[0] if found else None
 
 
 def find_shards(
     root: Path, games: Sequence[str], runs: Sequence[int], checkpoints: Sequence[int], on_missing: str = "error"
 ) -> dict[str, list[ShardFiles]]:
-    """Find the shards of every game, run and checkpoint, in any of the three layouts.
+    """Find the shards of every game, run and checkpoint, in any of the four layouts.
 
     Args:
         root: Folder with one folder for each game, whose name may be spelled in any way.
@@ -203,8 +224,8 @@ def find_shards(
     folders = folders_of_games(root, games)
     shards: dict[str, list[ShardFiles]] = {slug: [] for slug in folders}
     missing: list[str] = []
-    for slug, folder in folders.items():
-        finder = _Finder(slug, folder, single_run=len(set(runs)) == 1)
+    for slug, of_game in folders.items():
+        finder = _Finder(slug, of_game, single_run=len(set(runs)) == 1)
         for run in sorted(set(runs)):
             found, lacking = finder.find(run, sorted(set(checkpoints)), back=on_missing == "previous")
             shards[slug] += found
@@ -222,7 +243,7 @@ class _Finder:
     """Looks for the shards of one game."""
 
     game: str
-    folder: Path
+    folders: Sequence[Path]
     single_run: bool
 
     def find(self, run: int, checkpoints: Sequence[int], back: bool) -> tuple[list[ShardFiles], list[Path]]:
@@ -243,30 +264,35 @@ class _Finder:
 
     def _shard(self, run: int, checkpoint: int) -> ShardFiles | None:
         for layout in self._layouts():
-            arrays = {name: path for name in ARRAYS if (path := self._file(layout, name, run, checkpoint))}
-            if len(arrays) == len(ARRAYS):
-                return ShardFiles(self.game, run, checkpoint, arrays, self._file(layout, _COUNT, run, checkpoint))
+            found = [folder for folder in self.folders if not self._lacking(folder, layout, run, checkpoint)]
+            folder = the_only(found, f"run {run}, checkpoint {checkpoint} of {self.game}")
+            if folder is not None:
+                files = {name: self._file(folder, layout, name, run, checkpoint) for name in (*ARRAYS, _COUNT)}
+                count = files.pop(_COUNT)
+                return ShardFiles(self.game, run, checkpoint, {name: path for name, path in files.items() if path}, count)
         return None
 
     def _missing(self, run: int, checkpoint: int) -> Path:
-        """Name what is missing in the layout of which most is there, the original one if nothing is."""
+        """Name what is missing in the folder and the layout of which most is there, the original one if nothing is."""
+        places = [(folder, layout) for folder in self.folders for layout in self._layouts()]
+        folder, layout = min(places, key=lambda place: len(self._lacking(place[0], place[1], run, checkpoint)))
+        names = self._lacking(folder, layout, run, checkpoint)
+        name = names[0] if len(names) == 1 else "{" + ",".join(names) + "}"
+        return _path(folder, layout, name, run, checkpoint, ".gz")
 
-        def lacking(layout: str) -> list[str]:
-            return [name for name in ARRAYS if not self._file(layout, name, run, checkpoint)]
-
-        layout = min(self._layouts(), key=lambda layout: len(lacking(layout)))
-        names = lacking(layout)
-        return self._path(layout, names[0] if len(names) == 1 else "{" + ",".join(names) + "}", run, checkpoint, ".gz")
+    def _lacking(self, folder: Path, layout: str, run: int, checkpoint: int) -> list[str]:
+        return [name for name in ARRAYS if not self._file(folder, layout, name, run, checkpoint)]
 
     def _layouts(self) -> Iterator[str]:
         yield from _WITH_RUN
         if self.single_run:
             yield _WITHOUT_RUN
 
-    def _file(self, layout: str, name: str, run: int, checkpoint: int) -> Path | None:
-        paths = (self._path(layout, name, run, checkpoint, suffix) for suffix in _SUFFIXES)
+    def _file(self, folder: Path, layout: str, name: str, run: int, checkpoint: int) -> Path | None:
+        paths = (_path(folder, layout, name, run, checkpoint, suffix) for suffix in _SUFFIXES)
         return next((path for path in paths if path.is_file()), None)
 
-    def _path(self, layout: str, name: str, run: int, checkpoint: int, suffix: str) -> Path:
-        store = "" if name == _COUNT else "$store$_"
-        return self.folder / (layout.format(store=store, name=name, run=run, checkpoint=checkpoint) + suffix)
+
+def _path(folder: Path, layout: str, name: str, run: int, checkpoint: int, suffix: str) -> Path:
+    store = "" if name == _COUNT else "$store$_"
+    return folder / (layout.format(store=store, name=name, run=run, checkpoint=checkpoint) + suffix)

@@ -8,16 +8,24 @@ metadata `preprocessing` and `source` say so.
 
 from __future__ import annotations
 
+import io
+import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cv2
+import h5py
 import numpy as np
 import numpy.typing as npt
+from gymnasium.spaces import Discrete
+from PIL import Image
 
+from pretrainrl.data.actions import ActionSet
 from pretrainrl.data.episode import FRAME_SHAPE, Episode
+from pretrainrl.data.hdf5 import check_hdf5
 from pretrainrl.data.sources import Source
 from pretrainrl.errors import DatasetError, InputError
 from pretrainrl.games import find_game
@@ -25,6 +33,7 @@ from pretrainrl.games import find_game
 if TYPE_CHECKING:
     import minari
 
+_MAIN_FILE = "main_data.hdf5"
 _AS_SOURCE = "as in the source"
 _MAX_RAW_FRAMES = 108_000  # half an hour, after which ALE's environments break an episode off
 
@@ -50,13 +59,30 @@ class RGBSource(Source):
     Attributes:
         dataset: The dataset.
         env_kwargs: Arguments with which its environment was made, as far as it says.
+        actions: Actions by which it counts.
     """
 
     dataset: minari.MinariDataset
     env_kwargs: dict[str, Any]
+    actions: ActionSet
+
+    def files(self) -> Sequence[Path]:
+        """Return the files of the dataset."""
+        return sorted(path for path in self.dataset.storage.data_path.rglob("[!.]*") if path.is_file())
 
     def check(self) -> None:
-        """Do nothing: spaces and sizes were looked at when the dataset was opened."""
+        """Look at the actions and at the size of the first frame of each episode: Minari makes memory for as many of that."""
+        storage, size = self.dataset.storage, self.dataset.observation_space.shape[1::-1]
+        if storage.FORMAT != "hdf5":
+            return
+        try:
+            with h5py.File(storage.data_path / _MAIN_FILE, "r") as file:
+                for index in range(len(self.dataset)):
+                    self.actions.to_minimal(file[f"episode_{index}/actions"][()])
+                    if storage.jpeg_encoding:
+                        _check_size(file[f"episode_{index}/observations"][0], size)
+        except Exception as error:  # of h5py and Pillow
+            raise DatasetError(f"dataset {self.content} cannot be read ({error or type(error).__name__})") from error
 
     def episodes(self) -> Iterator[Episode]:
         """Convert the episodes, one at a time; each is in memory with its native frames, for Minari reads no less."""
@@ -66,8 +92,8 @@ class RGBSource(Source):
                 episode = self._episode(next(originals))
             except StopIteration:
                 return
-            except (OSError, KeyError, ValueError, IndexError) as error:
-                raise DatasetError(f"dataset {self.content} cannot be read ({error})") from error
+            except Exception as error:  # of Minari and Pillow
+                raise DatasetError(f"dataset {self.content} cannot be read ({error or type(error).__name__})") from error
             yield episode
 
     def metadata(self) -> dict[str, Any]:
@@ -90,12 +116,12 @@ class RGBSource(Source):
         length = len(original.actions)
         rewards = np.asarray(original.rewards, np.float32)
         over = bool(original.terminations[-1])
-        max_raw = self.env_kwargs.get("max_num_frames_per_episode") or _MAX_RAW_FRAMES
-        timed_out = length * self.env_kwargs.get("frameskip", 1) >= max_raw
+        max_raw = _number(self.env_kwargs.get("max_num_frames_per_episode"), _MAX_RAW_FRAMES)
+        timed_out = length * _number(self.env_kwargs.get("frameskip"), 1) >= max_raw
         last = np.arange(length) == length - 1
         return Episode(
             frames=np.stack([standard_frame(frame) for frame in original.observations]),
-            actions=np.asarray(original.actions, np.int64),
+            actions=self.actions.to_minimal(original.actions),
             rewards=rewards,
             terminations=last & over,
             truncations=last & (not over),
@@ -120,12 +146,13 @@ def _open(name: str) -> RGBSource:
     if match is None:
         raise InputError(f"{name!r} is not a dataset id; ids look like atari/pong/expert-v0")
     dataset = _load(name)
-    game = _checked_game(name, dataset)
+    actions = _checked_actions(name, dataset)
     env_kwargs = dict(dataset.env_spec.kwargs) if dataset.env_spec else {}
     facts = dataset.storage.metadata
     author = facts.get("author") or "unknown"
     return RGBSource(
-        game=game,
+        game=actions.game,
+        actions=actions,
         kind=f"farama-{match['kind']}",
         content=name,
         transitions=int(dataset.total_steps),
@@ -139,7 +166,7 @@ def _open(name: str) -> RGBSource:
             "resize": "84x84 area",
             **dict.fromkeys(("noop_max", "fire_reset", "life_loss", "reward_clipping"), _AS_SOURCE),
         },
-        sticky_actions=env_kwargs.get("repeat_action_probability", 0.25),
+        sticky_actions=min(_number(env_kwargs.get("repeat_action_probability", 0.25), 0), 1),
         dataset=dataset,
         env_kwargs=env_kwargs,
     )
@@ -151,14 +178,41 @@ def _load(name: str) -> minari.MinariDataset:
 
     local = False
     try:
-        local = (get_dataset_path(name) / "data").is_dir()
-        return minari.load_dataset(name, download=True)
+        data = get_dataset_path(name) / "data"
+        local = data.is_dir()
+        if not local:
+            minari.download_dataset(name)
+        _check_files(data)
+        return minari.load_dataset(name)
     except Exception as error:  # of the network: of any kind
         raise DatasetError(f"{name} cannot be {'read' if local else 'downloaded'} ({error})") from error
 
 
-def _checked_game(name: str, dataset: minari.MinariDataset) -> str:
-    """Return the slug of the game, if frames and actions are what they should be."""
+def _check_files(data: Path) -> None:
+    """Check what Minari does not before it opens a dataset.
+
+    It would make the environment of one without spaces, which runs whatever code the metadata name.
+    """
+    facts = json.loads((data / "metadata.json").read_text(encoding="utf-8"))
+    if not (isinstance(facts.get("observation_space"), str) and isinstance(facts.get("action_space"), str)):
+        raise ValueError("it does not say its spaces")
+    if facts.get("data_format") == "hdf5":
+        check_hdf5(data / _MAIN_FILE)
+
+
+def _check_size(jpeg: npt.NDArray[np.uint8], size: tuple[int, ...]) -> None:
+    with Image.open(io.BytesIO(jpeg.tobytes())) as image:
+        if image.size != size:
+            raise ValueError(f"an image of {image.size} pixels instead of {size}")
+
+
+def _number(value: Any, default: float) -> float:
+    """Return an argument of an environment, if it is a number above 0."""
+    return value if isinstance(value, int | float) and value > 0 else default
+
+
+def _checked_actions(name: str, dataset: minari.MinariDataset) -> ActionSet:
+    """Return the actions, and with them the game, if frames and actions are what they should be."""
     space = dataset.observation_space
     if getattr(space, "shape", None) == FRAME_SHAPE:
         raise DatasetError(f"{name} holds {FRAME_SHAPE} frames already; nothing is to be converted")
@@ -168,9 +222,10 @@ def _checked_game(name: str, dataset: minari.MinariDataset) -> str:
             "an Atari game's own uint8 frames of shape (210, 160, 3) are needed"
         )
     game = find_game(dataset.env_spec.id if dataset.env_spec else name.split("/")[-2:][0])
-    expected = len(game.minimal_actions)
-    if getattr(dataset.action_space, "n", None) != expected:
-        raise DatasetError(
-            f"{name} has actions {dataset.action_space}; the {expected} that do something in {game.slug} are needed"
-        )
-    return game.slug
+    space = dataset.action_space
+    if not isinstance(space, Discrete) or space.start != 0:
+        raise DatasetError(f"{name} has actions {space}; what is needed is one of {game.slug}'s actions, counted from 0")
+    try:
+        return ActionSet.of(game.slug, int(space.n), dataset.storage.metadata.get("action_meanings"))
+    except DatasetError as error:
+        raise DatasetError(f"{name} has actions {space}: {error}") from error

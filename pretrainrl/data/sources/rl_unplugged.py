@@ -6,6 +6,7 @@ Frames are PNG.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +18,12 @@ import numpy.typing as npt
 
 from pretrainrl.data.episode import FRAME_SHAPE, Episode
 from pretrainrl.data.sources import Source
-from pretrainrl.data.sources.dqn_replay import ORIGIN, PREPROCESSING, folders_of_games
+from pretrainrl.data.sources.dqn_replay import ORIGIN, PREPROCESSING, folders_of_games, the_only
 from pretrainrl.data.sources.shard import TIME_OUT
 from pretrainrl.data.sources.tfrecord import Feature, check_start, parse_example, read_records
 from pretrainrl.errors import DatasetError, InputError
 from pretrainrl.games import find_game
+from pretrainrl.paths import resolve_path
 
 RL_UNPLUGGED_ORIGIN = {
     "dataset": "RL Unplugged, Atari, episodes in order",
@@ -29,6 +31,7 @@ RL_UNPLUGGED_ORIGIN = {
     "paper": "https://arxiv.org/abs/2006.13888",
     "rom_set": ORIGIN["rom_set"],
 }
+_PNG = b"\x89PNG\r\n\x1a\n"
 _KINDS = {"observations": "bytes", "actions": "int64", "unclipped_rewards": "float32", "discounts": "float32"}
 
 
@@ -82,11 +85,11 @@ def find_sources(
             algorithm="DQN, at several stages of its training",
             author="RL Unplugged: Gulcehre et al., 2020; DQN Replay Dataset: Agarwal, Schuurmans and Norouzi, 2020",
             preprocessing={**PREPROCESSING, "reward_clipping": "none"},
-            files=files,
+            records=files,
             steps=steps,
             verify=verify,
         )
-        for game, files in find_records(Path(root).expanduser(), games, runs, checkpoints).items()
+        for game, files in find_records(resolve_path(root), games, runs, checkpoints).items()
     ]
 
 
@@ -95,29 +98,31 @@ class RLUnpluggedSource(Source):
     """Files of records of one game.
 
     Attributes:
-        files: Files, by run and then checkpoint.
+        records: Files, by run and then checkpoint.
         steps: Number of transitions of each file.
-        verify: Whether every file is read to its end.
     """
 
-    files: Sequence[RecordFile]
+    records: Sequence[RecordFile]
     steps: int
-    verify: bool
+
+    def files(self) -> Sequence[Path]:
+        """Return the files of records."""
+        return [file.path for file in self.records]
 
     def check(self) -> None:
         """Check the starts of all files."""
-        check_records(self.files)
+        check_records(self.records)
 
     def episodes(self) -> Iterator[Episode]:
         """Read the episodes, one at a time."""
         num_actions = len(find_game(self.game).minimal_actions)
-        return read_record_episodes(self.files, self.steps, num_actions, verify=self.verify)
+        return read_record_episodes(self.records, self.steps, num_actions, verify=self.verify)
 
     def metadata(self) -> dict[str, Any]:
         """Return where the files are from."""
         return {
             "source": RL_UNPLUGGED_ORIGIN,
-            "shards": [{"run": file.run, "checkpoint": file.checkpoint} for file in self.files],
+            "shards": [{"run": file.run, "checkpoint": file.checkpoint} for file in self.records],
             "checksums_verified": self.verify,
             "reward_clipping": self.preprocessing["reward_clipping"],
         }
@@ -146,15 +151,16 @@ def find_records(
         raise InputError(f"import needs runs and checkpoints, not {list(runs)} and {list(checkpoints)}")
     files: dict[str, list[RecordFile]] = {}
     missing: list[str] = []
-    for slug, folder in folders_of_games(root, games).items():
+    for slug, folders in folders_of_games(root, games).items():
         files[slug] = []
         for run in sorted(set(runs)):
             for checkpoint in sorted(set(checkpoints)):
                 name = f"run_{run}-{checkpoint:05d}-of-"
-                if found := sorted(folder.glob(f"{name}[0-9][0-9][0-9][0-9][0-9]")):
-                    files[slug].append(RecordFile(slug, run, checkpoint, found[0]))
+                found = [path for folder in folders for path in folder.glob(f"{name}[0-9][0-9][0-9][0-9][0-9]")]
+                if path := the_only(found, f"run {run}, checkpoint {checkpoint} of {slug}"):
+                    files[slug].append(RecordFile(slug, run, checkpoint, path))
                 else:
-                    missing.append(str((folder / f"{name}00050").relative_to(root)))
+                    missing.append(str((folders[0] / f"{name}00050").relative_to(root)))
     if missing:
         raise DatasetError(f"missing under {root}: {', '.join(missing)}")
     return files
@@ -282,12 +288,17 @@ def _number(features: Mapping[str, Feature]) -> dict[str, int]:
 
 
 def _decode(image: memoryview, step: int) -> npt.NDArray[np.uint8]:
+    if image[:8] != _PNG or len(image) < 24:
+        raise ValueError(f"no image at step {step:,}; it begins with {bytes(image[:8])!r}")
+    width, height = struct.unpack(">II", image[16:24])
+    if (height, width) != FRAME_SHAPE:  # before there is memory made for so many
+        raise ValueError(f"an image of shape {(height, width)} at step {step:,} instead of {FRAME_SHAPE} uint8")
     try:
-        frame = cv2.imdecode(np.frombuffer(image, np.uint8), cv2.IMREAD_UNCHANGED) if len(image) else None
+        frame = cv2.imdecode(np.frombuffer(image, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error:
         frame = None
     if frame is None:
-        raise ValueError(f"no image at step {step:,}; it begins with {bytes(image[:8])!r}")
+        raise ValueError(f"a damaged image at step {step:,}")
     if frame.shape != FRAME_SHAPE or frame.dtype != np.uint8:
         raise ValueError(f"an image of shape {frame.shape} and {frame.dtype} at step {step:,} instead of {FRAME_SHAPE} uint8")
     return frame.astype(np.uint8, copy=False)

@@ -83,6 +83,10 @@ class Shard(ABC):
             DatasetError: A file is damaged or of another kind.
         """
 
+    @abstractmethod
+    def files(self) -> Sequence[Path]:
+        """Return the files that hold the arrays."""
+
     def count(self) -> int | None:
         """Return the number of transitions that had been written when the shard was; None if it is not known."""
         return None

@@ -7,23 +7,26 @@ is a map of names to lists, all of bytes, of float32 or of int64, in Protocol Bu
 from __future__ import annotations
 
 import gzip
+import itertools
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import count
 from pathlib import Path
 from typing import IO, Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from pretrainrl.data.sources.array_file import as_dataset_errors
+from pretrainrl.data.sources.array_file import as_dataset_errors, open_file
 from pretrainrl.errors import DatasetError
 from pretrainrl.optional import require
 
 Feature = list[memoryview] | npt.NDArray[np.float32] | npt.NDArray[np.int64]
 
 _GZIP = b"\x1f\x8b"
+_LONGEST_RECORD = 256 << 20  # bytes: 27,000 frames, not compressed
+_BLOCK = 1 << 20
+_MOST_VALUES = 1 << 20  # of a list: an episode has 27,000 steps
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # Protocol Buffers' wire types
 
 
@@ -35,7 +38,7 @@ def read_records(path: Path) -> Iterator[bytes]:
         MissingExtraError: google-crc32c is not installed.
     """
     with _opened(path) as file:
-        for number in count():
+        for number in itertools.count():
             length = _read_length(path, file, number)
             if length is None:
                 return
@@ -56,7 +59,7 @@ def check_start(path: Path) -> None:
 @contextmanager
 def _opened(path: Path) -> Iterator[IO[bytes]]:
     with as_dataset_errors(path):
-        raw = path.open("rb")
+        raw = open_file(path)
     with raw:
         with as_dataset_errors(path):
             compressed = raw.read(2) == _GZIP
@@ -86,13 +89,25 @@ def _read_length(path: Path, file: IO[bytes], number: int) -> int | None:
 
 
 def _read_content(path: Path, file: IO[bytes], number: int, length: int) -> bytes:
+    if length > _LONGEST_RECORD:
+        raise DatasetError(f"{path} is damaged: record {number} says that it has {length:,} bytes, more than any episode")
     with as_dataset_errors(path, f" in record {number}"):
-        content, checksum = file.read(length), file.read(4)
+        content, checksum = _read(file, length), file.read(4)
     if len(content) < length or len(checksum) < 4:
         raise DatasetError(f"{path} is truncated in record {number}; download it again")
     if int.from_bytes(checksum, "little") != _masked_crc32c(content):
         raise DatasetError(f"{path} is damaged in record {number}: its checksum is another; download it again")
     return content
+
+
+def _read(file: IO[bytes], length: int) -> bytes:
+    """Read up to `length` bytes, a few at a time: a file that ends before takes no memory for what it lacks."""
+    blocks = iter(lambda: file.read(min(_BLOCK, length)), b"")
+    content = bytearray()
+    for block in blocks:
+        content += block
+        length -= len(block)
+    return bytes(content)
 
 
 def _masked_crc32c(data: bytes) -> int:
@@ -113,8 +128,8 @@ def parse_example(record: bytes) -> dict[str, Feature]:
     try:
         for example in _messages(memoryview(record), 1):
             for entry in _messages(example, 1):
-                parts = {number: value for number, _, value in _fields(entry)}
-                features[bytes(parts.get(1, b"")).decode()] = _feature(memoryview(parts.get(2, b"")))
+                parts = {number: memoryview(value) for number, _, value in _fields(entry)}
+                features[bytes(parts.get(1, b"")).decode()] = _feature(parts.get(2, memoryview(b"")))
     except (IndexError, TypeError, UnicodeDecodeError) as error:
         raise ValueError(f"it is no tf.train.Example ({error})") from error
     return features
@@ -145,7 +160,11 @@ def _messages(message: memoryview, wanted: int) -> Iterator[memoryview]:
 def _fields(message: memoryview) -> Iterator[tuple[int, int, Any]]:
     """Yield number, wire type and value of a message's fields: an integer, or a view of bytes."""
     position = 0
-    while position < len(message):
+    for count in itertools.count():
+        if position >= len(message):
+            return
+        if count > _MOST_VALUES:
+            raise IndexError(f"more than {_MOST_VALUES:,} values")
         tag, position = _varint(message, position)
         number, wire = tag >> 3, tag & 7
         if wire == _VARINT:
@@ -177,6 +196,8 @@ def _varint(message: memoryview, position: int) -> tuple[int, int]:
 
 
 def _varints(message: memoryview) -> Iterator[int]:
+    if np.count_nonzero(np.frombuffer(message, np.uint8) < 0x80) > _MOST_VALUES:
+        raise IndexError(f"more than {_MOST_VALUES:,} values")
     position = 0
     while position < len(message):
         value, position = _varint(message, position)

@@ -1,6 +1,7 @@
 """Array files: read as far as asked for, and every kind of damage is told in one line."""
 
 import gzip
+import os
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +28,53 @@ def written(path: Path, content: bytes) -> Path:
 @pytest.fixture(params=["gzip", "plain"])
 def compress(request: pytest.FixtureRequest) -> Callable[[bytes], bytes]:
     return gzip.compress if request.param == "gzip" else bytes
+
+
+def header(text: str, length: int | None = None, version: int = 1) -> bytes:
+    size = (len(text) if length is None else length).to_bytes(2 if version == 1 else 4, "little")
+    return b"\x93NUMPY" + bytes([version, 0]) + size + text.encode()
+
+
+def described(descr: str, shape: str = "(3, 84, 84)") -> str:
+    return f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }}\n"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        header(described("'|u1'", "(-3, 84, 84)")),
+        header(described("'|u1'", "(True, 84, 84)")),
+        header(described("'|u1'", f"({'9' * 5000}, 84, 84)")),
+        header("(" * 9000),
+        header("[" * 9000),
+        header("'" * 3),
+        header("  x\n y\n"),
+        header("{}", length=60_000) + bytes(60_000),
+        header("{}", length=(1 << 32) - 1, version=2) + bytes(60_000),
+        header(described("['a']")),
+        header(described("'<m8[s]'")),
+        header(described("('|u1', (9999999999,))")),
+        header(described("'|u1'"), version=3),
+    ],
+)
+def test_crafted_headers(tmp_path: Path, compress: Callable[[bytes], bytes], content: bytes) -> None:
+    with pytest.raises(DatasetError, match=str(tmp_path / "a")):
+        ArrayFile(written(tmp_path / "a", compress(content)), (84, 84), (np.uint8, np.integer))
+
+
+def test_more_rows_than_memory(tmp_path: Path, compress: Callable[[bytes], bytes]) -> None:
+    content = header(described("'|u1'", f"({10**15}, 84, 84)")) + bytes(7056)
+    file = opened(written(tmp_path / "a", compress(content)))
+    with pytest.raises(DatasetError, match="takes more memory than there is"):
+        file.read(10**15)
+    with pytest.raises(DatasetError, match="truncated"):
+        file.verify()
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a")
+    with pytest.raises(DatasetError, match=r"cannot read .*a directory or a device"):
+        opened(tmp_path / "a")
 
 
 @pytest.mark.parametrize("shape", [(40, 84, 84), (40, 84, 84, 1), (40, 1, 84, 84)])
@@ -175,3 +223,11 @@ def test_numbers(tmp_path: Path) -> None:
             read_number(written(tmp_path / "a", npy(wrong)))
     with pytest.raises(DatasetError, match="truncated"):
         read_number(written(tmp_path / "a", npy(np.array(5))[:-1]))
+
+
+def test_a_number_is_compared_with_its_checksum(tmp_path: Path) -> None:
+    content = gzip.compress(npy(np.array(7)))
+    assert read_number(written(tmp_path / "count", content)) == 7
+    for changed in (content[:-8] + bytes(4) + content[-4:], content[:-4], gzip.compress(npy(np.array(7)) + b"more")):
+        with pytest.raises(DatasetError, match=r"is (damaged|truncated)"):
+            read_number(written(tmp_path / "count", changed))

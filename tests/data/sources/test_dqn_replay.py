@@ -40,6 +40,19 @@ def test_spelling_of_folders(tmp_path: Path, folder: str) -> None:
     assert list(find_shards(tmp_path, ["ALE/MsPacman-v5", "mspacman"], [1], [1])) == ["mspacman"]
 
 
+def test_two_spellings_of_a_folder(tmp_path: Path) -> None:
+    """Neither hides what the other one has; what both have is asked about."""
+    first = write_shard(tmp_path, LOG, game="Pong", checkpoint=1)
+    second = write_shard(tmp_path, LOG, game="pong", checkpoint=2)
+    [one, two] = find_shards(tmp_path, ["pong"], [1], [1, 2])["pong"]
+    assert (one.arrays, two.arrays) == (first, second)
+    write_shard(tmp_path, LOG, game="pong", checkpoint=1)
+    with pytest.raises(DatasetError, match=r"several of run 1, checkpoint 1 of pong: .*/Pong and .*/pong; leave one"):
+        find_shards(tmp_path, ["pong"], [1], [1])
+    (tmp_path / "PONG").symlink_to(tmp_path / "Pong")  # the same folder
+    assert len(find_shards(tmp_path, ["pong"], [1], [2])["pong"]) == 1
+
+
 def test_order_and_repetitions(tmp_path: Path) -> None:
     for run in (1, 2):
         for checkpoint in (9, 10):

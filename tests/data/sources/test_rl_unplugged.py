@@ -17,6 +17,7 @@ from pretrainrl.data.sources.rl_unplugged import RecordFile, check_records, find
 from pretrainrl.errors import DatasetError, InputError, UnknownNameError
 
 PLAYED = numbered([10, 6, 9])
+PNG = cv2.imencode(".png", np.zeros((84, 84), np.uint8))[1].tobytes()
 Features = dict[str, list[Any]]
 
 
@@ -122,6 +123,8 @@ def other(name: str, values: list[Any]) -> Callable[[Features], Features]:
         (other("unclipped_rewards", [float("nan")] * 11), "no finite numbers"),
         (other("observations", [b"<html>"] * 11), "no image at step 0; it begins with b'<html>'"),
         (other("observations", [b""] * 11), "no image at step 0"),
+        (other("observations", [PNG[:16] + b"\0\0\x7f\xff" * 2 + PNG[24:]] * 11), r"shape \(32767, 32767\)"),
+        (other("observations", [PNG[:40]] * 11), "a damaged image at step 0"),
         (other("observations", [cv2.imencode(".png", np.zeros((84, 80), np.uint8))[1].tobytes()] * 11), r"shape \(84, 80\)"),
         (other("observations", [cv2.imencode(".png", np.zeros((84, 84, 3), np.uint8))[1].tobytes()] * 11), r"\(84, 84, 3\)"),
         (other("observations", [cv2.imencode(".png", np.zeros((84, 84), np.uint16))[1].tobytes()] * 11), "uint16 at step 0"),

@@ -10,7 +10,7 @@ from episode_records import example, write_records
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pretrainrl.data.sources.tfrecord import check_start, parse_example, read_records
+from pretrainrl.data.sources.tfrecord import _masked_crc32c, check_start, parse_example, read_records
 from pretrainrl.errors import DatasetError, MissingExtraError
 
 RECORDS = [b"first", b"", bytes(range(256)) * 50]
@@ -127,3 +127,47 @@ def test_anything_else_is_a_value_error_or_nothing(record: bytes) -> None:
 def test_no_example(record: bytes) -> None:
     with pytest.raises(ValueError, match=r"no tf\.train\.Example"):
         parse_example(record)
+
+
+@pytest.mark.parametrize("count", [1 << 29, 1 << 40, (1 << 63) - 1, (1 << 64) - 1])
+def test_records_that_say_they_are_huge(tmp_path: Path, count: int) -> None:
+    """The checksum is right; memory for so much is never asked for."""
+    path = tmp_path / "records"
+    path.write_bytes(length_of(count) + b"content")
+    with pytest.raises(DatasetError, match=f"{path} is damaged: record 0 says that it has {count:,} bytes"):
+        list(read_records(path))
+    path.write_bytes(length_of(200 << 20) + b"content")
+    with pytest.raises(DatasetError, match="is truncated in record 0"):
+        list(read_records(path))
+
+
+def length_of(count: int) -> bytes:
+    header = count.to_bytes(8, "little")
+    return header + _masked_crc32c(header).to_bytes(4, "little")
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [b"\x08" + b"\xff" * 7 + b"\x7f", b"\x0a\x01a\x10\xff\xff\xff\xff\x7f", b"\x0a\x01a\x12\x05\x1a\x03\x0a\x01\x80"],
+    ids=["a name that is a number", "a value that is a number", "a number without an end"],
+)
+def test_examples_that_are_no_messages(entry: bytes) -> None:
+    features = b"\x0a" + bytes([len(entry)]) + entry
+    with pytest.raises(ValueError, match=r"no tf\.train\.Example"):
+        parse_example(b"\x0a" + bytes([len(features)]) + features)
+
+
+@pytest.mark.parametrize("kind", ["bytes", "integers"])
+def test_lists_without_bounds(kind: str) -> None:
+    """Two bytes of a record may become a hundred in memory."""
+    many = (1 << 20) + 2
+    values = field(1, b"\0" * many) if kind == "integers" else field(1, b"") * many
+    feature = field(3 if kind == "integers" else 1, values)
+    with pytest.raises(ValueError, match="more than 1,048,576 values"):
+        parse_example(field(1, field(1, field(1, b"a") + field(2, feature))))
+
+
+def field(number: int, content: bytes) -> bytes:
+    """Encode a field of bytes, its length in five bytes."""
+    size = bytes(len(content) >> shift & 0x7F | (0x80 if shift < 28 else 0) for shift in range(0, 35, 7))
+    return bytes([number << 3 | 2]) + size + content

@@ -20,6 +20,7 @@ from pretrainrl.errors import InputError, MissingExtraError, WeightsError
 from pretrainrl.integrations.hub import agent_name, load_from_hub, push_to_hub
 from pretrainrl.integrations.hub.json_codec import from_json, to_json
 from pretrainrl.integrations.sb3 import Rainbow
+from pretrainrl.integrations.sb3.replay import observation_store
 
 
 @pytest.fixture
@@ -137,6 +138,25 @@ def test_nothing_is_unpickled(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> 
     ):
         monkeypatch.setattr(target, refuse)
     load_from_hub(CARTPOLE, env)
+
+
+def test_what_only_plays_needs_no_memory_and_what_learns_goes_on(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    push_to_hub(rainbow(n_steps=10, train_freq=1, policy_kwargs={"net_arch": [8]}).learn(40), "someone", "CartPole-v1")
+    assert description(hub)["arguments"]["policy_kwargs"] == {"net_arch": [8]}, "what was given"
+    loaded: Any = load_from_hub(CARTPOLE, cartpole())
+    loaded.learn(7, reset_num_timesteps=False)
+    assert (loaded.num_timesteps, loaded._n_updates) == (47, 0), "the n steps of the first transition are not over"
+    assert loaded.learn(5, reset_num_timesteps=False)._n_updates > 0
+    others: dict[str, Any] = {"v_max": 50, "dueling": False}
+    for name, value in others.items():
+        with pytest.raises(InputError, match=f"{name}={value} is asked for, but the agent was saved with {name}="):
+            load_from_hub(CARTPOLE, cartpole(), **{name: value})
+    monkeypatch.setattr(observation_store, "free_memory", lambda: 10)
+    for size in (1, 10**12):
+        player = load_from_hub(CARTPOLE, cartpole(), buffer_size=size)
+        assert player.predict(np.zeros(4, np.float32))[0].shape == ()
+        with pytest.raises(InputError, match=r"must hold at least 11 transitions|GiB of memory"):
+            player.learn(5)
 
 
 # --- values

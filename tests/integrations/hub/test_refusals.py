@@ -88,6 +88,13 @@ def test_a_push_that_fails(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> Non
 # --- what is refused when it is loaded
 
 
+def test_normalized_observations_are_not_what_it_learned(hub: FakeHub) -> None:
+    push_to_hub(rainbow(), "someone", "CartPole-v1")
+    with pytest.raises(InputError, match="that VecNormalize had not changed"):
+        load_from_hub(CARTPOLE, VecNormalize(cartpole()))
+    assert load_from_hub(CARTPOLE, VecNormalize(cartpole(), norm_obs=False)) is not None
+
+
 def test_damaged_and_missing_files(hub: FakeHub) -> None:
     push_to_hub(rainbow(), "someone", "CartPole-v1")
     file = hub.store / CARTPOLE / "rainbow-CartPole-v1.safetensors"

@@ -93,6 +93,18 @@ def test_plain_minari_reads_it(episodes: list[Episode]) -> None:
     assert list(minari.list_local_datasets()) == [NAME]
 
 
+def test_one_process_writes_a_dataset(episodes: list[Episode], root: Path) -> None:
+    """Whoever comes second is told before it has played for hours."""
+
+    def meanwhile() -> Iterator[Episode]:
+        with pytest.raises(InputError, match=rf"{NAME} is in use by process \d+ on"):
+            write_dataset(NAME, iter([]))
+        yield episodes[0]
+
+    assert len(write_dataset(NAME, meanwhile())) == 1
+    assert not list(root.glob(".*"))
+
+
 def test_it_can_be_appended_to_with_plain_minari(episodes: list[Episode]) -> None:
     dataset = write_dataset(NAME, episodes[:1])
     before = open_dataset(NAME).fingerprint

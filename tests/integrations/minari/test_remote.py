@@ -73,6 +73,18 @@ def test_round_trip(hub: FakeHub, elsewhere: Any, tmp_path: Path) -> None:
     assert "MINARI_REMOTE" not in os.environ
 
 
+def test_what_lies_beside_a_dataset_stays_there(hub: FakeHub, tmp_path: Path) -> None:
+    write_dataset(NAME, numbered([5]))
+    notes = {name: tmp_path / "here" / NAME / name for name in ("README.md", "SHA256SUMS", "data/.DS_Store")}
+    for name, path in notes.items():
+        path.write_text(f"my own {name}")
+    upload_dataset(NAME, remote=REMOTE)
+    assert {name: path.read_text() for name, path in notes.items()} == {name: f"my own {name}" for name in notes}
+    sent = hub.files()
+    assert sent["someone/pretrainrl/atari/pong-random-v0/README.md"].startswith(b"---")
+    assert not [name for name in sent if name.endswith(".DS_Store")]
+
+
 def test_the_hub_lists_and_describes_what_is_there(hub: FakeHub) -> None:
     for name in (NAME, OTHER):
         write_dataset(name, numbered([5]))

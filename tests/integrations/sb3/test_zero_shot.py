@@ -228,6 +228,8 @@ def test_what_cannot_play(trained: Callable[[str], Path], tmp_path: Path):
         load(trained("bc"), "pong", Discrete(6))
     with pytest.raises(InputError, match="breakout is played with 4 actions, or all 18, not in Discrete"):
         load(trained("bc"), "breakout", Discrete(6))
+    with pytest.raises(InputError, match=r"not in Discrete\(4, start=1\)"):
+        load(trained("bc"), "breakout", Discrete(4, start=1))
     with pytest.raises(InputError, match="or all 18, not in Box"):
         load(trained("bc"), "breakout", Box(0, 1, (2,)))
     with pytest.raises(InputError, match="curl has learned no actions"):

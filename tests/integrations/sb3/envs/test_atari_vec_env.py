@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import ale_py
@@ -12,11 +13,12 @@ from numpy.typing import NDArray
 from stable_baselines3 import DQN, PPO
 from stable_baselines3.common.callbacks import CheckpointCallback, EvalCallback
 from stable_baselines3.common.evaluation import evaluate_policy
-from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.monitor import Monitor, load_results
 from stable_baselines3.common.vec_env import VecMonitor
 
 from pretrainrl.errors import InputError, UnknownNameError
 from pretrainrl.integrations.sb3 import AtariVecEnv
+from pretrainrl.integrations.sb3.envs.atari_vec_env import RecordedAtariVecEnv
 
 cv2 = pytest.importorskip("cv2", reason="the reference preprocessing resizes with OpenCV")
 
@@ -260,6 +262,39 @@ def test_render_tiles_the_newest_frames() -> None:
     picture = env.render()
     assert picture.shape == (168, 168, 3) and picture.dtype == np.uint8
     assert np.array_equal(picture[84:, 84:, 0], observations[3, -1])
+
+
+@pytest.mark.parametrize("make", [AtariVecEnv, RecordedAtariVecEnv])
+def test_before_the_first_reset_the_screen_is_black(make: Any) -> None:
+    env = make("pong", 2, seed=0)
+    assert not env.render().any() and env.render().shape == (168, 84, 3)
+    with pytest.raises(InputError, match=r"reset\(\) comes before the first step"):
+        env.step(np.zeros(2, np.int64))
+    env.reset()
+    assert env.render().any()
+
+
+def test_monitor_file_of_whole_games(tmp_path: Path) -> None:
+    """Every game is a row, as `info["episode"]` has it, although lives end episodes and rewards are clipped."""
+    env = AtariVecEnv("qbert", 2, seed=0, monitor=tmp_path)
+    env.reset()
+    games: list[dict[str, float]] = []
+    rng, lives = np.random.default_rng(0), 0
+    while len(games) < 3:
+        _, _, dones, infos = env.step(rng.integers(0, 6, 2))
+        lives += int(dones.sum())
+        games += [info["episode"] for info in infos if "episode" in info]
+    env.close()
+    table = load_results(str(tmp_path))
+    assert lives > len(games)
+    assert [*zip(table["r"], table["l"], strict=True)] == [(game["r"], game["l"]) for game in games]
+    assert '"env_id": "ALE/Qbert-v5"' in (tmp_path / "monitor.csv").read_text()
+
+
+def test_monitor_file_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"cannot write the monitor file .*file/here"):
+        AtariVecEnv("pong", 1, monitor=tmp_path / "file" / "here")
 
 
 def test_attributes_and_methods_of_the_copies() -> None:

@@ -17,6 +17,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from pretrainrl.agent_cards import AgentPreset
 from pretrainrl.data.episode import Episode
 from pretrainrl.errors import DatasetError, InputError, UnknownNameError
+from pretrainrl.integrations import sb3
 from pretrainrl.integrations.minari import collect_dataset, open_dataset
 from pretrainrl.integrations.sb3 import AtariVecEnv
 from pretrainrl.integrations.sb3.recording import agent_log
@@ -26,6 +27,7 @@ from pretrainrl.integrations.sb3.recording.saved_agent import algorithm_of
 
 TOY: dict[str, Any] = {"n_envs": 2, "segment_steps": 128, "seed": 3}  # 256 transitions a segment
 STEPS = 380
+OURS = ("Rainbow", "BehaviorCloning")
 
 
 class Stopped(Exception):
@@ -148,10 +150,12 @@ def test_unfinished_collection_is_not_thrown_away() -> None:
         collect_dataset("breakout", STEPS, agent="ppo", progress=stop_after(10), **{**TOY, "seed": 4})
 
 
-@pytest.mark.parametrize("algorithm", ["DQN", "QRDQN", "PPO", "A2C", "TRPO", "RecurrentPPO", "MaskablePPO"])
+@pytest.mark.parametrize("algorithm", ["DQN", "QRDQN", "PPO", "A2C", "TRPO", "RecurrentPPO", "MaskablePPO", *OURS])
 def test_saved_agents_are_recognised_without_unpickling(tmp_path: Path, algorithm: str) -> None:
-    made = getattr(stable_baselines3, algorithm, None) or getattr(sb3_contrib, algorithm)
-    settings: dict[str, Any] = {"buffer_size": 10} if "DQN" in algorithm else {}
+    made: Any = next(
+        getattr(module, algorithm) for module in (stable_baselines3, sb3_contrib, sb3) if hasattr(module, algorithm)
+    )
+    settings: dict[str, Any] = {"buffer_size": 10} if "DQN" in algorithm or algorithm == "Rainbow" else {}
     agent = saved(tmp_path, made, **settings)
     with zipfile.ZipFile(agent) as archive:
         names = {name: archive.read(name) for name in archive.namelist()}
@@ -164,13 +168,34 @@ def test_saved_agents_are_recognised_without_unpickling(tmp_path: Path, algorith
         for name, content in names.items():
             archive.writestr(name, content)
     assert algorithm_of(agent) is made
+    player = find_agent(str(agent))
+    assert player.algorithm.startswith(
+        f"{algorithm} of {'pretrainrl' if algorithm in OURS else 'Stable-Baselines3'}, as saved"
+    )
     with pytest.raises(InputError, match=f"the {algorithm} agent .* cannot be loaded"):
-        check_games(find_agent(str(agent)), ["breakout"])
+        check_games(player, ["breakout"])
 
 
-@pytest.mark.parametrize("algorithm", [sb3_contrib.QRDQN, stable_baselines3.PPO, sb3_contrib.RecurrentPPO])
+def test_only_names_of_this_package_are_looked_up(tmp_path: Path) -> None:
+    """A file that names another class is refused, rather than guessed to be of one that has the same attributes."""
+    agent = saved(tmp_path, sb3.Rainbow, buffer_size=10)
+    with zipfile.ZipFile(agent) as archive:
+        names = {name: archive.read(name) for name in archive.namelist()}
+    for recorded in ("IQN", "os:system", 3, ["Rainbow"]):
+        data = {**json.loads(names["data"]), "algorithm": recorded}
+        with zipfile.ZipFile(agent, "w") as archive:
+            archive.writestr("data", json.dumps(data))
+            archive.writestr("policy.pth", b"")
+        with pytest.raises(InputError, match=r"an algorithm that cannot be played here; those that can are .*Rainbow"):
+            algorithm_of(agent)
+
+
+@pytest.mark.parametrize(
+    "algorithm", [sb3_contrib.QRDQN, stable_baselines3.PPO, sb3_contrib.RecurrentPPO, sb3.Rainbow, sb3.BehaviorCloning]
+)
 def test_saved_agent_plays_and_is_resumed(tmp_path: Path, algorithm: type[BaseAlgorithm]) -> None:
-    settings: dict[str, Any] = {"buffer_size": 100, "n_steps": 3} if algorithm is sb3_contrib.QRDQN else {}
+    replays = algorithm in (sb3_contrib.QRDQN, sb3.Rainbow)
+    settings: dict[str, Any] = {"buffer_size": 100, "n_steps": 3} if replays else {}
     agent = saved(tmp_path, algorithm, **settings)
     name = str(agent.with_suffix(""))  # as Stable-Baselines3 allows it
     whole = open_dataset(collect_dataset("breakout", STEPS, agent=name, **TOY).id)

@@ -133,7 +133,7 @@ def test_priorities_are_those_of_a_list(n_envs: int, n_steps: int, rows: int, se
         )
         largest = max(largest, *new)
         for index, priority in zip(indices.tolist(), new.tolist(), strict=True):
-            slow[index] = priority**ALPHA if index in places else 0.0
+            slow[index] = max(priority, 1e-6) ** ALPHA if index in places else 0.0
         np.testing.assert_allclose(buffer._tree.get(np.arange(len(slow))), slow)
 
 
@@ -141,7 +141,7 @@ def test_law_and_weights() -> None:
     log = experience("features", 2, 40, 0.1, 0)
     buffer = filled(log, "features", 30, 2, 3)
     ready = np.flatnonzero(buffer._tree.get(np.arange(60)))
-    priorities = np.random.default_rng(0).random(len(ready)) * (np.arange(len(ready)) != 5)
+    priorities = np.maximum(np.random.default_rng(0).random(len(ready)) * (np.arange(len(ready)) != 5), 1e-6)
     buffer.update_priorities(ready, priorities)
     law = np.zeros(60)
     law[ready] = priorities**ALPHA / (priorities**ALPHA).sum()
@@ -261,6 +261,7 @@ def test_kept_without_pickle(kind: str, steps: int, tmp_path: Path) -> None:
 def test_an_eighth_of_the_memory() -> None:
     buffer = PrioritizedReplayBuffer(1000, Box(0, 255, (4, 84, 84), np.uint8), Discrete(4), "cpu", 4)
     assert buffer.bytes_per_transition() * 100_000 / 1e9 == pytest.approx(0.71, abs=0.01)
+    buffer._allocate()
     items = buffer._stores[""]._items
     assert items.nbytes / 1000 == pytest.approx(84 * 84, rel=0.03)
 
@@ -268,7 +269,7 @@ def test_an_eighth_of_the_memory() -> None:
 def test_refuses_what_cannot_work(monkeypatch: pytest.MonkeyPatch) -> None:
     frames = Box(0, 255, (4, 84, 84), np.uint8)
     with pytest.raises(InputError, match="at least 22 transitions, not 21: n_steps \\+ 1 of each"):
-        PrioritizedReplayBuffer(21, frames, Discrete(3), "cpu", 2, n_steps=10)
+        PrioritizedReplayBuffer(21, frames, Discrete(3), "cpu", 2, n_steps=10).check_size()
     with pytest.raises(InputError, match="n_steps must be at least 1, got 0"):
         PrioritizedReplayBuffer(21, frames, Discrete(3), n_steps=0)
     with pytest.raises(InputError, match="alpha must be at least 0"):
@@ -276,7 +277,28 @@ def test_refuses_what_cannot_work(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(observation_store, "free_memory", lambda: 2**30)
     message = r"1,000,000 transitions needs 6\.\d GiB of memory, 1\.0 GiB are available; lower buffer_size"
     with pytest.raises(InputError, match=message):
-        PrioritizedReplayBuffer(1_000_000, frames, Discrete(3))
+        PrioritizedReplayBuffer(1_000_000, frames, Discrete(3)).check_size()
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0, 40.0, 1e4])
+def test_without_any_error_all_are_drawn(alpha: float) -> None:
+    """Neither a priority of zero nor an extreme exponent takes a transition out of replay, or replay to its end."""
+    buffer = PrioritizedReplayBuffer(9, SPACES["features"], Discrete(3), "cpu", alpha=alpha)
+    for step in experience("features", 1, 9, 0, 0):
+        buffer.add(*step.arguments())
+    for priorities in (np.zeros(9), np.full(9, 1e30), np.zeros(9)):
+        buffer.update_priorities(np.arange(9), priorities)
+        batch = buffer.sample(900)
+        assert np.bincount(batch.indices, minlength=9).min() > 50
+        assert torch.allclose(batch.weights, torch.ones(900, 1))
+        assert not batch.rewards.isnan().any()
+
+
+def test_what_had_no_error_once_is_drawn_again() -> None:
+    buffer = filled(experience("features", 1, 9, 0, 0), "features", 9, 1, 1)
+    buffer.update_priorities(np.arange(9), np.where(np.arange(9) == 4, 0.0, 1.0))
+    np.random.seed(0)
+    assert 0 < sum((buffer.sample(64).indices == 4).sum() for _ in range(3_000)) < 200
 
 
 @pytest.mark.parametrize("bad", [-1.0, float("nan"), float("inf")])
@@ -293,6 +315,7 @@ def test_refuses_bad_priorities(bad: float) -> None:
 def test_pictures_that_share_nothing_stop_before_memory_is_out(monkeypatch: pytest.MonkeyPatch) -> None:
     log = experience("picture", 1, 40, 0, 0)
     buffer = empty("picture", 40, 1, 1)
+    buffer._allocate()
     monkeypatch.setattr(observation_store, "free_memory", lambda: 10)
     with pytest.raises(InputError, match="more room for observations needs"):
         for step in log:
