@@ -39,7 +39,7 @@ def test_a_number_is_that_device(name: str, index: int, monkeypatch: pytest.Monk
 
 @pytest.mark.usefixtures("_two_devices")
 def test_what_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(InputError, match="there is no device 'cuda:2'; of 2 CUDA devices they are cuda:0 to cuda:1"):
+    with pytest.raises(InputError, match="there is no device 'cuda:2' here, but 2 CUDA devices"):
         resolve_device("cuda:2")
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     monkeypatch.setenv("WORLD_SIZE", "2")

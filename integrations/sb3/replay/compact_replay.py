@@ -179,7 +179,7 @@ class CompactReplayBuffer(ReplayBuffer):
         (position, full), rows = arrays["position"].tolist(), len(arrays["rewards"])
         if not full or rows >= self.buffer_size:
             return arrays
-        of_rows = {*_ARRAYS, "ready", "priorities", *(f"observations{key}/{n}" for key in self._stores for n in _PLACES)}
+        of_rows = {*_ARRAYS, "ready", "priorities", *(f"observations{key}/{n}" for key in self._spaces for n in _PLACES)}
         rolled = {
             name: np.roll(array, -position * (len(array) // rows), axis=0) if name in of_rows else array
             for name, array in arrays.items()
