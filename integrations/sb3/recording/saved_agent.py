@@ -5,6 +5,7 @@ from __future__ import annotations
 import binascii
 import hashlib
 import json
+import math
 import pickle
 import re
 import zipfile
@@ -190,14 +191,24 @@ def _policy_arguments(told: dict[str, Any]) -> dict[str, Any]:
 
 
 def _space(told: dict[str, Any]) -> Space[Any]:
-    """Return a space that is told: a box with the same bounds everywhere, or numbered actions."""
+    """Return a space that is told: a box of which all bounds are, or numbered actions."""
     if told[":type:"] == str(Discrete):
         return Discrete(int(told["n"]), start=int(told.get("start", 0)))
-    bounds = [set(re.findall(r"-?[\w.+-]*\d[\w.+-]*|-?inf", str(told.get(end)))) for end in ("low", "high")]
-    if told[":type:"] != str(Box) or any(len(values) != 1 for values in bounds):
+    if told[":type:"] != str(Box):
         raise LookupError("space")
-    [low], [high] = bounds
-    return Box(float(low), float(high), tuple(map(int, told["_shape"])), np.dtype(told["dtype"]).type)
+    shape = tuple(map(int, told["_shape"]))
+    low, high = (_bounds(str(told.get(end)), shape) for end in ("low", "high"))
+    return Box(low, high, shape, np.dtype(told["dtype"]).type)
+
+
+def _bounds(told: str, shape: tuple[int, ...]) -> Any:
+    """Return bounds that are told as NumPy prints an array, which leaves out some numbers of a large one."""
+    numbers = [float(number) for number in re.findall(r"-?inf|-?\d[\d.]*(?:e[+-]?\d+)?", told)]
+    if len(set(numbers)) == 1:
+        return numbers[0]
+    if len(numbers) != math.prod(shape):
+        raise LookupError("space")
+    return np.reshape(numbers, shape)
 
 
 def check_agent(agent: BaseAlgorithm, path: Path, env: VecEnv, game: str) -> None:
