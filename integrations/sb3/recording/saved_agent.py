@@ -164,12 +164,16 @@ def _is_pickled(value: Any) -> bool:
 
 
 def _policy_class(told: dict[str, Any], algorithm: type[BaseAlgorithm]) -> type[BasePolicy]:
-    """Return the policy of the algorithm that has the module and the constructor that are told."""
+    """Return the policy of the algorithm whose module, and constructor or description, are those that are told."""
     from pretrainrl.integrations.sb3.encoding.policies import ENCODER_POLICIES
 
+    constructor = str(told.get("__init__")).partition(" at ")[0]
     for policy in (*algorithm.policy_aliases.values(), *ENCODER_POLICIES.values()):
-        constructor = str(told.get("__init__")).partition(" at ")[0]
-        if told["__module__"] == policy.__module__ and constructor == f"<function {policy.__qualname__}.__init__":
+        if "__init__" in vars(policy):
+            same = constructor == f"<function {policy.__qualname__}.__init__"
+        else:
+            same = "__init__" not in told and told.get("__doc__") == policy.__doc__
+        if same and told["__module__"] == policy.__module__:
             return policy
     raise LookupError("policy_class")
 
