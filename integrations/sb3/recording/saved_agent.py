@@ -164,12 +164,15 @@ def _is_pickled(value: Any) -> bool:
 
 
 def _policy_class(told: dict[str, Any], algorithm: type[BaseAlgorithm]) -> type[BasePolicy]:
-    """Return the policy of the algorithm that has the module and the constructor that are told."""
+    """Return the policy of the algorithm that has the module and the constructor, or else the docstring, that are told."""
     from pretrainrl.integrations.sb3.encoding.policies import ENCODER_POLICIES
 
     for policy in (*algorithm.policy_aliases.values(), *ENCODER_POLICIES.values()):
         constructor = str(told.get("__init__")).partition(" at ")[0]
-        if told["__module__"] == policy.__module__ and constructor == f"<function {policy.__qualname__}.__init__":
+        same = constructor == f"<function {policy.__qualname__}.__init__"
+        if "__init__" not in told and "__init__" not in vars(policy):  # such as Rainbow's CnnPolicy, which inherits it
+            same = told.get("__doc__") == policy.__doc__
+        if told["__module__"] == policy.__module__ and same:
             return policy
     raise LookupError("policy_class")
 
