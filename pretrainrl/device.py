@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import multiprocessing
-import os
 import warnings
 from functools import cache
 
@@ -48,26 +46,6 @@ def resolve_device(device: str | torch.device) -> torch.device:
     if str(resolved) == "cuda":
         return torch.device("cuda", torch.cuda.current_device())
     return resolved
-
-
-def _forked_by_multiprocessing() -> bool:
-    process = multiprocessing.current_process()
-    method = getattr(process, "_start_method", None) or multiprocessing.get_start_method(allow_none=True)
-    return multiprocessing.parent_process() is not None and method == "fork"
-
-
-_process_with_threads = -1 if _forked_by_multiprocessing() else os.getpid()
-
-
-def leave_parent_threads() -> None:
-    """Let PyTorch compute in one thread if this process was forked; the second call does nothing.
-
-    The threads of the process that it was forked from are not in it, and PyTorch would wait for them without end.
-    """
-    global _process_with_threads
-    if _process_with_threads != os.getpid():
-        torch.set_num_threads(1)
-        _process_with_threads = os.getpid()
 
 
 def has_native_bf16(device: str | torch.device) -> bool:

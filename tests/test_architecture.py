@@ -221,7 +221,15 @@ PROCESS_WIDE = re.compile(
     r"|keep_freed_memory|silence_emulator|environment_variables|logging\.(basicConfig|disable)"
 )
 # Where they are defined, what prepares worker processes, and where Minari's functions read nothing but the environment.
-MAY_CHANGE_THE_PROCESS = {"malloc", "games", "paths", "runs.pool", "benchmarking.worker", "integrations.minari.remote"}
+MAY_CHANGE_THE_PROCESS = {
+    "malloc",
+    "games",
+    "paths",
+    "forked",
+    "runs.pool",
+    "benchmarking.worker",
+    "integrations.minari.remote",
+}
 
 
 def test_libraries_leave_the_process_alone() -> None:

@@ -53,7 +53,7 @@ def collection_settings(
         InputError: A number is out of range, or a setting does not belong to the player.
     """
     if not 0 <= sticky_actions <= 1:
-        raise InputError(f"sticky_actions must be in [0, 1], got {sticky_actions}")
+        raise InputError(f"sticky_actions, the games' action_repeat_probability, must be in [0, 1], got {sticky_actions}")
     if not 1 <= keep_every <= steps:
         raise InputError(f"keep_every must be in 1..{steps}, or no episode is left of {steps} steps; it is {keep_every}")
     common = {"steps": steps, "num_envs": n_envs, "seed": seed, "sticky_actions": sticky_actions, "keep_every": keep_every}
@@ -62,7 +62,7 @@ def collection_settings(
             raise InputError(f"{'greedy' if greedy else 'segment_steps'} is for agents, not for random play")
         repeat_probability = REPEAT_PROBABILITY if repeat_probability is None else repeat_probability
         if not 0 <= repeat_probability < 1:
-            raise InputError(f"repeat_probability must be in [0, 1), got {repeat_probability}")
+            raise InputError(f"repeat_probability must be in [0, 1), not {repeat_probability}")
         return {**common, "agent": agent, "repeat_probability": repeat_probability, "ram": ram}
     if ram or repeat_probability is not None:
         raise InputError(f"{'ram' if ram else 'repeat_probability'} is for random play, not for the agent {agent!r}")

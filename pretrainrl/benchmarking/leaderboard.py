@@ -19,7 +19,7 @@ from pretrainrl.benchmarking.suite import Suite
 from pretrainrl.benchmarking.table import compare, is_ill_conditioned
 from pretrainrl.cards import ENCODERS, EncoderCard, Evaluation
 from pretrainrl.errors import InputError
-from pretrainrl.paths import atomic_path, registry_folder
+from pretrainrl.paths import atomic_path, output_file, registry_folder, resolve_path
 
 Column = tuple[str, str]
 _DIGEST = re.compile("[0-9a-f]{64}")
@@ -93,12 +93,13 @@ def leaderboard(
             does not say with which versions and on what machine it was computed.
     """
     given = [folders] if isinstance(folders, str | Path) else list(folders)
-    protocol, results = read_suite([Path(folder).expanduser() for folder in given], suite)
+    out = None if out is None else output_file(out)
+    protocol, results = read_suite([resolve_path(folder) for folder in given], suite)
     done = [result for result in results if result.status == "done"]
     _check(done, protocol)
     table = _table(tell_apart(done), protocol)
     if out is not None:
-        _write_table(Path(out).expanduser(), table)
+        _write_table(out, table)
     if not write_cards:
         return table
     return LeaderboardResult(

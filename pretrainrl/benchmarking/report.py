@@ -20,7 +20,7 @@ from pretrainrl.cards import ENCODERS
 from pretrainrl.errors import InputError
 from pretrainrl.games import all_scores
 from pretrainrl.optional import require
-from pretrainrl.paths import atomic_path, writable_folder
+from pretrainrl.paths import atomic_path, output_folder, resolve_path, writable_folder
 from pretrainrl.results import ReportResult
 
 _COLUMNS = [
@@ -67,14 +67,15 @@ def report(folder: str | Path, *, suite: str | Path | None = None, out: str | Pa
         InputError: The folder is none, holds no finished cells, or results of another suite or version.
         MissingExtraError: The extra `plot` is not installed.
     """
+    source = resolve_path(folder)
+    target = output_folder(source / "report" if out is None else out)
     for module in ("jinja2", "matplotlib"):
         require(module, "plot")
     from pretrainrl.reports.pages import write_html
     from pretrainrl.reports.pictures import write_intervals
 
-    source = Path(folder).expanduser()
     analysis = analyze(*read_suite([source], suite))
-    target = writable_folder(source / "report" if out is None else Path(out).expanduser())
+    writable_folder(target)
     shown = figures.entrants(analysis)
     return ReportResult(
         write_html(target / PAGE, "report.html", _context(analysis, shown)),

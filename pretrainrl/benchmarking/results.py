@@ -215,7 +215,7 @@ def read_folders(folders: Sequence[Path]) -> list[CellResult]:
     merged: dict[str, CellResult] = {}
     for folder in folders:
         if not folder.is_dir():
-            raise InputError(f"there is no folder {folder}; give one that pretrainrl benchmark --out has made")
+            raise InputError(f"{folder} holds no results: there is no such folder; give one of pretrainrl benchmark --out")
         found = [read_result(path) for path in sorted((folder / CELLS).rglob("*.json"))]
         if not found:
             raise InputError(f"{folder} holds no results: its folder {CELLS!r} is missing or empty")

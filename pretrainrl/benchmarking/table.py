@@ -126,7 +126,7 @@ def compare(
         InputError: No cell of the task and split is finished.
     """
     games = {game for game, its in suite.splits.items() if its == split}
-    measured = suite.tasks[task].kind == "probe"
+    measured = task in suite.tasks and suite.tasks[task].kind == "probe"
     ill = set() if measured else {game for game in games if is_ill_conditioned(game)}
     kept = games if keep_ill_conditioned else games - ill
     done: dict[str, dict[tuple[int, str], float]] = {}

@@ -99,9 +99,11 @@ def plan(
     out: Results = None,
 ) -> None:
     """Say which cells `benchmark SUITE` would compute, and the hours and the disk that it would take here."""
-    from pretrainrl.benchmarking.plan import plan_benchmark
+    import pretrainrl
 
-    planned = plan_benchmark(suite, encoders=encoders, tasks=tasks, games=games, seeds=seeds, baselines=baselines, out=out)
+    planned = pretrainrl.plan_benchmark(
+        suite, encoders=encoders, tasks=tasks, games=games, seeds=seeds, baselines=baselines, out=out
+    )
     _show_plan(planned)
     names = ", ".join(planned.datasets) or "none"
     console.print(f"datasets: {names}", highlight=False, soft_wrap=True)
@@ -111,9 +113,9 @@ def plan(
 @app.command("status")
 def status(folder: Annotated[Path, typer.Argument(help="Folder of results.")]) -> None:
     """Say how far the results in FOLDER are, and which cells failed."""
-    from pretrainrl.benchmarking.plan import benchmark_status
+    import pretrainrl
 
-    planned = benchmark_status(folder)
+    planned = pretrainrl.benchmark_status(folder)
     _show_plan(planned)
     for failure in planned.store.failures():
         console.print(

@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
+
+from pretrainrl.progress import plain_console
 
 if TYPE_CHECKING:
     from pretrainrl.benchmarking.leaderboard import LeaderboardResult
 
-console = Console()
+console = plain_console()
 SUITE = "File of the suite, where it is not a registered one."
 
 
@@ -27,9 +29,9 @@ def report(
 
     result = pretrainrl.report(folder, suite=suite, out=out)
     for (task, split), text in result.advice.items():
-        console.print(f"[bold]{task}, {split}:[/] {text}", highlight=False)
+        console.print(f"{task}, {split}: {text}")
     for what, path in (("page", result.page), ("cells", result.table), ("figure", result.figure)):
-        console.print(f"{what}: [bold]{path}[/]", highlight=False, soft_wrap=True)
+        console.print(f"{what}: {path}", soft_wrap=True)
 
 
 def leaderboard(
@@ -51,11 +53,12 @@ def _show(result: LeaderboardResult) -> None:
         table.add_column(f"{task}\n{split}", justify="right", no_wrap=True)
     table.add_column("mean place", justify="right")
     for row in result.rows:
-        cells = []
+        cells = list[Text]()
         for column in result.columns:
             one = row.scores.get(column)
-            ends = "" if one is None or math.isnan(one.low) else f"\n[dim]{one.low:.3f} to {one.high:.3f}[/]"
-            cells.append("-" if one is None else f"{row.places[column]}. {one.value:.3f}{ends}")
+            ends = "" if one is None or math.isnan(one.low) else f"\n{one.low:.3f} to {one.high:.3f}"
+            value = "-" if one is None else f"{row.places[column]}. {one.value:.3f}"
+            cells.append(Text(value).append(ends, "dim"))
         table.add_row(row.encoder, *cells, f"{row.mean_place:.1f}" if row.places else f"{row.missing:,} cells missing")
     console.print(table)
     if result.cards:

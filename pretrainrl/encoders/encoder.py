@@ -9,10 +9,11 @@ import torch
 from gymnasium.spaces import Box
 from torch import Tensor, nn
 
-from pretrainrl.device import dtype_name, leave_parent_threads, resolve_dtype
+from pretrainrl.device import dtype_name, resolve_dtype
 from pretrainrl.encoders.frozen import freeze, thaw
 from pretrainrl.encoders.observation_spaces import check_observation, check_range, tensor_ready
 from pretrainrl.errors import InputError
+from pretrainrl.forked import leave_parent_threads
 
 if TYPE_CHECKING:
     from pretrainrl.cards import EncoderCard

@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from pretrainrl.arguments import check_seed
 from pretrainrl.cards import BACKBONES, EncoderCard, Weights, find_card, find_encoder
-from pretrainrl.device import leave_parent_threads, resolve_device, resolve_dtype
+from pretrainrl.device import resolve_device, resolve_dtype
 from pretrainrl.encoders.encoder import Encoder
 from pretrainrl.errors import CardError, InputError, WeightsError
+from pretrainrl.forked import leave_parent_threads
 from pretrainrl.registry import import_target
 from pretrainrl.weights import ATARI_PB, ATARI_PB_URL, fetch, parse_tensors, resolve_source, state_dict_errors
 

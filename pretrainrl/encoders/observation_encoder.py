@@ -13,7 +13,7 @@ from numpy.typing import DTypeLike, NDArray
 from torch import Tensor
 
 from pretrainrl.cards import find_encoder
-from pretrainrl.device import dtype_name, leave_parent_threads, resolve_device, resolve_dtype
+from pretrainrl.device import dtype_name, resolve_device, resolve_dtype
 from pretrainrl.encoders import Encoder, cached_encoder
 from pretrainrl.encoders.observation_spaces import (
     FeatureKind,
@@ -24,6 +24,7 @@ from pretrainrl.encoders.observation_spaces import (
     tensor_ready,
 )
 from pretrainrl.errors import InputError, WeightsError
+from pretrainrl.forked import leave_parent_threads
 from pretrainrl.weights import resolve_source
 
 

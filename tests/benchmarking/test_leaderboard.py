@@ -1,6 +1,5 @@
 """The leaderboard: complete results count, what was not computed by the suite's protocol does not."""
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +18,7 @@ from pretrainrl.cards import EncoderCard
 from pretrainrl.cli import app
 from pretrainrl.errors import InputError
 from pretrainrl.paths import registry_folder
+from pretrainrl.runs.checkpoints import checked_json, parse_checked
 
 ENCODERS = ["atc.impala_atari8", "siammae.impala_atari8"]
 
@@ -78,9 +78,9 @@ def test_scores_go_into_cards(folder: Path, tmp_path: Path, monkeypatch: pytest.
 
 def edit(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
     path = sorted((folder / "first" / "cells").rglob("*.json"))[0]
-    table = json.loads(path.read_text())
+    table = parse_checked(path.read_text())
     change(table)
-    path.write_text(json.dumps(table))
+    path.write_text(checked_json(table))
 
 
 @pytest.mark.parametrize(

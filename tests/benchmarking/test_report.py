@@ -121,7 +121,7 @@ def test_another_version_and_no_folder_are_refused(folder: Path, tmp_path: Path)
     wide_suite(version=2).write(tmp_path / "newer.toml")
     with pytest.raises(InputError, match="results are of mine version 1, and the suite is mine version 2"):
         pretrainrl.report(folder, suite=tmp_path / "newer.toml")
-    with pytest.raises(InputError, match="there is no folder"):
+    with pytest.raises(InputError, match="there is no such folder"):
         pretrainrl.report(tmp_path / "nothing")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import binascii
 import hashlib
 import json
+import math
 import pickle
 import re
 import zipfile
@@ -163,12 +164,16 @@ def _is_pickled(value: Any) -> bool:
 
 
 def _policy_class(told: dict[str, Any], algorithm: type[BaseAlgorithm]) -> type[BasePolicy]:
-    """Return the policy of the algorithm that has the module and the constructor that are told."""
+    """Return the policy of the algorithm whose module, and constructor or description, are those that are told."""
     from pretrainrl.integrations.sb3.encoding.policies import ENCODER_POLICIES
 
+    constructor = str(told.get("__init__")).partition(" at ")[0]
     for policy in (*algorithm.policy_aliases.values(), *ENCODER_POLICIES.values()):
-        constructor = str(told.get("__init__")).partition(" at ")[0]
-        if told["__module__"] == policy.__module__ and constructor == f"<function {policy.__qualname__}.__init__":
+        if "__init__" in vars(policy):
+            same = constructor == f"<function {policy.__qualname__}.__init__"
+        else:
+            same = "__init__" not in told and told.get("__doc__") == policy.__doc__
+        if same and told["__module__"] == policy.__module__:
             return policy
     raise LookupError("policy_class")
 
@@ -190,14 +195,24 @@ def _policy_arguments(told: dict[str, Any]) -> dict[str, Any]:
 
 
 def _space(told: dict[str, Any]) -> Space[Any]:
-    """Return a space that is told: a box with the same bounds everywhere, or numbered actions."""
+    """Return a space that is told: a box of which all bounds are, or numbered actions."""
     if told[":type:"] == str(Discrete):
         return Discrete(int(told["n"]), start=int(told.get("start", 0)))
-    bounds = [set(re.findall(r"-?[\w.+-]*\d[\w.+-]*|-?inf", str(told.get(end)))) for end in ("low", "high")]
-    if told[":type:"] != str(Box) or any(len(values) != 1 for values in bounds):
+    if told[":type:"] != str(Box):
         raise LookupError("space")
-    [low], [high] = bounds
-    return Box(float(low), float(high), tuple(map(int, told["_shape"])), np.dtype(told["dtype"]).type)
+    shape = tuple(map(int, told["_shape"]))
+    low, high = (_bounds(str(told.get(end)), shape) for end in ("low", "high"))
+    return Box(low, high, shape, np.dtype(told["dtype"]).type)
+
+
+def _bounds(told: str, shape: tuple[int, ...]) -> Any:
+    """Return bounds that are told as NumPy prints an array, which leaves out some numbers of a large one."""
+    numbers = [float(number) for number in re.findall(r"-?inf|-?\d[\d.]*(?:e[+-]?\d+)?", told)]
+    if len(set(numbers)) == 1:
+        return numbers[0]
+    if len(numbers) != math.prod(shape):
+        raise LookupError("space")
+    return np.reshape(numbers, shape)
 
 
 def check_agent(agent: BaseAlgorithm, path: Path, env: VecEnv, game: str) -> None:

@@ -62,6 +62,7 @@ class CompactReplayBuffer(ReplayBuffer):
         n_steps: int = 1,
         gamma: float = 0.99,
     ) -> None:
+        check_discrete(observation_space, "observations")
         check_discrete(action_space, "actions")
         BaseBuffer.__init__(self, buffer_size, observation_space, action_space, device, n_envs=n_envs)
         if n_steps < 1:

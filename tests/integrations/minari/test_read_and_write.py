@@ -18,11 +18,10 @@ import pytest
 from pretrainrl.data.collect import collect_episodes
 from pretrainrl.data.episode import Episode
 from pretrainrl.dataset_cards import RECORDINGS
-from pretrainrl.errors import DatasetError, InputError, UnknownNameError
+from pretrainrl.errors import DatasetError, InputError
 from pretrainrl.integrations.minari import (
     cache_datasets,
     collect_dataset,
-    dataset_id,
     local_ids,
     open_dataset,
     write_dataset,
@@ -216,14 +215,6 @@ def test_malformed_ids(episodes: list[Episode], root: Path, name: str) -> None:
     with pytest.raises(InputError, match="is not a dataset id; ids look like pretrainrl/atari/<game>-<kind>-v<version>"):
         write_dataset(name, episodes)
     assert not root.exists()
-
-
-def test_ids_of_games() -> None:
-    assert dataset_id("ms_pacman", "expert", 3) == "pretrainrl/atari/mspacman-expert-v3"
-    with pytest.raises(UnknownNameError, match="breakout"):
-        dataset_id("breakuot")
-    with pytest.raises(InputError, match="not a dataset id"):
-        dataset_id("pong", "ran dom")
 
 
 def test_episodes_must_fit_the_dataset(episodes: list[Episode], root: Path) -> None:

@@ -39,6 +39,8 @@ def saved(folder: Path, algorithm: str, space: Any, **arguments: Any) -> tuple[A
         ("A2C", {}),
         ("TRPO", {}),
         ("RecurrentPPO", {}),
+        ("Rainbow", {}),
+        ("Rainbow", {"policy_kwargs": policy_kwargs("random.nature", features_dim=16)}),
         ("DQN", {"policy_kwargs": policy_kwargs("random.nature", features_dim=16)}),
         ("PPO", {"policy": "MlpPolicy", "policy_kwargs": {"features_extractor_class": RamExtractor}}),
     ],
