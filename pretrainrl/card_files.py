@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, TypeVar
 
 import tomli_w
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, ValidationInfo
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo
 
 from pretrainrl.errors import CardError
 from pretrainrl.paths import atomic_path
@@ -103,6 +103,20 @@ class Card(BaseModel):
         """Return the card as TOML, arrays of numbers on one line."""
         table = {key: value for key, value in self.model_dump(mode="json", exclude_none=True).items() if value not in ({}, [])}
         return NUMBERS.sub(lambda array: f"[{', '.join(array[1].replace(',', ' ').split())}]", tomli_w.dumps(table))
+
+
+class Initial(Card):
+    """What training began from.
+
+    Attributes:
+        name: Name of the encoder.
+        sha256: Digest of the encoder's weights, 64 hex digits.
+        objective_sha256: Digest of the file of the whole objective, with its heads; None where the encoder alone is taken.
+    """
+
+    name: str
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    objective_sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
 
 
 class Paper(Card):

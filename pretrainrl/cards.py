@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 from pretrainrl.arguments import MAX_SEED
 from pretrainrl.card_files import Card as Card
 from pretrainrl.card_files import CardT as CardT
+from pretrainrl.card_files import Initial as Initial
 from pretrainrl.card_files import Paper as Paper
 from pretrainrl.card_files import RegisteredName as RegisteredName
 from pretrainrl.card_files import Source as Source
@@ -101,6 +102,7 @@ class Training(Card):
         minutes: Minutes of training, on `hardware`.
         hardware: Device that trained them.
         objective_sha256: SHA-256 of the file of the whole objective in the run's folder, 64 hex digits, where it was recorded.
+        initial: Encoder, or run, that training began from; None for new weights.
     """
 
     datasets: tuple[str, ...]
@@ -115,6 +117,7 @@ class Training(Card):
     minutes: float
     hardware: str
     objective_sha256: str | None = None
+    initial: Initial | None = None
 
 
 class Golden(Card):

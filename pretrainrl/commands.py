@@ -193,6 +193,7 @@ def pretrain(
     batch_size: int | None = None,
     lr: float | None = None,
     name: str | None = None,
+    from_: str | Path | None = None,
     out: str | Path | None = None,
     seed: int = 0,
     device: str = "auto",
@@ -212,9 +213,11 @@ def pretrain(
         batch_size: Number of windows in a step, instead of the preset's.
         lr: Peak learning rate, instead of the preset's.
         name: Name of the encoder, `objective.variant`.
+        from_: Name, run folder or card file of an encoder whose weights training begins from, with a new optimizer and a
+            schedule of its own. From a run of the same objective, options and games, heads and momentum copies are taken, too.
         out: Run folder, by default `runs/<name>-seed<seed>`.
         seed: Seed of initialization, batch order and augmentation.
-        device: Device, `auto`, `cpu` or `cuda`. For several processes, start under `torchrun`.
+        device: Device, `auto`, `cpu`, `cuda`, or `cuda:1` for the second one. For several processes, start under `torchrun`.
         precision: Precision, `32-true`, `bf16-mixed`, or `auto` for bfloat16 where the device computes it natively.
         checkpoint_every: Number of steps between two checkpoints.
         resume: Whether to continue the run in `out`.
@@ -227,6 +230,7 @@ def pretrain(
     from pretrainrl.device import resolve_device, resolve_precision
     from pretrainrl.integrations.minari import cache_datasets
     from pretrainrl.pretraining import PretrainConfig, run
+    from pretrainrl.pretraining.start import Start
 
     check_seed(seed)
     check_counts(steps=steps, batch_size=batch_size, checkpoint_every=checkpoint_every)
@@ -235,17 +239,11 @@ def pretrain(
         precision = resolve_precision(precision, resolve_device(device))
     ids = (dataset,) if isinstance(dataset, str) else tuple(dataset)
     changes: dict[str, Any] = {"backbone": backbone, "steps": steps, "batch_size": batch_size, "lr": lr, "name": name}
-    config = PretrainConfig.of(objective, ids, preset=preset, seed=seed, precision=precision, **changes)
+    start = None if from_ is None else Start.read(from_)
+    config = PretrainConfig.of(objective, ids, preset=preset, seed=seed, precision=precision, start=start, **changes)
     folder = output_folder(Path("runs") / f"{config.name}-seed{config.seed}" if out is None else out)
-    folder = run(
-        config,
-        folder,
-        lambda: cache_datasets(ids, progress=progress),
-        device=device,
-        checkpoint_every=checkpoint_every,
-        resume=resume,
-        progress=progress,
-    )
+    options: dict[str, Any] = {"start": start, "device": device, "checkpoint_every": checkpoint_every, "resume": resume}
+    folder = run(config, folder, lambda: cache_datasets(ids, progress=progress), progress=progress, **options)
     return PretrainResult(folder, find_card(folder))
 
 
@@ -269,9 +267,9 @@ def probe(
         dataset: Minari ids of datasets, several for several games.
         weights: Weights instead of the card's, as for `make_encoder`.
         baseline: Name of an encoder to compare with, or `none`.
-        observations: Greatest number of observations of each game; one takes 28 kB of memory.
+        observations: Greatest number of observations of each game; one takes 28 kB of memory, and 12 bytes for each feature.
         seed: Seed of the split by episodes.
-        device: Device, `auto`, `cpu` or `cuda`.
+        device: Device, `auto`, `cpu`, `cuda`, or `cuda:1` for the second one.
         dtype: Dtype in which the encoders compute: `float32`, `bfloat16`, or `auto` for bfloat16 where the device computes it
             in hardware.
         out: Folder for `probe.json` and a page of figures.

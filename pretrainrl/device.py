@@ -16,7 +16,7 @@ PRECISIONS = ("auto", "32-true", "bf16-mixed")
 
 
 def resolve_device(device: str | torch.device) -> torch.device:
-    """Turn `auto` into the accelerator if there is one, and `cuda` into the current CUDA device.
+    """Turn `auto` into the accelerator if there is one, and `cuda` into the current CUDA device; `cuda:1` is the second one.
 
     Raises:
         InputError: When the device does not exist.

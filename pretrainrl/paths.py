@@ -143,7 +143,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
     temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         yield temporary
-        temporary.replace(target)
+        replace_durably(temporary, target)
     except Exception as error:
         if reason := disk_full_reason(error):
             raise InputError(f"cannot write {target}: {reason}; what was there before is unchanged") from error
@@ -174,6 +174,28 @@ def remove_path(path: Path) -> None:
     else:
         with suppress(OSError):
             path.unlink()
+
+
+def replace_durably(source: Path, target: Path) -> None:
+    """Rename a finished file or folder once all of it is on the disk, so that a machine that fails leaves no half of it."""
+    for path in [*source.rglob("*"), source]:
+        _sync(path)
+    source.replace(target)
+    _sync(target.parent)
+
+
+def _sync(path: Path) -> None:
+    """Write what the system still holds of a file, or of a folder's entries, to the disk."""
+    if path.is_symlink() or (path.is_dir() and os.name != "posix"):  # Windows does not open folders
+        return
+    descriptor = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some file systems have nothing to do here
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def save_with_torch(content: dict[str, Any], path: Path) -> None:

@@ -95,6 +95,7 @@ class FinetuneResult:
         best_agent_path: Agent at its best evaluation.
         dtype: Dtype in which the encoder computed, `float32` or `bfloat16`.
         seconds: Time that learning and evaluations took in this call; 0 where the run was finished before.
+        lengths: Lengths of the run in steps or epochs: the one that it began with, then each to which it was extended.
     """
 
     folder: Path
@@ -103,6 +104,7 @@ class FinetuneResult:
     best_agent_path: Path
     dtype: str
     seconds: float = 0.0
+    lengths: tuple[int, ...] = ()
 
     @property
     def scores(self) -> tuple[float, ...]:

@@ -1,5 +1,6 @@
 """Spellings of games, and files that are written whole or not at all."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -48,3 +49,33 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path):
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="cannot write to"):
         writable_folder(tmp_path / "file" / "below")
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="reads the names of open files")
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_all_is_on_the_disk_before_it_is_renamed(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a machine that fails soon after could leave an empty file under the final name."""
+    events: list[tuple[str, str]] = []
+    sync, replace = os.fsync, Path.replace
+
+    def fsync(descriptor: int) -> None:
+        events.append(("sync", Path(f"/proc/self/fd/{descriptor}").readlink().name))
+        sync(descriptor)
+
+    def renaming(self: Path, target: Path) -> Path:
+        events.append(("rename", target.name))
+        return replace(self, target)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(Path, "replace", renaming)
+    with atomic_path(tmp_path / "out") as temporary:
+        if kind == "folder":
+            (temporary / "inner").mkdir(parents=True)
+            (temporary / "inner" / "file").write_text("content")
+            (temporary / "link").symlink_to("nowhere")
+        else:
+            temporary.write_text("content")
+    at = events.index(("rename", "out"))
+    expected = {"file", "inner", temporary.name} if kind == "folder" else {temporary.name}
+    assert {name for _, name in events[:at]} == expected
+    assert events[at + 1 :] == [("sync", tmp_path.name)]

@@ -1,6 +1,7 @@
 """Sources of weights: verification, order, downloads that never leave half a file."""
 
 import hashlib
+import os
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -8,10 +9,19 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors import safe_open
+from safetensors.torch import load, save, save_file
 
 from pretrainrl.errors import MissingExtraError, WeightsError
-from pretrainrl.weights import file_sha256, locate, read_tensors
+from pretrainrl.weights import (
+    fetch,
+    file_sha256,
+    locate,
+    parse_metadata,
+    parse_tensors,
+    read_tensors,
+    save_tensors,
+)
 
 
 @pytest.fixture
@@ -83,6 +93,59 @@ def test_a_download_is_verified_kept_and_used_offline(weights: Path, home: Path,
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     assert locate(source, sha256) == home / "weights" / f"{sha256}.safetensors"
     assert hub.downloads == 1
+
+
+def test_a_download_that_was_damaged_is_fetched_again(weights: Path, home: Path, monkeypatch: pytest.MonkeyPatch):
+    hub = FakeHub(weights.read_bytes())
+    monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
+    source, sha256 = ["hf://someone/encoders/w.safetensors@main"], file_sha256(weights)
+    kept = locate(source, sha256)
+    for number, damage in enumerate((b"", hub.content[:-1], bytes(len(hub.content))), 2):
+        kept.write_bytes(damage)
+        assert fetch(source, sha256, len(hub.content)).content == kept.read_bytes() == hub.content
+        assert hub.downloads == number
+    kept.write_bytes(b"")
+    hub.served = b"<html>quota exceeded</html>"
+    with pytest.raises(WeightsError, match="instead of"):
+        locate(source, sha256)
+
+
+def test_what_is_parsed_is_what_was_hashed(weights: Path):
+    """A file that changes between the two is read once, so it does not matter."""
+    content, sha256 = weights.read_bytes(), file_sha256(weights)
+    file = fetch([str(weights)], sha256)
+    weights.write_bytes(b"something else")
+    assert file.sha256 == sha256 and file.content == content
+    assert torch.equal(parse_tensors(file)["a"], load(content)["a"])
+
+
+def test_equal_tensors_give_equal_bytes(tmp_path: Path):
+    tensors = {"b": torch.arange(3.0), "a": torch.zeros(2, 2, dtype=torch.float16)}
+    metadata = {name: name * 2 for name in "zyxabcdefg"}
+    found = set()
+    for number in range(4):
+        order = sorted(metadata, reverse=bool(number % 2))
+        save_tensors(tensors, tmp_path / "w", {name: metadata[name] for name in order})
+        found.add((tmp_path / "w").read_bytes())
+    assert len(found) == 1
+    file = fetch([str(tmp_path / "w")])
+    assert parse_metadata(file) == metadata
+    with safe_open(tmp_path / "w", "pt") as opened:  # the library reads it alike
+        assert opened.metadata() == metadata and all(torch.equal(opened.get_tensor(key), tensors[key]) for key in tensors)
+    save_tensors(tensors, tmp_path / "plain")
+    assert (tmp_path / "plain").read_bytes() == save(tensors) and parse_metadata(fetch([str(tmp_path / "plain")])) == {}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes are POSIX's")
+@pytest.mark.parametrize("mask", [0o022, 0o077, 0o002])
+def test_downloads_have_the_mode_that_the_umask_leaves(mask: int, weights: Path, home: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "huggingface_hub", FakeHub(weights.read_bytes()))
+    before = os.umask(mask)
+    try:
+        path = locate(["hf://someone/encoders/w.safetensors@main"], file_sha256(weights))
+    finally:
+        os.umask(before)
+    assert path.stat().st_mode & 0o777 == 0o666 & ~mask
 
 
 def test_a_damaged_download_leaves_nothing_behind(weights: Path, home: Path, monkeypatch: pytest.MonkeyPatch):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm, maybe_make_env
@@ -28,7 +30,9 @@ from pretrainrl.integrations.hub.push import tensors_of
 from pretrainrl.integrations.sb3 import Rainbow
 from pretrainrl.integrations.sb3.rainbow.arguments import check_network
 from pretrainrl.optional import require
-from pretrainrl.weights import locate, read_tensors, state_dict_errors
+from pretrainrl.weights import fetch, parse_tensors, state_dict_errors
+
+T = TypeVar("T")
 
 
 def load_from_hub(
@@ -62,9 +66,11 @@ def load_from_hub(
     """
     repo_id = repository(repo_id)
     where = f"{repo_id}/{DESCRIPTION}"
-    description = _read(_fetch(repo_id, DESCRIPTION, revision, token), where)
-    path = _fetch(repo_id, description.weights.file, revision, token)
-    tensors = read_tensors(locate([str(path)], description.weights.sha256))
+    download = partial(_fetch, repo_id, revision=revision, token=token)
+    description = _whole(partial(download, DESCRIPTION), lambda path: _read(path, where))
+    weights = description.weights
+    file = _whole(partial(download, weights.file), lambda path: fetch([str(path)], weights.sha256))
+    tensors = parse_tensors(file)
     agent = _build(description, env, device, arguments, where)
     _set_tensors(agent, tensors, repo_id)
     agent.num_timesteps = description.num_timesteps
@@ -74,12 +80,26 @@ def load_from_hub(
     return agent
 
 
-def _fetch(repo_id: str, file: str, revision: str | None, token: str | None) -> Path:
-    """Download a file, unless the hub's client has it already."""
+def _whole(download: Callable[..., Path], read: Callable[[Path], T]) -> T:
+    """Read what is downloaded; a copy that the hub's client has kept, and that was damaged since, is downloaded again."""
+    path = download()
+    try:
+        return read(path)
+    except (CardError, WeightsError) as damage:
+        try:
+            path = download(again=True)
+        except WeightsError:
+            raise damage from None
+        return read(path)
+
+
+def _fetch(repo_id: str, file: str, *, revision: str | None, token: str | None, again: bool = False) -> Path:
+    """Download a file, unless the hub's client has it already and `again` is not set."""
     hub = require("huggingface_hub", "hub")
     errors = require("huggingface_hub.errors", "hub")
     try:
-        return Path(hub.HfApi(token=token).hf_hub_download(repo_id, file, repo_type="model", revision=revision))
+        where = {"repo_type": "model", "revision": revision, "force_download": again}
+        return Path(hub.HfApi(token=token).hf_hub_download(repo_id, file, **where))
     except errors.EntryNotFoundError as error:
         if isinstance(error, errors.LocalEntryNotFoundError):
             raise WeightsError(f"{repo_id} cannot be reached, and {file} was not fetched before") from error

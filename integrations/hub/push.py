@@ -6,7 +6,6 @@ import json
 import tempfile
 from pathlib import Path
 
-from safetensors.torch import save_file
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from torch import Tensor
@@ -22,8 +21,9 @@ from pretrainrl.integrations.hub.description import (
     render_agent_card,
     repository,
 )
+from pretrainrl.integrations.sb3.agents import save_agent
 from pretrainrl.optional import require
-from pretrainrl.weights import file_sha256
+from pretrainrl.weights import file_sha256, save_tensors
 
 
 def push_to_hub(
@@ -72,7 +72,7 @@ def push_to_hub(
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         encoder = None if zip_only else _write_description(agent, env_id, folder, name)
-        agent.save(folder / f"{name}.zip", exclude=["tensorboard_log"])  # a path of this machine
+        save_agent(agent, folder / f"{name}.zip")
         score = None if mean_reward is None or std_reward is None else (mean_reward, std_reward)
         card = render_agent_card(repo_id, name, type(agent).__name__, env_id, score, encoder, safe=not zip_only)
         (folder / "README.md").write_text(card, encoding="utf-8")
@@ -111,7 +111,7 @@ def _write_description(agent: BaseAlgorithm, env_id: str, folder: Path, name: st
             f"the agent cannot be described without pickle: {error}; zip_only=True pushes it as a zip"
         ) from error
     file = folder / f"{name}.safetensors"
-    save_file({key: tensor.detach().cpu().contiguous() for key, tensor in tensors_of(agent.policy).items()}, file)
+    save_tensors({key: tensor.detach().cpu().contiguous() for key, tensor in tensors_of(agent.policy).items()}, file)
     table |= {"env_id": env_id, "weights": {"file": file.name, "sha256": file_sha256(file)}}
     Description.parse(table, DESCRIPTION)
     (folder / DESCRIPTION).write_text(json.dumps(table, indent=2, allow_nan=False) + "\n", encoding="utf-8")

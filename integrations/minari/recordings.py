@@ -34,7 +34,7 @@ from pretrainrl.paths import absolute_folders, home, output_file, resolve_path, 
 from pretrainrl.runs.interrupt import InterruptedRunError
 from pretrainrl.runs.lock import lock_path, locked
 from pretrainrl.runs.pool import cores, show_jobs
-from pretrainrl.weights import file_sha256, locate
+from pretrainrl.weights import fetch, file_sha256
 
 SUFFIX = ".rec"
 _BYTES_A_TRANSITION = 300  # of a dataset with its frames; 230 on average
@@ -92,7 +92,8 @@ def registered_recording(name: str) -> Recording:
     """
     card = RECORDINGS.get(name.removeprefix(f"{NAMESPACE}/"))
     try:
-        recording = Recording.read(locate(card.sources, card.sha256, card.bytes))
+        file = fetch(card.sources, card.sha256, card.bytes)
+        recording = Recording.parse(file.content, str(file.path))
     except WeightsError as error:
         raise DatasetError(f"recording {card.name}: {error}") from error
     if recording.content_sha256 != card.content_sha256:
@@ -278,7 +279,8 @@ def open_recording(source: str | Path) -> Recording:
         return registered_recording(text)
     if text.startswith("hf://"):
         try:
-            return Recording.read(locate([text]))
+            file = fetch([text])
+            return Recording.parse(file.content, str(file.path))
         except WeightsError as error:
             raise DatasetError(f"recording {text}: {error}") from error
     return Recording.read(resolve_path(source))

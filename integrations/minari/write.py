@@ -26,7 +26,7 @@ from pretrainrl.games import Game, find_game
 from pretrainrl.integrations.minari.metadata import aside_of, check_dataset, check_id, dataset_folder, datasets_root, restore
 from pretrainrl.integrations.minari.readable import MAIN_FILE
 from pretrainrl.integrations.minari.store import EpisodeWriter
-from pretrainrl.paths import absolute_folders, writable_folder
+from pretrainrl.paths import absolute_folders, replace_durably, writable_folder
 from pretrainrl.runs.folder import fingerprint_of, require_same
 from pretrainrl.runs.lock import exclusive, lock_path, locked, scratch_folder
 
@@ -193,7 +193,7 @@ def move(new: Path, target: Path, *, overwrite: bool = False) -> None:
             shutil.rmtree(aside, ignore_errors=True)
             target.rename(aside)
         try:
-            new.rename(target)
+            replace_durably(new, target)
         except BaseException:
             if aside.exists() and not target.exists():
                 aside.rename(target)

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import io
+import re
+import zipfile
+from pathlib import Path
 from typing import Any
 
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -15,6 +19,7 @@ from pretrainrl.agent_cards import AgentCard, AgentPreset, Schedule
 from pretrainrl.errors import InputError
 from pretrainrl.integrations.sb3.replay.compact_replay import check_replay_buffer
 from pretrainrl.networks.optimization import WarmupCosine
+from pretrainrl.paths import atomic_path
 from pretrainrl.registry import import_target
 
 
@@ -89,3 +94,25 @@ def rollout_steps(card: AgentCard, preset: AgentPreset) -> int:
         return 1
     default = inspect.signature(algorithm).parameters["n_steps"].default
     return int(preset.settings.get("n_steps", default))
+
+
+_TIMES = ("start_time", "ep_info_buffer")  # when the agent learned, and when its last episodes ended
+_ADDRESS = re.compile(rb" at 0x[0-9a-f]+")  # in texts for people, of functions in memory
+
+
+def save_agent(agent: BaseAlgorithm, path: Path) -> None:
+    """Save an agent as Stable-Baselines3 does, whole or not at all; equal agents give equal bytes.
+
+    Left out are times, folders of logs and addresses in memory, none of which the agent needs.
+
+    Raises:
+        InputError: The file cannot be written; what was there before is unchanged.
+    """
+    saved = io.BytesIO()
+    agent.save(saved, exclude=[*_TIMES, "tensorboard_log"])
+    with atomic_path(path) as temporary, zipfile.ZipFile(saved) as source, zipfile.ZipFile(temporary, "w") as target:
+        for name in source.namelist():
+            entry = zipfile.ZipInfo(name)  # with a date of its own, 1980
+            entry.external_attr = 0o644 << 16
+            content = source.read(name)
+            target.writestr(entry, _ADDRESS.sub(b"", content) if name == "data" else content)

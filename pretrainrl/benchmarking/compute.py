@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ def run_cell(spec: CellSpec) -> CellResult:
 
 def _fine_tune(spec: CellSpec) -> dict[str, Any]:
     from pretrainrl.finetuning import finetune
+    from pretrainrl.finetuning.folder import CHECKPOINTS
 
     what, how = spec.what, spec.how
     assert what.agent is not None
@@ -60,6 +62,7 @@ def _fine_tune(spec: CellSpec) -> dict[str, Any]:
     )
     if not found.evaluations:
         raise InputError(f"{spec.title} was never evaluated")
+    shutil.rmtree(found.folder / CHECKPOINTS, ignore_errors=True)  # cells are many, and none is extended
     last = found.evaluations[-1]
     curve = tuple((one.timestep, one.mean) for one in found.evaluations)
     return {"scores": last.scores, "lengths": last.lengths, "curve": curve}

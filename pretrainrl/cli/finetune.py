@@ -31,7 +31,9 @@ def finetune(
     end_to_end: Annotated[bool, typer.Option("--end-to-end", help="Train the encoder too, as a baseline.")] = False,
     weights: Annotated[str | None, typer.Option(help="Of the encoder, instead of the card's, as for make_encoder.")] = None,
     dataset: Annotated[str | None, typer.Option(help="bc: Minari id of what is imitated.")] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Of all games together; default 50,000. Not of bc.")] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Of all games together; default 50,000. With --resume, extends. Not of bc.")
+    ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="bc: passes over the dataset; default 100.")] = None,
     n_envs: Annotated[int, typer.Option(min=1, help="Games played at the same time.")] = 8,
     seed: Annotated[int, typer.Option(min=0, help="Of the agent and the games.")] = 0,
@@ -52,7 +54,9 @@ def finetune(
     dtype: Annotated[
         str, typer.Option(help="What the encoder computes in: float32, bfloat16, or auto for what is fast here.")
     ] = "float32",
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that was interrupted.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run that was interrupted, or to more steps.")
+    ] = False,
 ) -> None:
     """Let ALGORITHM learn a game on a frozen encoder, and write files that Stable-Baselines3's zoo plots."""
     from pretrainrl.cards import find_card

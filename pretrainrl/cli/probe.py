@@ -22,7 +22,9 @@ def probe(
     dataset: Annotated[list[str], typer.Option(help="Minari id; repeat for several games.")],
     weights: Annotated[str | None, typer.Option(help="Instead of the card's, as for make_encoder.")] = None,
     baseline: Annotated[str, typer.Option(help="Encoder to compare with, or none.")] = "random",
-    observations: Annotated[int, typer.Option(min=1, help="Of each game, at most; one takes 28 kB of memory.")] = 8000,
+    observations: Annotated[
+        int, typer.Option(min=1, help="Of each game, at most; one takes 28 kB, and 12 bytes for each feature.")
+    ] = 8000,
     seed: Annotated[int, typer.Option(min=0, help="Of the split by episodes.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     dtype: Annotated[str, typer.Option(help="Type of the encoders' computation: float32, bfloat16 or auto.")] = "float32",

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import mmap
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,6 +26,7 @@ import torch
 from torch import Tensor
 
 from pretrainrl.errors import DatasetError
+from pretrainrl.paths import replace_durably
 from pretrainrl.runs.checkpoints import file_facts, parse_checked
 
 Codec = Literal["raw", "lz4"]
@@ -37,7 +39,9 @@ CHECKSUMS = "frame_checksums"  # uint32: CRC-32 of each row's frame, decompresse
 BLOCK_ENDS = "block_ends"  # int64: where each lz4 block ends in `frames`
 BLOCK = 8  # frames; more compress better and cost more to read for a window
 STEPS = {"actions": "uint8", "rewards": "float32", "terminations": "bool"}  # one per row
+FEATURES = "features"  # of a cache of features
 EPISODES = "episodes"  # int64 rows of (first row, transitions, last time observed, index of the game)
+OWN = (MANIFEST, JOURNAL, FRAMES, CHECKSUMS, BLOCK_ENDS, *STEPS, EPISODES, FEATURES)  # all files that caches are made of
 
 
 class Damaged(Exception):
@@ -52,6 +56,31 @@ def damaged(folder: Path, reason: str) -> DatasetError:
 def partial_folder(folder: Path) -> Path:
     """Return the hidden folder in which the cache at `folder` is built."""
     return folder.with_name(f".{folder.name}.partial")
+
+
+def own_files(folder: Path) -> list[Path]:
+    """Return the files in `folder` that are a cache's, the manifest first; whatever else is there belongs to somebody else."""
+    return [path for name in OWN if (path := folder / name).is_file() and not path.is_symlink()]
+
+
+def put_in_place(partial: Path, folder: Path) -> None:
+    """Make the finished cache in `partial` the one at `folder`, where a removed cache may have left files of somebody else."""
+    if not folder.exists():
+        replace_durably(partial, folder)
+        return
+    for path in reversed(own_files(partial)):  # the manifest last
+        replace_durably(path, folder / path.name)
+    partial.rmdir()
+
+
+def remove_files(folder: Path) -> None:
+    """Remove a cache's files, and the folder if there is nothing else in it; a link stays, and what it leads to."""
+    if folder.is_symlink():
+        return
+    for path in own_files(folder):
+        path.unlink(missing_ok=True)
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,7 +12,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal
 
-from pretrainrl.data.cache_files import JOURNAL, MANIFEST, Codec, partial_folder
+from pretrainrl.data.cache_files import JOURNAL, MANIFEST, Codec, own_files, partial_folder, remove_files
 from pretrainrl.data.frame_codec import FRAME_BYTES
 from pretrainrl.paths import home
 from pretrainrl.runs.lock import lock_path, locked
@@ -62,9 +63,9 @@ def features_folder() -> Path:
 
 
 def list_caches() -> list[CacheInfo]:
-    """Return all caches, the one used last first."""
+    """Return all caches, the one used last first; links, and what else lies beside caches, are none."""
     roots = caches_folder(), features_folder()
-    ready = [folder for root in roots for folder in root.glob("[!.]*") if folder.is_dir()]
+    ready = [folder for root in roots for folder in root.glob("[!.]*")]
     begun = [root / folder.name[1 : -len(".partial")] for root in roots for folder in root.glob(".*.partial")]
     infos = [_info(folder) for folder in {*ready, *begun}]
     return sorted((info for info in infos if info), key=lambda info: info.last_used, reverse=True)
@@ -73,7 +74,7 @@ def list_caches() -> list[CacheInfo]:
 def remove_cache(folder: Path) -> bool:
     """Remove the cache at `folder`, finished or not, unless a process is building it.
 
-    Processes that read the cache keep what they have open.
+    Processes that read the cache keep what they have open. Files of somebody else in its folder stay.
 
     Returns:
         Whether the cache was removed.
@@ -87,10 +88,12 @@ def remove_cache(folder: Path) -> bool:
 def remove_locked(folder: Path) -> None:
     """Remove the cache at `folder`, whose lock this process holds."""
     partial = partial_folder(folder)
-    shutil.rmtree(partial, ignore_errors=True)
-    if folder.exists():
+    remove_files(partial)
+    if folder.exists() and not partial.exists() and len(own_files(folder)) == len(list(folder.iterdir())):
         folder.replace(partial)  # at once, so that nobody opens a half of it
-        shutil.rmtree(partial)
+        remove_files(partial)
+    else:
+        remove_files(folder)
 
 
 def default_codec(frames: int, folder: Path) -> Codec:
@@ -122,18 +125,17 @@ def free_memory() -> int:
 
 
 def _info(folder: Path) -> CacheInfo | None:
-    """Return what is known of the cache at `folder`, or None if it is gone by now."""
+    """Return what is known of the cache at `folder`, or None if it is none, or gone by now."""
+    content = folder if own_files(folder) else partial_folder(folder)
     try:
-        if folder.exists():
-            content = folder
-            facts: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
-        else:
-            content = partial_folder(folder)
-            facts = json.loads((content / JOURNAL).read_text().split("\n")[0])
+        text = (content / (MANIFEST if content is folder else JOURNAL)).read_text()
+        facts: dict[str, Any] = json.loads(text if content is folder else text.split("\n")[0])
     except (OSError, ValueError):
         facts = {}
+    if content.is_symlink() or not _is_cache(content, folder.name, facts):
+        return None
     try:
-        files = [file.stat() for file in content.iterdir()]
+        files = [file.stat() for file in own_files(content)]
         used = content.stat().st_mtime if content is folder else max((file.st_mtime for file in files), default=0)
     except FileNotFoundError:
         return None
@@ -148,8 +150,14 @@ def _info(folder: Path) -> CacheInfo | None:
     )
 
 
+def _is_cache(content: Path, key: str, facts: Any) -> bool:
+    """Whether a folder is a cache, by its manifest or, where that is damaged, by its name and files."""
+    known = isinstance(facts, dict) and facts.keys() >= {"format", "codec", "datasets"}
+    return known or (re.fullmatch("[0-9a-f]{16}", key) is not None and bool(own_files(content)))
+
+
 def _state(folder: Path) -> Literal["ready", "unfinished", "being built"]:
-    if folder.exists():
+    if own_files(folder):
         return "ready"
     if lock_path(folder).exists():  # perhaps left by a process that was killed
         with locked(lock_path(folder), wait=False) as free:

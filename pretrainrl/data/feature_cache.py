@@ -17,12 +17,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pretrainrl.data.cache_files import (
+    FEATURES,
     JOURNAL,
     MANIFEST,
     Damaged,
     as_tensor,
     checked_array,
+    own_files,
     partial_folder,
+    put_in_place,
     read_manifest,
 )
 from pretrainrl.data.caches import features_folder, remove_locked
@@ -40,7 +43,6 @@ from pretrainrl.runs.folder import fingerprint_of
 from pretrainrl.runs.lock import lock_path, locked
 
 FORMAT = 2
-FEATURES = "features"
 _BATCH = 256  # observations that are encoded together
 _COMPARED = 8  # observations that are encoded again, to see whether the encoder's code is still what it was
 _TOLERANCE = {torch.float32: 2e-3}  # of the largest value: kernels of other processors and float16 differ this much
@@ -78,11 +80,11 @@ def cached_features(
     folder = features_folder() / fingerprint_of(FORMAT, fingerprint, encoder.sha256, kind, str(encoder.dtype), *shape)
     codec = f"{encoder.name}, {kind} in {dtype_name(encoder.dtype)}"
     facts = {"format": FORMAT, "datasets": [dataset], "codec": codec, "rows": len(sampler), "shape": list(shape)}
-    if folder.exists() and _agree(features := _open(folder), sampler, encoder, kind):
+    if own_files(folder) and _agree(features := _open(folder), sampler, encoder, kind):
         return features
     writable_folder(folder.parent)
     with locked(lock_path(folder)):
-        if folder.exists():  # of other code, unless another process was faster
+        if own_files(folder):  # of other code, unless another process was faster
             if _agree(features := _open(folder), sampler, encoder, kind):
                 return features
             remove_locked(folder)
@@ -132,7 +134,7 @@ def _write(
         files = {FEATURES: file_facts(partial / FEATURES)}
         (partial / MANIFEST).write_text(checked_json({**facts, "files": files}), encoding="utf-8")
         (partial / JOURNAL).unlink()
-        partial.replace(folder)
+        put_in_place(partial, folder)
     except OSError as error:
         shutil.rmtree(partial, ignore_errors=True)
         raise InputError(f"cannot write the features {folder}: {error.strerror or error}") from error

@@ -29,7 +29,9 @@ from pretrainrl.data.cache_files import (
     checked_array,
     damaged,
     map_array,
+    own_files,
     partial_folder,
+    put_in_place,
     read_manifest,
 )
 from pretrainrl.data.episode import FRAME_SHAPE, Episode
@@ -111,10 +113,10 @@ class FrameCache:
                 return cls.open(folder)
         writable_folder(folder.parent)
         with locked(lock_path(folder)):
-            if not folder.exists():
+            if not own_files(folder):
                 try:
                     write_cache(episodes, partial_folder(folder), codec, datasets)
-                    partial_folder(folder).replace(folder)
+                    put_in_place(partial_folder(folder), folder)
                 except OSError as error:
                     raise InputError(f"cannot write the frame cache {folder}: {error.strerror or error}") from error
             return cls.open(folder)

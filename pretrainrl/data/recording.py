@@ -132,6 +132,15 @@ class Recording:
                 content = file.read(_MOST_BYTES)  # more is damage, and noticed
         except OSError as error:
             raise DatasetError(f"recording {path} cannot be read: {error.strerror or error}") from error
+        return Recording.parse(content, str(path))
+
+    @staticmethod
+    def parse(content: bytes, path: str) -> Recording:
+        """Return the recording in the bytes of the file `path`.
+
+        Raises:
+            DatasetError: The bytes are no recording, are truncated or damaged, or are of a newer version.
+        """
         if content[: len(MAGIC)] != MAGIC:
             raise DatasetError(f"{path} is no recording; its first bytes are {content[:8]!r} instead of {MAGIC!r}")
         if content[len(MAGIC) : len(MAGIC) + 1] != bytes([VERSION]):

@@ -6,6 +6,7 @@ Its names may carry prefixes that `torch.compile` and `DataParallel` left. Only 
 
 from __future__ import annotations
 
+import io
 import pickle
 import re
 import zipfile
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from pretrainrl.encoders.resnet import ResNet50
 from pretrainrl.errors import WeightsError
-from pretrainrl.weights import state_dict_errors
+from pretrainrl.weights import ATARI_PB, FileContent, fetch, state_dict_errors
 
 _PREFIX = re.compile(r"^(?:_orig_mod\.|module\.)+")
 _TWIN = "stem.0.weight"  # the checkpoints hold the first convolution under two names
@@ -26,13 +27,19 @@ Networks = dict[str, dict[str, Tensor]]
 
 
 def read_checkpoint(path: Path) -> Networks:
+    """Return the networks of the checkpoint at `path`; see `parse_checkpoint`."""
+    return parse_checkpoint(fetch([f"{ATARI_PB}{path}"]))
+
+
+def parse_checkpoint(file: FileContent) -> Networks:
     """Return the state dicts of a checkpoint by the network's name, tensors by theirs without prefixes.
 
     Raises:
         WeightsError: When the file is no such checkpoint, is cut short, or holds pickled objects, which are never loaded.
     """
+    path = file.path
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(io.BytesIO(file.content), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise WeightsError(f"{path} holds pickled objects or is no checkpoint; only tensors are read") from error
     except (OSError, EOFError, RuntimeError, ValueError, KeyError, zipfile.BadZipFile) as error:

@@ -16,7 +16,7 @@ from pretrainrl.cards import EncoderCard, Golden
 from pretrainrl.encoders.encoder import Encoder
 from pretrainrl.encoders.factory import make_encoder
 from pretrainrl.errors import InputError, WeightsError
-from pretrainrl.weights import locate, read_tensors
+from pretrainrl.weights import fetch, parse_tensors, save_tensors
 
 
 class EncoderContractError(InputError):
@@ -147,7 +147,7 @@ TOLERANCE = 1e-3  # of the largest value: convolutions differ this much between 
 
 def golden_values(encoder: Encoder, golden_observation: str = Golden.model_fields["observation"].default) -> list[float]:
     """Return `COUNT` values, evenly spaced, of the float32 features of the golden observation."""
-    observation = read_tensors(locate([golden_observation]))["observation"]
+    observation = parse_tensors(fetch([golden_observation]))["observation"]
     return _spaced(encoder(observation), COUNT)
 
 
@@ -162,7 +162,7 @@ def verify_encoder(name: str) -> EncoderCard:
     if golden is None:
         raise WeightsError(f"{name}: the card has no golden values to check against")
     expected = torch.tensor(golden.features)
-    observation = read_tensors(locate([golden.observation]))["observation"]
+    observation = parse_tensors(fetch([golden.observation]))["observation"]
     error = (torch.tensor(_spaced(encoder(observation), len(expected))) - expected).abs().max() / expected.abs().max()
     if not error <= TOLERANCE:
         raise WeightsError(f"{name}: features differ from the golden values by {error:.2g} of the largest one")
@@ -179,7 +179,6 @@ def record_observation(path: Path) -> None:
     """Write the golden observation: stacks of real Breakout and Pong frames after 40 steps, (4, 4, 84, 84) uint8."""
     import numpy as np
     from ale_py.vector_env import AtariVectorEnv
-    from safetensors.torch import save_file
 
     stacks = []
     for game in ("breakout", "pong"):
@@ -189,7 +188,7 @@ def record_observation(path: Path) -> None:
             observation, *_ = env.step(np.array([step % 4, (step // 8) % 4]))
         stacks.append(torch.as_tensor(observation))
         env.close()
-    save_file({"observation": torch.cat(stacks).clone()}, path)
+    save_tensors({"observation": torch.cat(stacks).clone()}, path)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from pretrainrl.encoders.encoder import Encoder
 from pretrainrl.errors import CardError, InputError, WeightsError
 from pretrainrl.forked import leave_parent_threads
 from pretrainrl.registry import import_target
-from pretrainrl.weights import ATARI_PB, ATARI_PB_URL, file_sha256, locate, read_tensors, resolve_source, state_dict_errors
+from pretrainrl.weights import ATARI_PB, ATARI_PB_URL, fetch, parse_tensors, resolve_source, state_dict_errors
 
 Features = Literal["flat", "pooled"]
 MAX_PARAMETERS = 2**30  # four gigabytes; a card's options are data, and could ask for any number
@@ -161,6 +161,20 @@ class _Stored:
     width: float | None = None
 
 
+def read_backbone(card: EncoderCard) -> tuple[dict[str, Tensor], str]:
+    """Return the tensors of an encoder's backbone, and the digest of its weights.
+
+    Raises:
+        WeightsError: When weights cannot be found, are damaged, or do not fit.
+    """
+    backbone = make_backbone(card.backbone, seed=card.weights.seed or 0, **card.backbone_options)
+    stored = _read_weights(card, None)
+    if stored is not None:
+        load_tensors(backbone, stored.tensors, stored.where)
+    tensors = backbone.state_dict()
+    return tensors, tensors_sha256(tensors) if stored is None else stored.sha256
+
+
 def _read_weights(card: EncoderCard, override: str | None) -> _Stored | None:
     """Read the weights that are asked for; None for an untrained backbone."""
     if override == "random" or (override is None and card.weights.seed is not None):
@@ -171,16 +185,15 @@ def _read_weights(card: EncoderCard, override: str | None) -> _Stored | None:
             f'from the authors ({ATARI_PB_URL}) and pass weights="{ATARI_PB}<path to it>"'
         )
     source = card.weights if override is None else Weights.model_construct(sources=(override,))
-    path = locate(source.sources, source.sha256, source.bytes)
-    sha256 = source.sha256 or file_sha256(path)
+    file = fetch(source.sources, source.sha256, source.bytes)
     if not source.manual:
-        return _Stored(read_tensors(path), sha256, str(path))
-    from pretrainrl.encoders.atari_pb import read_checkpoint, resnet50_tensors
+        return _Stored(parse_tensors(file), file.sha256, str(file.path))
+    from pretrainrl.encoders.atari_pb import parse_checkpoint, resnet50_tensors
 
     if card.backbone != "resnet50":
-        raise WeightsError(f"{path} holds a ResNet-50, and {card.name} is made of {card.backbone!r}")
-    width, tensors = resnet50_tensors(read_checkpoint(path)["backbone"], str(path))
-    return _Stored(tensors, sha256, str(path), width)
+        raise WeightsError(f"{file.path} holds a ResNet-50, and {card.name} is made of {card.backbone!r}")
+    width, tensors = resnet50_tensors(parse_checkpoint(file)["backbone"], str(file.path))
+    return _Stored(tensors, file.sha256, str(file.path), width)
 
 
 def _at_width(card: EncoderCard, width: float) -> EncoderCard:

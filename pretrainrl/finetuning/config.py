@@ -32,6 +32,7 @@ class FinetuneConfig(Card):
         end_to_end: Whether the encoder is trained with the agent.
         dataset: Minari id of what is learned from, for agents that learn from a dataset.
         length: Length of the run: steps of all games together, or epochs for agents that learn from a dataset.
+        earlier: Lengths at which the run ended before it was extended, in their order.
         n_envs: Number of games played together.
         seed: Seed of the agent and the games.
         eval_freq: Number of steps, or epochs, between two evaluations.
@@ -51,6 +52,7 @@ class FinetuneConfig(Card):
     end_to_end: bool = False
     dataset: str | None = None
     length: int
+    earlier: tuple[int, ...] = ()
     n_envs: int
     seed: int
     eval_freq: int
@@ -74,6 +76,11 @@ class FinetuneConfig(Card):
     def epsilon(self) -> float | None:
         """Share of random actions in evaluations; None where actions are drawn from the policy."""
         return self.agent.evaluation_epsilon if self.eval_epsilon is None else self.eval_epsilon
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Lengths of the run: the one that it began with, then each to which it was extended."""
+        return (*self.earlier, self.length)
 
     @classmethod
     def of(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import zipfile
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,14 +14,16 @@ import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.monitor import ResultsWriter
 
+from pretrainrl.errors import InputError
 from pretrainrl.finetuning.config import FinetuneConfig, FinetuneRecord
+from pretrainrl.integrations.sb3.agents import save_agent
 from pretrainrl.networks.optimization import LOWER_RATE, require_finite
 from pretrainrl.paths import atomic_path
 from pretrainrl.runs.checkpoints import Checkpoints
-from pretrainrl.runs.folder import RunFolder
+from pretrainrl.runs.folder import CONFIG, RunFolder
 
-EVALUATIONS, MONITOR, BEST = "evaluations.npz", "0.monitor.csv", "best_model.zip"
-_COUNTS = "counts.json"
+EVALUATIONS, MONITOR, BEST, CHECKPOINTS = "evaluations.npz", "0.monitor.csv", "best_model.zip", "checkpoints"
+_COUNTS, _BEGINNING = "counts.json", {"evaluations": 0, "games": 0, "origin": 0}
 
 
 class FinetuneFolder(RunFolder[FinetuneRecord]):
@@ -34,6 +37,8 @@ class FinetuneFolder(RunFolder[FinetuneRecord]):
     Attributes:
         evaluations: Evaluations of the run, once it is open.
         games: Games that ended in learning, once the run is open.
+        origin: Position at which learning of the present length began: 0, or where the run ended before it was extended.
+        is_extended_now: Whether the state to begin with is the end of a shorter run, which is extended only now.
 
     Raises:
         InputError: The folder is not empty and `resume` is not set, or it holds something else.
@@ -43,13 +48,38 @@ class FinetuneFolder(RunFolder[FinetuneRecord]):
         self.name = config.game.replace("/", "-")  # as huggingface_sb3 and the zoo write it
         super().__init__(out / config.algorithm / f"{self.name}_{config.seed + 1}", FinetuneRecord, resume=resume)
         self._env_id = config.game
+        self.origin, self.is_extended_now = 0, False
         grown = [self.path / name for name in (EVALUATIONS, MONITOR, BEST)]
-        self._checkpoints = Checkpoints(self.path / "checkpoints", files=grown)
+        self._checkpoints = Checkpoints(self.path / CHECKPOINTS, files=grown)
         self._resources = ExitStack()
 
     def compared(self, settings: FinetuneRecord) -> Mapping[str, Any]:
         """Return what must be the same for a run to go on."""
         return settings.compared()
+
+    def stages(self, asked: FinetuneConfig, *, default_length: bool) -> tuple[FinetuneConfig, ...]:
+        """Return the run that is here, or is to begin, and behind it the longer run to which it is to be extended, if any.
+
+        Args:
+            asked: Configuration that is asked for now.
+            default_length: Whether no length is asked for. A run that has begun then keeps its own.
+
+        Raises:
+            InputError: The run that has begun is longer than what is asked for.
+        """
+        if self.before is None:
+            return (asked,)
+        begun = self.before.run
+        present = asked.model_copy(update={"length": begun.length, "earlier": begun.earlier})
+        if default_length or asked.length == begun.length:
+            return (present,)
+        if asked.length < begun.length:
+            unit = "epochs" if begun.cloning else "steps"
+            raise InputError(
+                f"{self.path} is a run of {begun.length:,} {unit}, which can be made longer and not shorter, got "
+                f"{asked.length:,}; choose another folder with --out"
+            )
+        return present, asked.model_copy(update={"earlier": begun.lengths})
 
     def open(self, record: FinetuneRecord) -> Path | None:
         """Make the folder and lock it, or bring it back to its last checkpoint.
@@ -58,13 +88,20 @@ class FinetuneFolder(RunFolder[FinetuneRecord]):
             The folder of the last checkpoint, or None where there is none.
 
         Raises:
-            InputError: The folder cannot be written to, another process works in it, or the checkpoint is damaged.
+            InputError: The folder cannot be written to, another process works in it, or the checkpoint is damaged, or is
+                missing from a run that is to be extended.
         """
         with ExitStack() as opened:
             opened.enter_context(self.opened(record))
             state = self._checkpoints.latest()
+            length = record.run.length
+            if state is None and record.run.earlier:
+                raise InputError(f"{self.path} has no checkpoint, from which alone it goes on; begin anew with another --out")
             self._checkpoints.restore(state)
-            counts = json.loads((state / _COUNTS).read_text()) if state else {"evaluations": 0, "games": 0}
+            counts = json.loads((state / _COUNTS).read_text()) if state else dict(_BEGINNING, length=length)
+            self.origin, self.is_extended_now, self._length = counts["origin"], counts["length"] < length, length
+            if self.before is not None and self.before.run.length < length:
+                record.write(self.path / CONFIG)
             self.evaluations = Evaluations(self.path / EVALUATIONS, keep=counts["evaluations"])
             self.games = FinishedGames(self.path / MONITOR, self._env_id, keep=counts["games"])
             opened.callback(self.games.close)
@@ -80,10 +117,20 @@ class FinetuneFolder(RunFolder[FinetuneRecord]):
         """Path of the agent that has learned for the whole run."""
         return self.path / f"{self.name}.zip"
 
-    @property
-    def finished(self) -> bool:
-        """Whether the run is over."""
-        return self.agent.exists()
+    def is_finished(self, config: FinetuneConfig) -> bool:
+        """Whether the agent is here that has learned for the whole length; that of a shorter run stays until then.
+
+        Raises:
+            InputError: The agent's file is damaged.
+        """
+        if not self.agent.exists():
+            return False
+        try:
+            with zipfile.ZipFile(self.agent) as archive:
+                saved = json.loads(archive.read("data"))
+            return int(saved["_epoch" if config.cloning else "num_timesteps"]) >= config.length
+        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+            raise InputError(f"{self.agent} is damaged ({error}); delete it to go on from the last checkpoint") from error
 
     def save_agent(self, agent: BaseAlgorithm, path: Path) -> None:
         """Save an agent, whole or not at all.
@@ -92,8 +139,7 @@ class FinetuneFolder(RunFolder[FinetuneRecord]):
             InputError: The agent's weights are not finite.
         """
         require_finite(agent.get_parameters(), f"after {agent.num_timesteps:,} steps", LOWER_RATE)
-        with atomic_path(path) as temporary:
-            agent.save(temporary)
+        save_agent(agent, path)
 
     def save_checkpoint(self, step: int, save_state: Callable[[Path], None]) -> None:
         """Write a checkpoint, and drop the one before.
@@ -106,16 +152,13 @@ class FinetuneFolder(RunFolder[FinetuneRecord]):
             InputError: The checkpoint cannot be written, or the state is not finite; the one before is unchanged.
         """
         counts = {"evaluations": len(self.evaluations.timesteps), "games": self.games.count}
+        counts |= {"length": self._length, "origin": self.origin}
 
         def write(folder: Path) -> None:
             save_state(folder)
             (folder / _COUNTS).write_text(json.dumps(counts))
 
         self._checkpoints.save(step, write)
-
-    def drop_checkpoints(self) -> None:
-        """Remove what only an unfinished run needs."""
-        self._checkpoints.clear()
 
 
 class Evaluations:

@@ -12,7 +12,6 @@ import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
-from pretrainrl.agent_cards import AgentPreset
 from pretrainrl.arguments import MAX_PROCESSES, check_counts, check_seed
 from pretrainrl.cards import find_encoder
 from pretrainrl.device import resolve_device, resolve_dtype
@@ -63,8 +62,8 @@ def finetune(
     """Train an agent on a frozen encoder.
 
     The run's folder is `<out>/<algorithm>/<game>_<seed + 1>`, as RL Zoo counts. In it are `evaluations.npz`, `0.monitor.csv`
-    (for agents that play), `best_model.zip`, the final agent and `config.toml`. On a CPU, with the same number of threads, a
-    run that was interrupted and gone on with ends as one that was not.
+    (for agents that play), `best_model.zip`, the final agent, `config.toml` and the last of `checkpoints`. On a CPU, with the
+    same number of threads, a run that was interrupted and gone on with ends as one that was not.
 
     Args:
         algorithm: Name of an agent's card: `rainbow`, `qrdqn`, `ppo`, `bc`, or one that another package registers.
@@ -80,8 +79,10 @@ def finetune(
             reads pixels, computes in float32, and is in the saved agent.
         weights: Weights instead of the card's, as `make_encoder` takes them.
         dataset: Minari id of a dataset of the game, for `bc` only.
-        steps: Number of transitions over all games together. The default is the preset's, 50,000; `bc` takes none.
-        epochs: Number of passes over the dataset, for `bc` only. The default is the preset's, 100.
+        steps: Number of transitions over all games together. The default is the preset's, 50,000, or that of the run that is
+            gone on with; `bc` takes none.
+        epochs: Number of passes over the dataset, for `bc` only. The default is the preset's, 100, or that of the run that is
+            gone on with.
         n_envs: Number of games played together.
         seed: Seed of the agent and the games.
         eval_freq: Number of steps between two evaluations, by default 10,000; for `bc`, of epochs, 10. One more is at the end.
@@ -93,10 +94,11 @@ def finetune(
         checkpoint_every: Number of steps between two checkpoints, where games are cut, by default 25,000; for `bc`, of epochs,
             10.
         out: Folder of runs, by default `runs/finetune/<encoder>-<features>`.
-        device: Device of agent and encoder: `auto`, `cpu` or `cuda`.
+        device: Device of agent and encoder: `auto`, `cpu`, `cuda`, or `cuda:1` for the second one.
         dtype: Dtype in which the encoder computes: `float32`, `bfloat16`, or `auto` for bfloat16 where the device has it in
             hardware. The result and `config.toml` have what was chosen.
-        resume: Whether to go on with the run. Of a finished run the result is returned.
+        resume: Whether to go on with the run. Of a finished run the result is returned, unless more `steps` or `epochs` are
+            asked for: then it is extended, with the schedules that a run of the new length has from there on.
         progress: Whether to show a progress bar.
 
     Returns:
@@ -138,27 +140,31 @@ def finetune(
     demonstrations = None if config.dataset is None else open_dataset(config.dataset)
     chosen = resolve_device(device)
     setup = ObservationSetup(encoder, weights, config.features, chosen, resolve_dtype(dtype, chosen), neck, end_to_end, config)
-    settings = run_preset(config)
-    record = FinetuneRecord(
-        run=config,
-        dataset_fingerprint=None if demonstrations is None else demonstrations.fingerprint,
-        encoder_sha256=setup.model.sha256,
-        encoder_dtype=str(setup.dtype).removeprefix("torch."),
-        settings=recorded_settings(settings),
-        versions=package_versions(),
-    )
-    folder.check(record)
-    finished = folder.finished
-    if not finished:
-        _Run(record, setup, folder, settings, progress=progress).run(demonstrations)
-    folder.drop_checkpoints()
+    stages = folder.stages(config, default_length=steps is None and epochs is None)
+    records = [_record(stage, setup, demonstrations) for stage in stages]
+    folder.check(records[0])
+    unfinished = [record for record in records if not folder.is_finished(record.run)]
+    for record in unfinished:
+        _Run(record, setup, folder, progress=progress).run(demonstrations)
     return FinetuneResult(
         folder=folder.path,
         evaluations=_read_evaluations(folder.path / EVALUATIONS),
         agent_path=folder.agent,
         best_agent_path=folder.path / BEST,
-        dtype=record.encoder_dtype,
-        seconds=0.0 if finished else time.monotonic() - began,
+        dtype=records[-1].encoder_dtype,
+        seconds=time.monotonic() - began if unfinished else 0.0,
+        lengths=(unfinished[-1] if unfinished else records[0]).run.lengths,
+    )
+
+
+def _record(config: FinetuneConfig, setup: ObservationSetup, demonstrations: AtariDataset | None) -> FinetuneRecord:
+    return FinetuneRecord(
+        run=config,
+        dataset_fingerprint=None if demonstrations is None else demonstrations.fingerprint,
+        encoder_sha256=setup.model.sha256,
+        encoder_dtype=str(setup.dtype).removeprefix("torch."),
+        settings=recorded_settings(run_preset(config)),
+        versions=package_versions(),
     )
 
 
@@ -179,12 +185,11 @@ class _Run:
         record: FinetuneRecord,
         setup: ObservationSetup,
         folder: FinetuneFolder,
-        preset: AgentPreset,
         *,
         progress: bool,
     ) -> None:
         self.record, self.config, self.setup, self.folder = record, record.run, setup, folder
-        self.preset, self.progress = preset, progress
+        self.preset, self.progress = run_preset(record.run), progress
 
     def run(self, dataset: AtariDataset | None) -> None:
         """Learn, evaluate, and write the agent; nothing is written before all that it needs is there."""

@@ -97,15 +97,18 @@ class FinetuneSegments(BaseCallback):
         if self._state is not None:
             load_state(self.model, self._state)
         self._saved = self._evaluated = self._position
+        if self._folder.is_extended_now:
+            self._extend()
 
     def _on_rollout_start(self) -> None:
         position, freq = self._position, self._config.eval_freq
         if position // freq > self._evaluated // freq:
             self._evaluate()
-        if position // self._every > self._segment:
+        segment = (position - self._folder.origin) // self._every
+        if segment > self._segment:
             if self._segment >= 0:
                 self._save()
-            self._segment = position // self._every
+            self._segment = segment
             self._begin()
 
     def _on_step(self) -> bool:
@@ -120,13 +123,23 @@ class FinetuneSegments(BaseCallback):
             self._save()
         self._evaluate()
 
+    def _extend(self) -> None:
+        """Take the end of a shorter run as the beginning of what is left: its last evaluation stays, and schedules change."""
+        self._folder.origin = self._position
+        model = self.model
+        model._current_progress_remaining = 1 - model.num_timesteps / model._total_timesteps
+        if self._position < self._config.length:  # else nothing is left to learn, and there is an evaluation at the end
+            self._evaluate()  # the state was saved before the last evaluation, which comes out the same
+
     def _begin(self) -> None:
         """Seed everything and begin new games."""
-        seed_all(self.model, self._config.seed, self._segment)
+        whole, rest = divmod(self._position, self._every)
+        number = self._position << 32 if rest else whole  # a run may have ended, and be extended, between two checkpoints
+        seed_all(self.model, self._config.seed, number)
         if self._config.cloning:
             return
         env: Any = self.training_env
-        env.seed(self._number("games", self._segment) % (ALE_SEEDS - env.num_envs))
+        env.seed(self._number("games", number) % (ALE_SEEDS - env.num_envs))
         agent: Any = self.model
         agent._last_obs = env.reset()
         agent._last_episode_starts = np.ones(env.num_envs, np.bool_)

@@ -19,12 +19,13 @@ def run_preset(config: FinetuneConfig) -> AgentPreset:
     """Return the settings of a run's algorithm, without `Scaled` numbers."""
     agent = config.agent
     preset = agent.preset(config.preset).scaled(config.length, config.n_envs)
+    begun = agent.preset(config.preset).scaled(config.lengths[0], config.n_envs)  # a run that is extended waits no second time
     changes: dict[str, Scalar] = {"augment": config.features == "pixels"} if agent.augments else {}
     if config.cloning:
         return preset.with_settings(**changes, n_epochs=config.length)
     for name, value in preset.settings.items():
         if name == "learning_starts" and isinstance(value, int):  # before, there are no statistics to standardize features by
-            changes[name] = max(value, MIN_OBSERVATIONS)
+            changes[name] = max(int(begun.settings[name]), MIN_OBSERVATIONS)  # type: ignore[arg-type]  # an int, as `value` is
         if name == "buffer_size" and isinstance(value, int):  # more than the run's transitions would stay empty
             changes[name] = min(value, max(config.length, _LEAST_REPLAY * config.n_envs))
     return preset.with_settings(**changes)

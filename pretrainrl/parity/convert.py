@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from safetensors.torch import save_file
-
 from pretrainrl.cards import OBJECTIVES, EncoderCard, Golden, Weights
 from pretrainrl.encoders import Encoder, make_backbone, make_encoder
 from pretrainrl.encoders.atari_pb import checkpoint_tensors, read_checkpoint, resnet50_tensors
@@ -14,7 +12,7 @@ from pretrainrl.encoders.factory import load_tensors
 from pretrainrl.errors import InputError
 from pretrainrl.parity.checkpoint import ALIASES, objective_name
 from pretrainrl.paths import atomic_path, output_file, output_folder, save_with_torch
-from pretrainrl.weights import file_sha256
+from pretrainrl.weights import file_sha256, save_tensors
 
 WEIGHTS = "encoder.safetensors"
 
@@ -44,7 +42,7 @@ def import_checkpoint(checkpoint: Path, out: Path, objective: str | None = None)
     load_tensors(backbone, tensors, str(checkpoint))
     with atomic_path(out) as temporary:
         temporary.mkdir()
-        save_file({key: tensor.float().contiguous() for key, tensor in tensors.items()}, temporary / WEIGHTS)
+        save_tensors({key: tensor.float().contiguous() for key, tensor in tensors.items()}, temporary / WEIGHTS)
         card = _card(
             name,
             width,

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from pretrainrl.cards import OBJECTIVES, EncoderCard, Golden, ObservationSpec, Training, Weights, default_features
+from pretrainrl.cards import OBJECTIVES, EncoderCard, Golden, Initial, ObservationSpec, Training, Weights, default_features
 from pretrainrl.data.frame_cache import FrameCache
 from pretrainrl.encoders import make_backbone
 from pretrainrl.encoders.check import golden_values
@@ -30,6 +30,7 @@ def export_card(
     minutes: float,
     device: torch.device,
     commit: str,
+    initial: Initial | None = None,
 ) -> EncoderCard:
     """Describe the encoder that a finished run has written.
 
@@ -41,6 +42,7 @@ def export_card(
         minutes: Minutes that the run has taken.
         device: Device of the run.
         commit: Commit of the code.
+        initial: Record of what training began from; None for a new network.
 
     Returns:
         The card, with golden values of the encoder.
@@ -52,8 +54,8 @@ def export_card(
     card = EncoderCard(
         name=config.name,
         summary=(
-            f"{config.objective} for {minutes:.0f} minutes on {cache.num_transitions:,} transitions of "
-            f"{', '.join(cache.games)}; compare it with `random` on your own game"
+            f"{config.objective}{f' from {initial.name}' if initial else ''} for {minutes:.0f} minutes on "
+            f"{cache.num_transitions:,} transitions of {', '.join(cache.games)}; compare it with `random` on your own game"
         ),
         objective=config.objective,
         backbone=config.backbone,
@@ -75,6 +77,7 @@ def export_card(
             command=_command(config, steps),
             minutes=float(f"{minutes:.3g}"),
             objective_sha256=file_sha256(weights.with_name(FILE)),
+            initial=initial,
             hardware=torch.cuda.get_device_name(device) if device.type == "cuda" else f"{os.cpu_count()} CPU cores",
         ),
         paper=objective.paper,
@@ -93,6 +96,7 @@ def _command(config: PretrainConfig, steps: int) -> str:
     words += ["--preset", config.preset, "--backbone", config.backbone, "--steps", str(steps)]
     words += ["--batch-size", str(config.training.batch_size), "--lr", str(config.training.lr)]
     words += ["--seed", str(config.seed), "--precision", config.precision, "--name", config.name]
+    words += ["--from", config.initial.name] if config.initial else []
     return shlex.join(words)
 
 

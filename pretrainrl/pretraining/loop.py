@@ -27,6 +27,7 @@ from pretrainrl.objectives import Objective, make_objective
 from pretrainrl.pretraining.config import PretrainConfig
 from pretrainrl.pretraining.export import code_commit, export_card
 from pretrainrl.pretraining.run_folder import OTHER_FOLDER, MetricsFile, PretrainFolder
+from pretrainrl.pretraining.start import Start
 from pretrainrl.pretraining.trained import save_objective
 from pretrainrl.probing.probes import CollapseWatch
 from pretrainrl.progress import progress_bar
@@ -43,6 +44,7 @@ def run(
     out: Path,
     open_cache: Callable[[], FrameCache],
     *,
+    start: Start | None = None,
     device: str = "auto",
     checkpoint_every: int = 500,
     resume: bool = False,
@@ -58,7 +60,8 @@ def run(
         config: Configuration of the run.
         out: Folder of the run.
         open_cache: Function that returns the frames; it is called once the run folder is known to be usable.
-        device: Name of the device, `auto`, `cpu` or `cuda`.
+        start: Weights to begin from; None for a new network.
+        device: Name of the device, `auto`, `cpu`, `cuda`, or `cuda:1` for the second one.
         checkpoint_every: Number of steps between two checkpoints.
         resume: Whether to continue the run in `out`; a finished run is returned as it is.
         progress: Whether to show a progress bar.
@@ -75,7 +78,7 @@ def run(
     commit = code_commit()  # of what runs now: a clone may have moved on by the end
     fabric = _launch(config, device)
     cache = open_cache()
-    pretraining = Pretraining(fabric, config, cache)
+    pretraining = Pretraining(fabric, config, cache, start)
     with (
         stop_requests(PATIENCE if fabric.world_size > 1 else 1.0) as requested,
         folder.opened(config) if fabric.is_global_zero else nullcontext(),
@@ -83,12 +86,14 @@ def run(
         fabric.barrier()  # the first process has the folder: what all read next stays as it is
         if folder.is_finished():  # another session was faster
             return out
-        start = pretraining.restore(folder.load_checkpoint(restore_files=fabric.is_global_zero))
-        _optimize(pretraining, folder, start, checkpoint_every, requested, progress=progress and fabric.is_global_zero)
+        step = pretraining.restore(folder.load_checkpoint(restore_files=fabric.is_global_zero))
+        _optimize(pretraining, folder, step, checkpoint_every, requested, progress=progress and fabric.is_global_zero)
         if fabric.is_global_zero:
             weights = folder.save_weights(pretraining.objective.backbone)
             save_objective(out, pretraining.objective, cache)
-            card = export_card(config, weights, cache, pretraining.steps, pretraining.minutes, fabric.device, commit)
+            card = export_card(
+                config, weights, cache, pretraining.steps, pretraining.minutes, fabric.device, commit, pretraining.initial
+            )
             card.write(out / EncoderCard.FILE)
         fabric.barrier()
     return out
@@ -137,13 +142,16 @@ def _launch(config: PretrainConfig, device: str) -> Fabric:
     """Start fabric on one device, or as a member of the processes that torchrun has started."""
     local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     nodes = int(os.environ.get("WORLD_SIZE", "1")) // local
-    if config.training.batch_size % (local * nodes):
-        raise InputError(f"batch_size {config.training.batch_size} does not divide among {local * nodes} processes")
+    chosen, processes = resolve_device(device), local * nodes
+    if config.training.batch_size % processes:
+        raise InputError(f"batch_size {config.training.batch_size} does not divide among {processes} processes")
+    if processes > 1 and chosen.type == "cuda" and device not in ("auto", "cuda"):
+        raise InputError(f"each of the {processes} processes has a device of its own; give device 'cuda', not {device!r}")
     fabric = Fabric(
-        accelerator=resolve_device(device).type,
-        devices=local,
+        accelerator=chosen.type,
+        devices=[chosen.index] if processes == 1 and chosen.index is not None and chosen.type != "cpu" else local,
         num_nodes=nodes,
-        strategy="ddp" if local * nodes > 1 else "auto",
+        strategy="ddp" if processes > 1 else "auto",
         precision=config.precision,  # type: ignore[arg-type]  # a str that PretrainConfig has checked
     )
     fabric.launch()
@@ -157,6 +165,7 @@ class Pretraining:
         fabric: Fabric that has been launched.
         config: Configuration of the run.
         cache: Frames to learn from.
+        start: Weights to begin from; None for a new network.
 
     Attributes:
         fabric: Fabric of the run.
@@ -164,18 +173,22 @@ class Pretraining:
         objective: Objective that is optimized.
         sampler: Sampler of this process's share of each batch.
         steps: Number of optimizer steps of the whole run.
+        initial: Record of what training begins from; None for a new network.
     """
 
-    def __init__(self, fabric: Fabric, config: PretrainConfig, cache: FrameCache) -> None:
+    def __init__(self, fabric: Fabric, config: PretrainConfig, cache: FrameCache, start: Start | None = None) -> None:
         self.fabric = fabric
         self.config = config
         training = config.training
         backbone = make_backbone(config.backbone, seed=config.seed, **config.backbone_options)
+        if start is not None:  # before the objective is made, which may copy it
+            start.load_backbone(backbone)
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(config.seed)
             self.objective: Objective = make_objective(
                 config.objective, encoder=backbone, num_games=len(cache.games), **config.model
             )
+        self.initial = None if start is None else start.load_objective(self.objective, config, tuple(cache.games))
         self.sampler = WindowSampler(
             cache,
             self.objective.window,

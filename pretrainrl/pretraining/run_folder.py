@@ -18,7 +18,7 @@ from pretrainrl.pretraining.config import PretrainConfig
 from pretrainrl.pretraining.trained import FILE, check_objective
 from pretrainrl.runs.checkpoints import Checkpoints
 from pretrainrl.runs.folder import RunFolder, require_same
-from pretrainrl.weights import file_sha256
+from pretrainrl.weights import file_sha256, save_tensors
 
 ENCODER = "encoder.safetensors"
 OTHER_FOLDER = "choose another folder with --out"
@@ -108,15 +108,13 @@ class PretrainFolder(RunFolder[PretrainConfig]):
         Raises:
             InputError: A weight is not finite, or overflows float16.
         """
-        from safetensors.torch import save_file
-
         tensors: dict[str, Tensor] = {k: v.detach().half().cpu().contiguous() for k, v in backbone.state_dict().items()}
         broken = [key for key, tensor in tensors.items() if not torch.isfinite(tensor).all()]
         if broken:
             raise InputError(f"weights are not finite in float16: {', '.join(broken)}; the run has diverged")
         target = self.path / ENCODER
         with atomic_path(target) as temporary:
-            save_file(tensors, temporary)
+            save_tensors(tensors, temporary)
         return target
 
     def save_figure(self, images: Tensor, name: str) -> None:

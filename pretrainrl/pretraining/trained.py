@@ -20,7 +20,7 @@ from pretrainrl.objectives import Objective, make_objective
 from pretrainrl.paths import atomic_path
 from pretrainrl.pretraining.config import PretrainConfig
 from pretrainrl.runs.folder import CONFIG
-from pretrainrl.weights import file_sha256, read_tensors
+from pretrainrl.weights import FileContent, fetch, parse_metadata, parse_tensors, save_tensors
 
 FILE = "objective.safetensors"
 
@@ -44,12 +44,10 @@ class TrainedObjective:
 
 def save_objective(folder: Path, objective: Objective, cache: FrameCache) -> None:
     """Write the objective's float32 weights, and the names and best returns of its games, into a run folder."""
-    from safetensors.torch import save_file
-
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in objective.state_dict().items()}
     metadata = {"games": json.dumps(cache.games), "best_returns": json.dumps(best_returns(cache))}
     with atomic_path(folder / FILE) as temporary:
-        save_file(tensors, temporary, metadata=metadata)
+        save_tensors(tensors, temporary, metadata)
 
 
 def best_returns(cache: FrameCache) -> list[float]:
@@ -82,10 +80,9 @@ def load_objective(run: str | Path, device: str | torch.device = "cpu") -> Train
     path = Path(run) / FILE
     if not path.is_file():
         raise InputError(f"{run} holds no finished pre-training run: there is no {FILE} in it")
-    check_objective(path)
+    file = check_objective(path)
     config = PretrainConfig.read(Path(run) / CONFIG)
-    tensors = read_tensors(path)
-    games, returns = _read_metadata(path)
+    tensors, (games, returns) = parse_tensors(file), read_games(file)
     backbone = make_backbone(config.backbone, **dict[str, Any](config.backbone_options))
     with torch.random.fork_rng(devices=[]):
         objective = make_objective(config.objective, encoder=backbone, num_games=len(games), **config.model)
@@ -94,8 +91,8 @@ def load_objective(run: str | Path, device: str | torch.device = "cpu") -> Train
     return TrainedObjective(config.objective, objective, games, returns)
 
 
-def check_objective(path: Path) -> None:
-    """Check that the file of an objective is what the card beside it was written for.
+def check_objective(path: Path) -> FileContent:
+    """Read the file of an objective, and check that it is what the card beside it was written for.
 
     Raises:
         WeightsError: The file is missing or damaged.
@@ -104,20 +101,22 @@ def check_objective(path: Path) -> None:
     card = path.with_name(EncoderCard.FILE)
     training = EncoderCard.read(card).training if card.is_file() else None
     expected = None if training is None else training.objective_sha256
-    if expected is not None and (not path.is_file() or file_sha256(path) != expected):
-        raise WeightsError(
-            f"{path} is not what the run has written; delete {card} and go on with --resume to write both again"
-        )
+    try:
+        return fetch([str(path)], expected)
+    except WeightsError as error:
+        remedy = f"delete {card} and go on with --resume to write both again"
+        raise WeightsError(f"{path} is not what the run has written; {remedy}") from error
 
 
-def _read_metadata(path: Path) -> tuple[tuple[str, ...], tuple[float, ...]]:
-    """Return names and best returns of the games."""
-    from safetensors import safe_open
+def read_games(file: FileContent) -> tuple[tuple[str, ...], tuple[float, ...]]:
+    """Return names and best returns of the games that the file of an objective is for.
 
-    with safe_open(path, "pt") as file:
-        metadata = file.metadata() or {}
+    Raises:
+        WeightsError: The file does not say what they are.
+    """
+    metadata = parse_metadata(file)
     try:
         games, returns = json.loads(metadata["games"]), json.loads(metadata["best_returns"])
         return tuple(str(game) for game in games), tuple(float(value) for value in returns)
     except (KeyError, TypeError, ValueError) as error:
-        raise WeightsError(f"{path} does not say what its games are: {error!r}") from error
+        raise WeightsError(f"{file.path} does not say what its games are: {error!r}") from error

@@ -21,6 +21,7 @@ from pretrainrl.errors import InputError
 from pretrainrl.objectives import Objective
 
 RIDGE = 0.1  # penalty as a share of the features' variance, which is 1
+TOGETHER = 8  # labels that are fitted at once; more take much memory and little less time
 FLOOR = 1e-6  # share of the fitted values' variance that is added within classes, so that nothing is divided by zero
 
 
@@ -35,13 +36,14 @@ class LinearProbe:
     def __init__(self, train: Tensor, test: Tensor) -> None:
         mean, std = train.mean(0), train.std(0)
         std = torch.where(std > 0, std, 1)  # a feature that never varies says nothing
-        self._train, self._test = (train - mean) / std, (test - mean) / std
+        self._train, self._test = (train - mean).div_(std), (test - mean).div_(std)
         n, d = train.shape
         self._penalty = RIDGE * n
         # The smaller of the two forms, X'X or XX'.
         self._dual = d > n
         gram = self._train @ self._train.T if self._dual else self._train.T @ self._train
-        self._factor = torch.linalg.cholesky(gram.diagonal_scatter(gram.diagonal() + self._penalty))
+        gram.diagonal().add_(self._penalty)
+        self._factor = torch.linalg.cholesky(gram)
 
     def classify(self, labels: Tensor, *, balanced: bool) -> Tensor:
         """Fit P classifiers at once and classify the test side.
@@ -53,7 +55,12 @@ class LinearProbe:
         Returns:
             Predicted labels of the test side, (M, P) int64.
         """
-        indicators = F.one_hot(labels).float()  # (N, P, K)
+        classes = int(labels.max()) + 1
+        parts = [self._classify(part, classes, balanced) for part in torch.split(labels, TOGETHER, dim=1)]
+        return torch.cat(parts, dim=1)
+
+    def _classify(self, labels: Tensor, classes: int, balanced: bool) -> Tensor:
+        indicators = F.one_hot(labels, classes).float()  # (N, P, K)
         share = indicators.mean(0)
         train, test = self._fit((indicators - share).flatten(1))
         fitted, predicted = train.view(-1, *share.shape), test.view(-1, *share.shape)
@@ -103,11 +110,13 @@ def balanced_accuracy(predicted: Tensor, labels: Tensor) -> tuple[Tensor, Tensor
     Returns:
         Accuracy and chance level, both (P,) float64; NaN where all labels are ignored.
     """
-    known = labels >= 0
     classes = int(labels.max().clamp(min=0)) + 1
-    occurring = F.one_hot(labels.clamp(min=0), classes) * known.unsqueeze(-1)
-    counts = occurring.sum(0).double()
-    hits = (occurring * (predicted == labels).unsqueeze(-1)).sum(0).double()
+    places = labels.clamp(min=-1).T + 1  # of what is ignored, the first one
+
+    def count(what: Tensor) -> Tensor:
+        return torch.zeros(len(places), classes + 1, dtype=torch.float64).scatter_add_(1, places, what.T.double())[:, 1:]
+
+    counts, hits = count(torch.ones_like(labels)), count(predicted == labels)
     number = (counts > 0).sum(-1)
     return (hits / counts.clamp(min=1)).sum(-1) / number, 1 / number.double()
 

@@ -111,7 +111,7 @@ def test_killed_in_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert run(monkeypatch, f"{command} --out whole") == 0
     found, expected = (np.load(f"{out}/rainbow/ALE-Pong-v5_1/evaluations.npz") for out in ("killed", "whole"))
     assert all(np.array_equal(found[key], expected[key]) for key in expected)
-    assert not checkpoints.exists()
+    assert [path.name for path in checkpoints.iterdir()] == ["step_0000000060"]
 
 
 @pytest.mark.parametrize(

@@ -141,3 +141,41 @@ def _interrupted_after(count: int):
         add(self, episode)
 
     return counting
+
+
+def test_only_caches_are_listed_and_removed(
+    episodes: list[Episode], home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever else lies in the folders of caches, or inside a cache, stays as it is; also what links lead to."""
+    elsewhere = FrameCache.build(episodes, tmp_path / "elsewhere").folder
+    cache = FrameCache.build(episodes, caches_folder() / "0123456789abcdef", datasets=["a/b-v0"]).folder
+    mixed = FrameCache.build(episodes, caches_folder() / "fedcba9876543210", datasets=["a/b-v0"]).folder
+    damaged = FrameCache.build(episodes, caches_folder() / "aaaaaaaaaaaaaaaa").folder
+    (damaged / "manifest.json").write_text("{")
+    others = {
+        caches_folder() / "notes.txt": "a file",
+        caches_folder() / "films" / "frames": "of a folder that is no cache",
+        caches_folder() / "films" / "manifest.json": '{"name": "of something else"}',
+        caches_folder() / ".films.partial" / "frames": "of another one",
+        mixed / "notes.txt": "a file in a cache",
+        mixed / "more" / "notes.txt": "a file below a cache",
+        home / "features" / "notes.txt": "a file",
+    }
+    for path, text in others.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    places = [caches_folder() / "linked", mixed / "linked", caches_folder() / f".{cache.name}.partial"]
+    links = dict.fromkeys(places, elsewhere)
+    for link, target in links.items():
+        link.symlink_to(target, target_is_directory=True)
+    assert {info.folder for info in list_caches()} == {cache, mixed, damaged}
+    before = {path: path.read_bytes() for path in elsewhere.iterdir()}
+
+    run("clear", monkeypatch=monkeypatch)
+    assert list_caches() == [] and not cache.exists() and not damaged.exists()
+    assert {path: path.read_text() for path in others} == others
+    assert all(link.is_symlink() for link in links) and {path: path.read_bytes() for path in before} == before
+
+    again = FrameCache.build(episodes, mixed, datasets=["a/b-v0"])  # beside what is left there
+    assert len(again.frames) == len(FrameCache.open(elsewhere).frames) and (mixed / "notes.txt").exists()
+    assert [info.folder for info in list_caches()] == [mixed]

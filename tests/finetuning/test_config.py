@@ -19,6 +19,12 @@ from pretrainrl.finetuning.config import FinetuneConfig
 )
 def test_what_is_observed_by_default(encoder: str, given: Any, neck: Any, features: str) -> None:
     numbers: dict[str, Any] = {"steps": 5, "epochs": None, "n_envs": 1, "seed": 0, "eval_freq": 1, "eval_episodes": 1}
-    numbers |= {"checkpoint_every": 1, "max_episode_steps": 9, "end_to_end": False}
+    numbers |= {
+        "checkpoint_every": 1,
+        "max_episode_steps": 9,
+        "end_to_end": False,
+        "eval_epsilon": None,
+        "sticky_actions": 0.0,
+    }
     config = FinetuneConfig.of("ppo", "pong", encoder, preset=None, dataset=None, features=given, neck=neck, **numbers)
     assert (config.features, config.neck) == (features, neck)

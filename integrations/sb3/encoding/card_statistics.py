@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from pretrainrl.cards import EncoderCard, Weights
@@ -17,7 +15,7 @@ from pretrainrl.encoders.observation_spaces import FeatureKind
 from pretrainrl.errors import InputError
 from pretrainrl.networks.standardize import MIN_OBSERVATIONS, Moments
 from pretrainrl.paths import atomic_path, resolve_path
-from pretrainrl.weights import file_sha256, locate, read_tensors
+from pretrainrl.weights import fetch, file_sha256, parse_metadata, parse_tensors, save_tensors
 
 FILE = "standardization.safetensors"
 MOST_OBSERVATIONS = 10_000  # more change the statistics little, and a large encoder takes seconds for each thousand
@@ -65,7 +63,7 @@ def write_standardization(card: str | Path, dataset: str) -> EncoderCard:
     }
     file = path.with_name(FILE)
     with atomic_path(file) as temporary:
-        save_file(tensors, temporary, {_ENCODER: encoder.sha256, "dataset": dataset, "observations": str(len(numbers))})
+        save_tensors(tensors, temporary, {_ENCODER: encoder.sha256, "dataset": dataset, "observations": str(len(numbers))})
     statistics = Weights(sources=(file.name,), sha256=file_sha256(file), bytes=file.stat().st_size)
     made = encoder.card.model_copy(
         update={"standardization": statistics, "weights": _relative(encoder.card.weights, path.parent)}
@@ -94,10 +92,9 @@ def read_statistics(encoder: Encoder, kind: FeatureKind) -> tuple[Tensor, Tensor
             f"the card of {card.name} holds no statistics of features; give fit_standardization observations or a dataset, or "
             "write them into a card of yours with write_standardization(card, dataset)"
         )
-    path = locate(card.standardization.sources, card.standardization.sha256, card.standardization.bytes)
-    tensors, name = read_tensors(path), "pooled" if kind == "pooled" else "flat"
-    with safe_open(path, "pt") as file:
-        measured_of = (file.metadata() or {}).get(_ENCODER)
+    file = fetch(card.standardization.sources, card.standardization.sha256, card.standardization.bytes)
+    path, tensors, name = file.path, parse_tensors(file), "pooled" if kind == "pooled" else "flat"
+    measured_of = parse_metadata(file).get(_ENCODER)
     if measured_of != encoder.sha256:
         raise InputError(
             f"the statistics in {path} are of weights with sha256 {str(measured_of)[:12]}..., but {card.name} has "

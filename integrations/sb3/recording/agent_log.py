@@ -18,6 +18,7 @@ from pretrainrl.cards import is_path
 from pretrainrl.data.episode import Episode
 from pretrainrl.errors import InputError, UnknownNameError
 from pretrainrl.integrations.sb3.agents import rollout_steps
+from pretrainrl.integrations.sb3.agents import save_agent as write_agent
 from pretrainrl.integrations.sb3.envs.atari_vec_env import RecordedAtariVecEnv
 from pretrainrl.integrations.sb3.recording.experience_log import ExperienceLog
 from pretrainrl.integrations.sb3.recording.learners import (
@@ -30,7 +31,7 @@ from pretrainrl.integrations.sb3.recording.learners import (
 )
 from pretrainrl.integrations.sb3.recording.ram_agent import RAM_SPACE, VecRamObservation
 from pretrainrl.integrations.sb3.recording.saved_agent import algorithm_of, check_agent, load_agent, sha256_of
-from pretrainrl.paths import atomic_path, resolve_path
+from pretrainrl.paths import resolve_path
 
 # Steps of each game: longer than most games, which are cut at a segment's end, and a few minutes of an agent's time.
 SEGMENT_STEPS = 40 * ROLLOUT
@@ -176,9 +177,7 @@ def log_agent(
             learner = make_learner(agent.name, log, preset, seed)
             learner.learn(steps, callback=_Segments(log, store, state, seed))
             if save_agent is not None:
-                with atomic_path(save_agent) as temporary:
-                    learner.save(temporary.with_suffix(".zip"))
-                    temporary.with_suffix(".zip").rename(temporary)
+                write_agent(learner, save_agent)
     finally:
         log.close()
 

@@ -20,6 +20,7 @@ from pretrainrl.integrations.sb3.replay.observation_store import ObservationStor
 
 Observations = NDArray[Any] | dict[str, NDArray[Any]]
 _ARRAYS = ("actions", "rewards", "dones", "timeouts")
+_PLACES = ("before", "after")  # of an observation store
 
 
 class CompactReplayBuffer(ReplayBuffer):
@@ -156,7 +157,7 @@ class CompactReplayBuffer(ReplayBuffer):
         return {"position": np.array([self.pos, self.full]), **arrays}
 
     def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Take over the `arrays` of a buffer of the same sizes."""
+        """Take over the `arrays` of a buffer of the same sizes, or of one for fewer transitions."""
         self._allocate()
         self.pos, self.full = int(arrays["position"][0]), bool(arrays["position"][1])
         for name in _ARRAYS:
@@ -170,9 +171,21 @@ class CompactReplayBuffer(ReplayBuffer):
         np.savez(file, **self.arrays())  # type: ignore[arg-type]  # no name of an array is one of savez's own arguments
 
     def load(self, file: Any) -> None:
-        """Read what `save` of a buffer of the same sizes has written."""
+        """Read what `save` of a buffer of the same sizes, or of one for fewer transitions, has written."""
         with np.load(file) as saved:
-            self.restore(saved)
+            self.restore(self._in_order(saved))
+
+    def _in_order(self, arrays: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
+        """Return the arrays of a smaller, full buffer with the oldest step first, so that the next follows the newest."""
+        (position, full), rows = arrays["position"].tolist(), len(arrays["rewards"])
+        if not full or rows >= self.buffer_size:
+            return arrays
+        of_rows = {*_ARRAYS, "ready", "priorities", *(f"observations{key}/{n}" for key in self._spaces for n in _PLACES)}
+        rolled = {
+            name: np.roll(array, -position * (len(array) // rows), axis=0) if name in of_rows else array
+            for name, array in arrays.items()
+        }
+        return {**rolled, "position": np.array([rows, False])}
 
     @property
     def is_ready(self) -> bool:

@@ -109,11 +109,12 @@ class ObservationStore:
         return {**arrays, "unused": unused[unused < used], "room": np.array(len(self._items))}
 
     def restore(self, arrays: dict[str, NDArray[Any]]) -> None:
-        """Take over the `arrays` of a store of the same sizes."""
+        """Take over the `arrays` of a store of the same sizes, or of one of fewer rows."""
         room, used = int(arrays["room"]), len(arrays["items"])
         self._items = np.zeros((room, *self._items.shape[1:]), self._dtype)
         self._items[:used] = arrays["items"]
-        self._before, self._after, self._newest = (np.array(arrays[name]) for name in ("before", "after", "newest"))
+        self._before, self._after = self._padded(arrays["before"]), self._padded(arrays["after"])
+        self._newest = np.array(arrays["newest"])
         unused = np.concatenate([np.arange(room - 1, used - 1, -1), arrays["unused"]])
         self._unused, self._n_unused = np.zeros(room, np.int32), len(unused)
         self._unused[: len(unused)] = unused
@@ -129,6 +130,12 @@ class ObservationStore:
 
     def _places(self, row: int) -> slice:
         return slice(row * self._n_envs, (row + 1) * self._n_envs)
+
+    def _padded(self, places: NDArray[np.int32]) -> NDArray[np.int32]:
+        """Return the places of as many rows as there are, the last of which are empty."""
+        padded = np.zeros((self._rows * self._n_envs, self._n_parts), np.int32)
+        padded[: len(places)] = places
+        return padded
 
     def _split(self, observations: NDArray[Any]) -> NDArray[Any]:
         array = np.asarray(observations, self._dtype)

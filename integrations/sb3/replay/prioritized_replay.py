@@ -144,7 +144,7 @@ class PrioritizedReplayBuffer(CompactReplayBuffer):
         return {**arrays, **own, "priorities": self._tree.get(self._places())}
 
     def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Take over the `arrays` of a buffer of the same sizes."""
+        """Take over the `arrays` of a buffer of the same sizes, or of one for fewer transitions."""
         super().restore(arrays)
         self._ready[: self.size()] = arrays["ready"]
         self._largest = float(arrays["largest"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,39 @@ def test_every_transition_is_what_was_added(
             batch = buffer.transitions(np.array(list(places)))
             for k, (t, env) in enumerate(places.values()):
                 check(batch, k, seen, t, env, n_steps, GAMMA)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    kind=st.sampled_from(sorted(SPACES)),
+    n_envs=st.integers(1, 3),
+    n_steps=st.integers(1, 3),
+    more_rows=st.tuples(st.integers(1, 6), st.integers(0, 9)),
+    steps=st.tuples(st.integers(1, 25), st.integers(1, 25)),
+    seed=st.integers(0, 999),
+)
+def test_what_a_smaller_buffer_held_goes_on_in_a_larger_one(
+    kind: str, n_envs: int, n_steps: int, more_rows: tuple[int, int], steps: tuple[int, int], seed: int
+) -> None:
+    rows, before = n_steps + more_rows[0], steps[0]
+    larger, log = rows + more_rows[1], experience(kind, n_envs, sum(steps), 0.2, seed)
+    file = io.BytesIO()
+    filled(log[:before], kind, rows, n_envs, n_steps).save(file)
+    file.seek(0)
+    buffer = empty(kind, larger, n_envs, n_steps)
+    buffer.load(file)
+    for step in log[before:]:
+        buffer.add(*step.arguments())
+    gone = max(0, before - rows)  # steps that the smaller one had overwritten
+    first = gone if larger > rows else 0  # which is in row 0
+    times = range(max(gone, len(log) - larger), len(log))
+    pairs = [(t, env) for t in times for env in range(n_envs) if is_ready(log, t, env, n_steps)]
+    places = {(t - first) % larger * n_envs + env: (t, env) for t, env in pairs}
+    assert set(np.flatnonzero(buffer._tree.get(np.arange(larger * n_envs)))) == set(places)
+    if places:
+        batch = buffer.transitions(np.array(list(places)))
+        for k, (t, env) in enumerate(places.values()):
+            check(batch, k, log, t, env, n_steps, GAMMA)
 
 
 @settings(max_examples=60, deadline=None)
