@@ -127,6 +127,8 @@ class FinetuneFolder(RunFolder[FinetuneRecord]):
             return False
         try:
             with zipfile.ZipFile(self.agent) as archive:
+                if damaged := archive.testzip():
+                    raise ValueError(f"{damaged} in it has another checksum")
                 saved = json.loads(archive.read("data"))
             return int(saved["_epoch" if config.cloning else "num_timesteps"]) >= config.length
         except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:

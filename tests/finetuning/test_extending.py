@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from finetuned import evaluations, games, learnt, same
 
 import pretrainrl
 from pretrainrl.errors import InputError
@@ -15,7 +16,6 @@ from pretrainrl.finetuning.config import FinetuneRecord
 from pretrainrl.finetuning.segments import FinetuneSegments
 from pretrainrl.integrations.minari import collect_dataset
 from pretrainrl.results import FinetuneResult
-from tests.finetuning.test_finetuning import evaluations, games, learnt, same
 
 COMMON: dict[str, Any] = {"features": "pooled", "eval_episodes": 1, "max_episode_steps": 15, "progress": False}
 # The first length lies between two checkpoints, but for the last one's.

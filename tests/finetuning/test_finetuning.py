@@ -5,13 +5,13 @@ from __future__ import annotations
 import csv
 import json
 import pickle
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from finetuned import evaluations, games, learnt, same
 from sb3_contrib import QRDQN
 from stable_baselines3 import PPO
 from stable_baselines3.common.monitor import load_results
@@ -52,37 +52,6 @@ def _dataset(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def run(algorithm: str, out: Path, **changes: Any) -> Path:
     arguments: dict[str, Any] = {**COMMON, **ARGUMENTS[algorithm], **changes}
     return finetune(algorithm, "pong", "random.nature", out=out, **arguments).folder
-
-
-def learnt(folder: Path, file: str = "ALE-Pong-v5.zip") -> dict[str, Any]:
-    """Parameters and optimizer of a saved agent."""
-    found = {}
-    with zipfile.ZipFile(folder / file) as archive:
-        for name in ("policy.pth", "policy.optimizer.pth"):
-            with archive.open(name) as part:
-                found[name] = torch.load(part, weights_only=True)
-    return found
-
-
-def same(one: Any, other: Any) -> bool:
-    if isinstance(one, torch.Tensor):
-        return torch.equal(one, other)
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
-    if isinstance(one, list | tuple):
-        return len(one) == len(other) and all(map(same, one, other))
-    return bool(one == other)
-
-
-def evaluations(folder: Path) -> dict[str, np.ndarray]:
-    with np.load(folder / "evaluations.npz") as saved:
-        return dict(saved)
-
-
-def games(folder: Path) -> list[tuple[str, str]]:
-    """Score and length of each."""
-    lines = (folder / "0.monitor.csv").read_text().splitlines()
-    return [(row["r"], row["l"]) for row in csv.DictReader(lines[1:])]
 
 
 @pytest.fixture(scope="module")
@@ -329,7 +298,13 @@ def test_other_runs_are_not_gone_on_with(whole: dict[str, Path], tmp_path: Path)
 @pytest.mark.slow
 def test_damaged_checkpoint(tmp_path: Path) -> None:
     folder = run("bc", tmp_path)
-    (folder / "ALE-Pong-v5.zip").unlink()
+    agent = folder / "ALE-Pong-v5.zip"
+    content = agent.read_bytes()
+    middle = len(content) // 2
+    agent.write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
+    with pytest.raises(InputError, match="another checksum"):
+        run("bc", tmp_path, resume=True)
+    agent.unlink()
     (state,) = folder.glob("checkpoints/*/agent.pt")
     state.write_bytes(b"damaged")
     with pytest.raises(InputError, match="is damaged"):
