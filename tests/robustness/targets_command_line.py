@@ -127,6 +127,7 @@ COMMANDS: dict[str, dict[str, str | None]] = {
     "convert file out": {"--objective": "spr"},
 }
 LENGTHS_OF_WORK = {"--steps", "--epochs", "--n-envs", "--eval-episodes", "--max-episode-steps", "--seeds", "--jobs"}
+NEEDED = {"--dataset", "--game", "--encoder", "--tasks"}  # without which the command would not be told, or not be short
 MAY_EXIT_1 = {"benchmark", "parity", "verify"}
 
 
@@ -166,7 +167,7 @@ def arguments(rng: Random) -> list[str]:
     """Draw a command, leave out some of its options, and make one to three of its words hostile."""
     command = rng.choice(list(COMMANDS))
     words, options = command.split(), dict(COMMANDS[command])
-    kept = [name for name in options if name in ("--dataset", "--game", "--encoder") or rng.random() < 0.5]
+    kept = [name for name in options if name in NEEDED or rng.random() < 0.5]
     kept += [name for name in LENGTHS_OF_WORK if name in options and name not in kept]
     values = {name: options[name] for name in kept}
     group = 2 if words[0] in ("import", "datasets", "cache") else 1
