@@ -1,6 +1,7 @@
 """One attempt at a job in a forked process, which a signal ends at a time or at a file operation that a seed chooses."""
 
 import atexit
+import contextlib
 import os
 import signal
 import sys
@@ -76,8 +77,9 @@ def attempt(run: Callable[[], None], folder: Path, kill: Kill | None, limit: flo
         os.killpg(child, signal.SIGKILL)
         status = os.waitpid(child, 0)[1]
     assert status is not None
+    _kill_rest(child)
     with os.fdopen(reader, "rb") as pipe:
-        counted = len(pipe.read()) if not _kill_rest(child) else 0
+        counted = len(pipe.read())
     code = None if late else os.waitstatus_to_exitcode(status)
     return End(code, counted, time.monotonic() - began, log.read_text(errors="replace") if log.exists() else "")
 
@@ -94,10 +96,8 @@ def _wait(child: int, due: float) -> int | None:
 
 def _kill_rest(group: int) -> None:
     """End what the first process has left behind."""
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(group, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
 
 
 def _run(run: Callable[[], None], folder: Path, kill: Kill | None, log: Path, writer: int) -> None:
@@ -114,15 +114,23 @@ def _run(run: Callable[[], None], folder: Path, kill: Kill | None, log: Path, wr
         code = 0
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else int(bool(error.code))
-    except BaseException:
-        traceback.print_exc()
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt) and not _in_package(error):
+            code = 130  # it came before the package's code ran, or after
+        else:
+            traceback.print_exc()
     try:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         threading._shutdown()  # type: ignore[attr-defined]  # as at the end of a program
         atexit._run_exitfuncs()
         sys.stdout.flush()
         sys.stderr.flush()
     finally:
         os._exit(code)
+
+
+def _in_package(error: BaseException) -> bool:
+    return any("/pretrainrl/" in frame.filename for frame in traceback.extract_tb(error.__traceback__))
 
 
 def _prepare(folder: Path) -> None:
@@ -148,7 +156,7 @@ class _Counter:
                 return
         elif event not in _CHANGES:
             return
-        if not isinstance(arguments[0], (str, os.PathLike)) or not os.path.abspath(arguments[0]).startswith(self._folder):
+        if not isinstance(arguments[0], (str, os.PathLike)) or not str(Path(arguments[0]).absolute()).startswith(self._folder):
             return
         self._count += 1
         os.write(self._writer, b".")

@@ -88,10 +88,10 @@ def shards() -> None:
 def short_segments() -> None:
     """Let what is saved now and then be saved often; commits are not asked of git, which would be slow."""
     agent_log.SEGMENT_STEPS = ROLLOUT
-    preset = agent_log.learner_preset
-    agent_log.learner_preset = lambda *arguments: preset(*arguments).with_settings(batch_size=4)
+    preset = vars(agent_log)["learner_preset"]
+    vars(agent_log)["learner_preset"] = lambda *arguments: preset(*arguments).with_settings(batch_size=4)
     cache_build.COMMIT_BYTES = 0
-    loop.code_commit = lambda: "unknown"
+    vars(loop)["code_commit"] = lambda: "unknown"
 
 
 def overwrite() -> None:
@@ -139,7 +139,8 @@ def readme_is_mine() -> None:
         raise AssertionError("the README.md that was there is another one")
 
 
-_LEARN = "--game pong --encoder random.nature --features pooled --device cpu --n-envs 2 --eval-episodes 1 --max-episode-steps 6"
+_EVALUATE = "--eval-episodes 1 --max-episode-steps 6"
+_LEARN = f"--game pong --encoder random.nature --features pooled --device cpu --n-envs 2 {_EVALUATE}"
 _PLAY = f"{_LEARN} --steps 128 --eval-freq 32 --checkpoint-every 32 --out runs --resume"
 _SUITE = Path(__file__).parents[1] / "support" / "toy_suite.toml"
 
@@ -149,7 +150,7 @@ JOBS = {
         Job(
             "collect",
             lambda: None,
-            command("collect pong boxing --steps 60 --n-envs 2 --resume --recording rec --out sets"),
+            command("collect pong boxing --steps 60 --n-envs 2 --resume --recording rec"),
             short=True,
         ),
         Job(

@@ -10,6 +10,7 @@ with none lost, none twice and none left over. The exit code is 1 where it is ot
 
 import argparse
 import hashlib
+import io
 import os
 import re
 import shutil
@@ -92,13 +93,20 @@ def _run(options: Any, folder: Path, tallies: dict[str, Tally]) -> None:
     print(f"seed {options.seed}, {options.minutes:g} minutes", flush=True)
     references: dict[str, Reference] = {}
     end = time.monotonic() + 60 * options.minutes
+    following = list(tallies)
     for number in range(options.trials):
-        for name, tally in tallies.items():
+        for name in list(following):
+            tally = tallies[name]
             if time.monotonic() > end:
                 return
             began = time.monotonic()
             if name not in references:
-                references[name] = reference(JOBS[name], folder / name)
+                try:
+                    references[name] = reference(JOBS[name], folder / name)
+                except RuntimeError as error:
+                    tally.faults["without a kill", str(error)] = [number]
+                    following.remove(name)
+                    continue
             for kind, what in trial(JOBS[name], folder / name, references[name], options.seed, number, tally):
                 tally.faults.setdefault((kind, what), []).append(number)
             tally.trials += 1
@@ -200,7 +208,8 @@ def files_of(folder: Path) -> dict[str, str]:
         elif ".tfevents." in name:
             files[f"{Path(name).parent}/events"] = "TensorBoard's"
         else:
-            files[name] = hashlib.sha256(_READERS.get(path.suffix, _plain)(path)).hexdigest()
+            content = _READERS.get(path.suffix, _plain)(path).replace(str(folder).encode(), b"")
+            files[name] = hashlib.sha256(content).hexdigest()
     return files
 
 
@@ -227,13 +236,33 @@ def _zip(path: Path) -> bytes:
         return b"".join(name.encode() + archive.read(name) for name in names)
 
 
+def _state(path: Path) -> bytes:
+    """Return a checkpoint without the seconds that the run has taken."""
+    state, file = torch.load(path, weights_only=True), io.BytesIO()
+    state.pop("seconds", None)
+    torch.save(state, file)
+    return file.getvalue()
+
+
+def _json(path: Path) -> bytes:
+    """Return what is not a time; of checksums, only that they are there, because a checkpoint has a time in it."""
+    return b"" if path.name == "checksums.json" else _plain(path)
+
+
 def _csv(path: Path) -> bytes:
     """Rows; those of a monitor without their last column, the time."""
     lines = path.read_bytes().splitlines()
     return b"\n".join(line.rpartition(b",")[0] for line in lines[1:]) if lines[0].startswith(b"#") else b"\n".join(lines)
 
 
-_READERS: dict[str, Callable[[Path], bytes]] = {".hdf5": _hdf5, ".zip": _zip, ".npz": _zip, ".csv": _csv}
+_READERS: dict[str, Callable[[Path], bytes]] = {
+    ".hdf5": _hdf5,
+    ".zip": _zip,
+    ".npz": _zip,
+    ".csv": _csv,
+    ".pt": _state,
+    ".json": _json,
+}
 
 
 def _table(tallies: dict[str, Tally], seed: int) -> str:

@@ -127,7 +127,7 @@ def _run_both(folder: Path, kind: type[Any], run: Callable[[Path], Any]) -> None
     (folder / "sets").mkdir()
     with environment_variables(MINARI_DATASETS_PATH=str(folder / "sets"), PRETRAINRL_HOME=str(folder / "home")):
         write_dataset(OWN, numbered((20, 20, 20)))
-        loop.code_commit = lambda: "unknown"
+        vars(loop)["code_commit"] = lambda: "unknown"
         run(folder / "whole")
         _stopping(kind)
         try:
@@ -149,7 +149,7 @@ def prepare_pretraining(folder: Path) -> None:
 
 def start_pretraining(folder: Path) -> Trial:
     """A run that was begun is damaged and gone on with; one that is finished is damaged and used."""
-    loop.code_commit = lambda: "unknown"  # which starts git
+    vars(loop)["code_commit"] = lambda: "unknown"  # which starts git
     whole = (folder / "whole" / "encoder.safetensors").read_bytes()
     shipped = digest(make_encoder(folder / "whole"))
 
