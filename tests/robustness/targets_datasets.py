@@ -8,7 +8,7 @@ from random import Random
 from dqn_shards import numbered
 from mutate import damage, hostile_json
 from native_sets import make_native
-from targets_sources import LENGTHS, craft, meaning, one_of
+from targets_sources import LENGTHS, craft, fork_readers, meaning, one_of
 from trials import CHANGED, SAME, Fault, Target, Trial, mutated
 
 from pretrainrl.data.emulator import Emulator
@@ -55,6 +55,7 @@ def read_native() -> list[str]:
 
 def start_datasets(folder: Path) -> Trial:
     """Files of a set are damaged; its metadata become hostile; its arrays are exchanged."""
+    fork_readers()
     readers = {OWN: read_own, NATIVE: read_native}
     with environment_variables(MINARI_DATASETS_PATH=str(folder / "sets")):
         whole = {name: reader() for name, reader in readers.items()}
@@ -125,5 +126,5 @@ def _all(recording: Recording) -> str:
     return str({**vars(recording), "episodes": episodes})
 
 
-DATASETS = Target("datasets", prepare_datasets, start_datasets)
+DATASETS = Target("datasets", prepare_datasets, start_datasets, seconds=90)
 RECORDINGS = Target("recordings", prepare_recordings, start_recordings)

@@ -2,9 +2,16 @@
 
 import gzip
 import hashlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from random import Random
+from types import SimpleNamespace
 from typing import Any
 
 import h5py
@@ -15,6 +22,7 @@ from episode_records import example, features_of, write_records
 from mutate import damage
 from trials import CHANGED, SAME, Fault, Target, Trial, mutated
 
+from pretrainrl.data import hdf5
 from pretrainrl.data.episode import Episode
 from pretrainrl.data.sources import find_sources
 
@@ -37,7 +45,7 @@ def meaning(episodes: Iterable[Episode]) -> list[str]:
 
 def read(format: str, place: Path, **options: Any) -> list[str]:
     """Read what is there as the importers do."""
-    [source] = find_sources(format, place, ["pong"], runs=[1], checkpoints=[1], steps=20, **options)
+    [source] = find_sources(format, place, ["pong"], runs=[1], checkpoints=[1], steps=200, **options)
     source.check()
     found = meaning(source.episodes())
     source.metadata()
@@ -116,8 +124,38 @@ def prepare_hdf5(folder: Path) -> None:
     (folder / "secret.bin").write_bytes(bytes([SECRET]) * 300_000)
 
 
+def fork_readers() -> None:
+    """Let HDF5 files be looked at in a forked process rather than in a new one, which takes a hundred times as long."""
+
+    def run(command: list[str], timeout: float, **_: Any) -> subprocess.CompletedProcess[str]:
+        with tempfile.TemporaryFile("w+", dir=".") as output:
+            child = os.fork()
+            if not child:
+                os.dup2(output.fileno(), 1)
+                os.dup2(output.fileno(), 2)
+                sys.argv = command[3:]  # after the interpreter, -I and -c, in the place of the script's name
+                try:
+                    hdf5.main()
+                    sys.stdout.flush()
+                finally:
+                    os._exit(0 if sys.exc_info()[0] is None else 1)
+            due = time.monotonic() + timeout
+            while not (ended := os.waitpid(child, os.WNOHANG))[0]:
+                if time.monotonic() > due:
+                    os.kill(child, signal.SIGKILL)
+                    os.waitpid(child, 0)
+                    raise subprocess.TimeoutExpired(command, timeout)
+                time.sleep(0.001)
+            output.seek(0)
+            text = output.read()
+        return subprocess.CompletedProcess(command, os.waitstatus_to_exitcode(ended[1]), text, text)
+
+    vars(hdf5)["subprocess"] = SimpleNamespace(run=run, TimeoutExpired=subprocess.TimeoutExpired, DEVNULL=subprocess.DEVNULL)
+
+
 def start_hdf5(folder: Path) -> Trial:
     """Atari-PB's HDF5 files: damaged, or crafted to point elsewhere or to be huge."""
+    fork_readers()
     whole = read("atari-pb", folder / "files")
 
     def trial(rng: Random, scratch: Path) -> str:
@@ -128,7 +166,7 @@ def start_hdf5(folder: Path) -> Trial:
             return verdict(read("atari-pb", place), whole, covered=False)
         outside = craft(rng, path, "data", folder)
         found = read("atari-pb", place)
-        if outside:
+        if outside and found != whole:
             raise Fault("ran code", f"{outside}: another file was read through an HDF5 file")
         return verdict(found, whole, covered=False)
 
@@ -143,7 +181,7 @@ def craft(rng: Random, path: Path, name: str, secrets: Path) -> str | None:
         attributes = dict(file[name].attrs)
         del file[name]
         _CRAFTS[kind](file, name, shape, dtype, secrets)
-        if isinstance(file.get(name), h5py.Dataset):
+        if isinstance(file.get(name, getlink=True), h5py.HardLink) and isinstance(file[name], h5py.Dataset):
             file[name].attrs.update(attributes)
     return kind if kind in ("external link", "external storage", "virtual") else None
 
@@ -200,4 +238,4 @@ _CRAFTS: dict[str, Callable[..., None]] = {
 
 SHARDS = Target("shards", prepare_shards, start_shards)
 RECORDS = Target("tfrecords", prepare_records, start_records)
-HDF5 = Target("hdf5", prepare_hdf5, start_hdf5)
+HDF5 = Target("hdf5", prepare_hdf5, start_hdf5, seconds=90)

@@ -206,7 +206,8 @@ def _place_of(error: BaseException) -> str:
 
 def _limit_memory() -> None:
     size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY, size + MEMORY))
+    _, most = resource.getrlimit(resource.RLIMIT_AS)  # processes that a trial starts set limits of their own
+    resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY, most))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
