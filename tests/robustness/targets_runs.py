@@ -1,6 +1,5 @@
 """What the package itself leaves on the disk and goes on with: caches, run folders, results."""
 
-import json
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -10,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from benchmark_results import make_result
+from benchmark_results import make_cell, make_result
 from dqn_shards import numbered
 from mutate import damage, hostile_json, hostile_toml
 from targets_cards import digest
@@ -204,11 +203,8 @@ def start_finetuning(folder: Path) -> Trial:
 
 def prepare_results(folder: Path) -> None:
     """Write a folder of two results."""
-    for seed in (0, 1):
-        result = make_result(seed=seed)
-        path = folder / "cells" / "bc" / "boxing" / "atc" / f"{seed}-{result.key}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(result.model_dump(mode="json", exclude_none=True)))
+    for cell in (make_cell(seed=0), make_cell(seed=1)):
+        ResultStore(folder, "mine", 1).write(make_result(cell), cell)
 
 
 def start_results(folder: Path) -> Trial:
@@ -220,7 +216,9 @@ def start_results(folder: Path) -> Trial:
         path = one_of(rng, place)
         spoil(rng, path)
         found = list(ResultStore(scratch, "mine", 1))
-        return SAME if found == [whole[name] for name in sorted(whole)] else CHANGED
+        if any(each not in whole.values() for each in found):
+            raise Fault("damage accepted", "a result is not what was written")
+        return SAME if len(found) == len(whole) else CHANGED
 
     return trial
 
