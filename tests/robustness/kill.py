@@ -32,6 +32,7 @@ from attempts import End, Kill, attempt
 from jobs import JOBS, Job, short_segments
 
 MOST_KILLS = 4
+MARKS = "home/checked"  # which HDF5 files have been looked at, by their times of change
 _TIMES = re.compile(rb'^(minutes|summary|commit|hardware) = .*$|"(seconds|t_start|dataset_size)": [^,}]*', re.MULTILINE)
 
 
@@ -202,7 +203,7 @@ def files_of(folder: Path) -> dict[str, str]:
     before_the_last = {each for steps in folder.rglob("checkpoints") for each in sorted(steps.glob("step_*"))[:-1]}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        if before_the_last.intersection((path, *path.parents)):
+        if before_the_last.intersection((path, *path.parents)) or name.startswith(MARKS):
             continue  # an interruption writes a checkpoint where no other run has one
         if path.is_dir():
             if not any(path.iterdir()):
