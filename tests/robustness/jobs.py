@@ -141,7 +141,7 @@ def readme_is_mine() -> None:
 
 _EVALUATE = "--eval-episodes 1 --max-episode-steps 6"
 _LEARN = f"--game pong --encoder random.nature --features pooled --device cpu --n-envs 2 {_EVALUATE}"
-_PLAY = f"{_LEARN} --steps 128 --eval-freq 32 --checkpoint-every 32 --out runs --resume"
+_PLAY = f"{_LEARN} --steps 64 --eval-freq 32 --checkpoint-every 16 --out runs --resume"
 _SUITE = Path(__file__).parents[1] / "support" / "toy_suite.toml"
 
 JOBS = {
@@ -156,7 +156,7 @@ JOBS = {
         Job(
             "collect-agent",
             lambda: None,
-            command("collect boxing --agent qrdqn --steps 512 --n-envs 1 --save-agent agents --resume"),
+            command("collect boxing --agent ppo-ram --steps 512 --n-envs 1 --save-agent agents --resume"),
         ),
         Job("datasets-build", played_set, command("datasets build play.rec --jobs 1 --out built"), short=True),
         Job(
