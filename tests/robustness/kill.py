@@ -33,7 +33,9 @@ from jobs import JOBS, Job, short_segments
 
 MOST_KILLS = 4
 MARKS = "home/checked"  # which HDF5 files have been looked at, by their times of change
-_TIMES = re.compile(rb'^(minutes|summary|commit|hardware) = .*$|"(seconds|t_start|dataset_size|crc32|checksum)": [^,}]*', re.MULTILINE)
+_TIMES = re.compile(
+    rb'^(minutes|summary|commit|hardware) = .*$|"(seconds|t_start|dataset_size|crc32|checksum)": [^,}]*', re.MULTILINE
+)
 
 
 @dataclass

@@ -168,7 +168,6 @@ def _work(target: Target, folder: Path, seed: int, numbers: range, until: float,
     status = 1
     try:
         trial = target.start(folder)
-        _limit_memory()
         sys.addaudithook(_watch.hook)
         with os.fdopen(writer, "w") as pipe:
             for number in numbers:
@@ -184,6 +183,7 @@ def _work(target: Target, folder: Path, seed: int, numbers: range, until: float,
 
 
 def _outcome(target: Target, trial: Trial, seed: int, number: int) -> tuple[str, str]:
+    _limit_memory()
     try:
         return trial_once(target, trial, seed, number), ""
     except PretrainRLError:
