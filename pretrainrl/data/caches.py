@@ -126,10 +126,10 @@ def _info(folder: Path) -> CacheInfo | None:
     try:
         if folder.exists():
             content = folder
-            facts: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
+            facts = _facts((folder / MANIFEST).read_text())
         else:
             content = partial_folder(folder)
-            facts = json.loads((content / JOURNAL).read_text().split("\n")[0])
+            facts = _facts((content / JOURNAL).read_text().split("\n")[0])
     except (OSError, ValueError):
         facts = {}
     try:
@@ -140,12 +140,21 @@ def _info(folder: Path) -> CacheInfo | None:
     return CacheInfo(
         folder=folder,
         state=_state(folder),
-        datasets=tuple(facts.get("datasets", ())),
+        datasets=tuple(map(str, facts.get("datasets", ()))),
         codec=str(facts.get("codec", "unknown")),
-        frames=facts.get("rows"),
+        frames=frames if isinstance(frames := facts.get("rows"), int) else None,
         bytes=sum(file.st_size for file in files),
         last_used=datetime.fromtimestamp(used),
     )
+
+
+def _facts(text: str) -> dict[str, Any]:
+    """Return what a manifest or a journal says; nothing where it is damaged."""
+    try:
+        facts = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return facts if isinstance(facts, dict) and isinstance(facts.get("datasets", []), list) else {}
 
 
 def _state(folder: Path) -> Literal["ready", "unfinished", "being built"]:
