@@ -67,6 +67,8 @@ def attempt(run: Callable[[], None], folder: Path, kill: Kill | None, limit: flo
     if not child:
         _run(run, folder, kill, log, writer)
     os.close(writer)
+    with contextlib.suppress(OSError):  # whoever of the two is first makes the group
+        os.setpgid(child, child)
     due = began + kill.seconds if kill is not None and kill.operation is None else began + limit
     status = _wait(child, due)
     if status is None and kill is not None and kill.operation is None:
@@ -102,7 +104,7 @@ def _kill_rest(group: int) -> None:
 
 def _run(run: Callable[[], None], folder: Path, kill: Kill | None, log: Path, writer: int) -> None:
     """Run the job in this forked process; never returns."""
-    os.setsid()
+    os.setpgid(0, 0)
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     for stream in (1, 2):
         os.dup2(output, stream)
