@@ -5,6 +5,8 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
+MINUTES ?= 10
+SEED   ?= $(shell date +%s)
 
 # Games that are known in pre-training.
 GAMES  := boxing breakout demonattack enduro freeway mspacman qbert spaceinvaders
@@ -12,7 +14,7 @@ PROBED := breakout mspacman pong
 OBJECTIVES := $(basename $(notdir $(wildcard registry/objectives/*.toml)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-heavy bench recordings weights lint type format figures docs clean
+.PHONY: help demo test test-heavy fuzz kill bench recordings weights lint type format figures docs clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -25,6 +27,12 @@ test: $(VENV)/installed-dev  ## the tests, but for the heavy ones; options with 
 
 test-heavy: $(VENV)/installed-dev  ## the tests that take minutes each
 	$(BIN)/python -m pytest -m heavy $(ARGS)
+
+fuzz: $(VENV)/installed-dev  ## feed damaged and hostile input to everything that reads; MINUTES=10, SEED=1, ARGS="--targets cards"
+	PYTHONPATH=tests/support $(BIN)/python tests/robustness/fuzz.py --minutes $(MINUTES) --seed $(SEED) $(ARGS)
+
+kill: $(VENV)/installed-dev  ## kill what can be resumed, resume it, compare; MINUTES=10, SEED=1, ARGS="--jobs pretrain"
+	PYTHONPATH=tests/support $(BIN)/python tests/robustness/kill.py --minutes $(MINUTES) --seed $(SEED) $(ARGS)
 
 bench: $(VENV)/installed-dev  ## measure speed and write the tables of docs/speed
 	@set -e; for script in $(wildcard speed/*.py); do \

@@ -129,7 +129,7 @@ def _info(folder: Path) -> CacheInfo | None:
     content = folder if own_files(folder) else partial_folder(folder)
     try:
         text = (content / (MANIFEST if content is folder else JOURNAL)).read_text()
-        facts: dict[str, Any] = json.loads(text if content is folder else text.split("\n")[0])
+        facts = _facts(text if content is folder else text.split("\n")[0])
     except (OSError, ValueError):
         facts = {}
     if content.is_symlink() or not _is_cache(content, folder.name, facts):
@@ -142,18 +142,27 @@ def _info(folder: Path) -> CacheInfo | None:
     return CacheInfo(
         folder=folder,
         state=_state(folder),
-        datasets=tuple(facts.get("datasets", ())),
+        datasets=tuple(map(str, facts.get("datasets", ()))),
         codec=str(facts.get("codec", "unknown")),
-        frames=facts.get("rows"),
+        frames=frames if isinstance(frames := facts.get("rows"), int) else None,
         bytes=sum(file.st_size for file in files),
         last_used=datetime.fromtimestamp(used),
     )
 
 
-def _is_cache(content: Path, key: str, facts: Any) -> bool:
+def _is_cache(content: Path, key: str, facts: dict[str, Any]) -> bool:
     """Whether a folder is a cache, by its manifest or, where that is damaged, by its name and files."""
-    known = isinstance(facts, dict) and facts.keys() >= {"format", "codec", "datasets"}
+    known = facts.keys() >= {"format", "codec", "datasets"}
     return known or (re.fullmatch("[0-9a-f]{16}", key) is not None and bool(own_files(content)))
+
+
+def _facts(text: str) -> dict[str, Any]:
+    """Return what a manifest or a journal says; nothing where it is damaged."""
+    try:
+        facts = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return facts if isinstance(facts, dict) and isinstance(facts.get("datasets", []), list) else {}
 
 
 def _state(folder: Path) -> Literal["ready", "unfinished", "being built"]:

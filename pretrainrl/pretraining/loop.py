@@ -6,7 +6,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -107,9 +107,9 @@ def _optimize(
     No process stops or fails alone: whatever ends the loop is agreed on after a step that all have taken.
     """
     fabric, steps = pretraining.fabric, pretraining.steps
-    with progress_bar(disable=not progress) as bar:
+    with progress_bar(disable=not progress) as bar, closing(_Log(folder, fabric, start)) as log:
         task = bar.add_task(f"pre-train {pretraining.config.objective}", total=steps, completed=start, note="")
-        log, collapse = _Log(folder, fabric, start), CollapseWatch()
+        collapse = CollapseWatch()
         began = time.monotonic()
         for step, batch in enumerate(pretraining.sampler.batches(start, steps), start):
             metrics = pretraining.step(step, batch.to(fabric.device))
@@ -306,6 +306,11 @@ class _Log:
                 self._writer.add_scalar(f"train/{key}", value, step)
             self._writer.flush()
         return row
+
+    def close(self) -> None:
+        """Close TensorBoard's file and end the thread that writes it."""
+        if self._active:
+            self._writer.close()
 
 
 def _check_finite(fabric: Fabric, step: int, metrics: dict[str, Tensor]) -> None:

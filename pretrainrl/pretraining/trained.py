@@ -118,5 +118,5 @@ def read_games(file: FileContent) -> tuple[tuple[str, ...], tuple[float, ...]]:
     try:
         games, returns = json.loads(metadata["games"]), json.loads(metadata["best_returns"])
         return tuple(str(game) for game in games), tuple(float(value) for value in returns)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise WeightsError(f"{file.path} does not say what its games are: {error!r}") from error

@@ -37,7 +37,10 @@ def parse_checked(text: str, indent: int | None = 1) -> dict[str, Any]:
     Raises:
         ValueError: A character of `text` is not as it was written.
     """
-    table = json.loads(text)
+    try:
+        table = json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
     if not isinstance(table, dict) or _CHECKSUM not in table:
         raise ValueError("it has no checksum")
     content = {key: value for key, value in table.items() if key != _CHECKSUM}

@@ -94,7 +94,10 @@ def _data(archive: zipfile.ZipFile) -> dict[str, Any]:
     """Read what an agent's file says beside its weights: JSON, with pickles in it that stay what they are, text."""
     if archive.getinfo("data").file_size > MAX_DATA:
         raise ValueError(f"its data have more than {MAX_DATA:,} bytes")
-    data = json.loads(archive.read("data"))
+    try:
+        data = json.loads(archive.read("data"))
+    except RecursionError as error:
+        raise ValueError("its data are nested too deeply") from error
     if not isinstance(data, dict):
         raise ValueError("its data are no table")
     return data

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -196,6 +197,9 @@ def _check_files(data: Path) -> None:
     facts = json.loads((data / "metadata.json").read_text(encoding="utf-8"))
     if not (isinstance(facts.get("observation_space"), str) and isinstance(facts.get("action_space"), str)):
         raise ValueError("it does not say its spaces")
+    for name in ("total_episodes", "total_steps"):
+        if not isinstance(count := facts.get(name), int | float) or not 0 <= count < math.inf:
+            raise ValueError(f"{name} is {count!r:.40}")
     if facts.get("data_format") == "hdf5":
         check_hdf5(data / _MAIN_FILE)
 
