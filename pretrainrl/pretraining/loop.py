@@ -253,10 +253,10 @@ class Pretraining:
         }
         require_finite(state, f"at step {step}", LOWER_RATE)
         if self.fabric.is_global_zero:
-            folder.save_checkpoint(step, state)
             images = self.reconstruct()
-            if images is not None:
+            if images is not None:  # first, or a process that is killed in between would leave the picture of before
                 folder.save_figure(images, "reconstruction")
+            folder.save_checkpoint(step, state)
         self.fabric.barrier()
 
     def restore(self, checkpoint: dict[str, Any] | None) -> int:
