@@ -107,7 +107,7 @@ def writable_folder(folder: Path) -> Path:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".{uuid.uuid4().hex}"
+        probe = folder / f".probe.{uuid.uuid4().hex[:8]}.tmp"
         probe.touch()
         probe.unlink()
     except OSError as error:

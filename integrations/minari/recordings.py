@@ -29,7 +29,7 @@ from pretrainrl.integrations.minari.metadata import (
     read_errors,
 )
 from pretrainrl.integrations.minari.readable import MAIN_FILE
-from pretrainrl.integrations.minari.write import exists_error, write_dataset
+from pretrainrl.integrations.minari.write import exists_error, sweep, write_dataset
 from pretrainrl.paths import absolute_folders, home, output_file, resolve_path, writable_folder
 from pretrainrl.runs.interrupt import InterruptedRunError
 from pretrainrl.runs.lock import lock_path, locked
@@ -244,6 +244,20 @@ def build_dataset(
         if dataset_folder(name).exists():  # another process was faster
             return minari.load_dataset(name)
         return _build(recording, name, jobs or cores(), progress)
+
+
+def is_built(source: str | Path, name: str) -> bool:
+    """Whether the dataset `name` of a recording is here already. What a killed process left of building it is then removed."""
+    if not dataset_folder(name).exists():
+        return False
+    sweep(name)
+    if not str(source).startswith("hf://"):
+        folder = _folder_of(open_recording(source))
+        if folder.exists() or lock_path(folder).exists():
+            with locked(lock_path(folder), wait=False) as free:
+                if free:
+                    shutil.rmtree(folder, ignore_errors=True)
+    return True
 
 
 def _build(recording: Recording, name: str, jobs: int, progress: bool) -> minari.MinariDataset:

@@ -28,7 +28,9 @@ from pretrainrl.integrations.minari.readable import MAIN_FILE
 from pretrainrl.integrations.minari.store import EpisodeWriter
 from pretrainrl.paths import absolute_folders, replace_durably, writable_folder
 from pretrainrl.runs.folder import fingerprint_of, require_same
-from pretrainrl.runs.lock import exclusive, lock_path, locked, scratch_folder
+from pretrainrl.runs.lock import exclusive, lock_path, locked, remove_scratch, scratch_folder
+
+_SCRATCH = ".write-"  # before the names of folders in which datasets are made
 
 # Keys that take one of a few values, in the metadata of every published episode.
 EPISODE_KEYS = {
@@ -84,8 +86,7 @@ def write_dataset(
     writable_folder(root)
     env = single_env(game, sticky_actions)
     try:
-        lock = root / f".writing-{fingerprint_of(name)}.lock"
-        with closing(env), exclusive(lock, name), scratch_folder(root, ".write-") as scratch:
+        with closing(env), exclusive(_writing_lock(name), name), scratch_folder(root, _SCRATCH) as scratch:
             new = scratch / "new"
             facts = {
                 "dataset_id": name,
@@ -110,6 +111,14 @@ def exists_error(name: str) -> DatasetError:
     return DatasetError(f"{name} exists at {datasets_root() / name}; choose another version")
 
 
+def sweep(name: str) -> None:
+    """Remove what a process left that was killed when the dataset `name` was in its place already."""
+    remove_scratch(datasets_root(), _SCRATCH)
+    if _writing_lock(name).exists():
+        with locked(_writing_lock(name), wait=False):
+            pass  # whoever holds a lock removes its file
+
+
 def is_written(name: str, key: str, settings: Mapping[str, Any], *, resume: bool) -> bool:
     """Whether the dataset `name` is here already, made with the same settings.
 
@@ -126,8 +135,13 @@ def is_written(name: str, key: str, settings: Mapping[str, Any], *, resume: bool
         return False
     if not resume:
         raise exists_error(name)
+    sweep(name)
     require_same(settings, check_dataset(name).metadata.get(key, {}), name, "choose another --version", DatasetError)
     return True
+
+
+def _writing_lock(name: str) -> Path:
+    return datasets_root() / f".writing-{fingerprint_of(name)}.lock"
 
 
 def _evaluated(metadata: Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None) -> Mapping[str, Any]:

@@ -76,14 +76,14 @@ def build(
 ) -> None:
     """Play recordings again and write what is seen as Minari datasets; those that are here already are skipped."""
     from pretrainrl.games import silence_emulator
-    from pretrainrl.integrations.minari.metadata import dataset_folder, datasets_root
-    from pretrainrl.integrations.minari.recordings import build_dataset, matching_recordings
+    from pretrainrl.integrations.minari.metadata import datasets_root
+    from pretrainrl.integrations.minari.recordings import build_dataset, is_built, matching_recordings
 
     check_counts(MAX_PROCESSES, jobs=jobs)
     silence_emulator()
     with root_of_datasets(out):
         for source, name in matching_recordings(patterns).items():
-            if dataset_folder(name).exists():
+            if is_built(source, name):
                 console.print(f"{name}  is there already", soft_wrap=True)
                 continue
             dataset = build_dataset(source, jobs=jobs, progress=True)

@@ -100,6 +100,14 @@ def _write_owner(path: Path) -> bool:
     return True
 
 
+def remove_scratch(parent: Path, prefix: str) -> None:
+    """Remove scratch folders, and their locks, of processes that were killed; those of living processes are locked and stay."""
+    for lock in parent.glob(f"{prefix}*.lock"):
+        with locked(lock, wait=False) as free:
+            if free:
+                shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
+
+
 @contextmanager
 def scratch_folder(parent: Path, prefix: str) -> Iterator[Path]:
     """Yield a new folder `<prefix><random>` in `parent`, in which something large is made before it is moved to its place.
@@ -111,10 +119,7 @@ def scratch_folder(parent: Path, prefix: str) -> Iterator[Path]:
         parent: Existing folder, on the file system of what is made.
         prefix: Beginning of the name. It starts with a dot, so that nothing takes the folder for a result.
     """
-    for lock in parent.glob(f"{prefix}*.lock"):
-        with locked(lock, wait=False) as free:
-            if free:
-                shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
+    remove_scratch(parent, prefix)
     folder = parent / f"{prefix}{uuid.uuid4().hex[:8]}"
     with locked(lock_path(folder)):
         folder.mkdir()

@@ -22,6 +22,7 @@ from pretrainrl.dataset_cards import RECORDINGS, RecordingCard
 from pretrainrl.errors import CardError, DatasetError, InputError, PretrainRLError, UnknownNameError
 from pretrainrl.integrations.minari import build_dataset, collect_dataset, open_dataset, write_recording
 from pretrainrl.integrations.minari import recordings as module
+from pretrainrl.runs.folder import fingerprint_of
 
 ID = "pretrainrl/atari/breakout-random-v0"
 
@@ -121,6 +122,18 @@ def test_build_takes_patterns_and_skips_what_is_there(registered: RecordingCard,
     assert "is there already" in capsys.readouterr().out
     with pytest.raises(UnknownNameError, match="breakout-random-v0"):
         build(["breakuot-random-v0"])
+
+
+def test_what_a_kill_after_the_last_rename_left_is_swept(registered: RecordingCard, tmp_path: Path, root: Path) -> None:
+    build([ID])
+    remains = [root / ".write-0a1b2c3d", tmp_path / "home/recordings" / registered.content_sha256[:16]]
+    for folder in remains:
+        (folder / "new").mkdir(parents=True)
+        folder.with_name(f"{folder.name}.lock").touch()
+    (root / f".writing-{fingerprint_of(ID)}.lock").touch()
+    build([ID])
+    assert [path.name for path in root.iterdir() if path.name.startswith(".")] == []
+    assert not remains[1].exists() and left(tmp_path) == []
 
 
 def test_another_content_is_an_error_and_nothing_is_kept(registered: RecordingCard, tmp_path: Path, root: Path) -> None:
