@@ -101,7 +101,7 @@ def _write_owner(path: Path) -> bool:
 
 
 def remove_scratch(parent: Path, prefix: str) -> None:
-    """Remove scratch folders, and their locks, of processes that were killed; those of living processes are locked and stay."""
+    """Remove the scratch folders of processes that were killed; those of living processes are locked, and stay."""
     for lock in parent.glob(f"{prefix}*.lock"):
         with locked(lock, wait=False) as free:
             if free:
