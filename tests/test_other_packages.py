@@ -181,5 +181,5 @@ def test_wrong_names_and_targets_are_named() -> None:
         AGENTS.get("rainbow").preset("atari-pb")
     with pytest.raises(UnknownNameError, match="unknown agent 'ppo-rm'; did you mean 'ppo-ram'"):
         find_agent_card("ppo-rm", "collect")
-    with pytest.raises(InputError, match="json:loads, the algorithm of agent 'a', is no class of Stable-Baselines3's kind"):
+    with pytest.raises(InputError, match="algorithm of agent 'a': target 'json:loads' is no class derived from BaseAlgorithm"):
         algorithm_of(AgentCard.parse(TABLE, "some card"))

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from pretrainrl.cards import ObjectiveCard
+from pretrainrl.cards import OBJECTIVES, ObjectiveCard
 from pretrainrl.data.windows import Batch, WindowSpec
 from pretrainrl.objectives import Objective, make_objective
 from pretrainrl.paths import registry_folder
@@ -47,7 +47,7 @@ class Reading(NamedTuple):
 
 def shipped() -> list[ObjectiveCard]:
     """Cards of the objectives that ship with the package, from images to trajectories; others have pages of their own."""
-    cards = [ObjectiveCard.read(path) for path in (registry_folder() / "objectives").glob("*.toml")]
+    cards = [OBJECTIVES.get(path.stem) for path in (registry_folder() / "objectives").glob("*.toml")]
     return sorted(cards, key=lambda card: (KINDS.index(card.data), card.name))
 
 

@@ -70,9 +70,10 @@ def algorithm_of(card: AgentCard) -> type[BaseAlgorithm]:
     Raises:
         InputError: The class cannot be imported, or is no algorithm of Stable-Baselines3's kind.
     """
-    found = import_target(card.algorithm)
-    if not (isinstance(found, type) and issubclass(found, BaseAlgorithm)):
-        raise InputError(f"{card.algorithm}, the algorithm of agent {card.name!r}, is no class of Stable-Baselines3's kind")
+    try:
+        found: type[BaseAlgorithm] = import_target(card.algorithm, BaseAlgorithm)
+    except InputError as error:
+        raise InputError(f"the algorithm of agent {card.name!r}: {error}") from error
     return found
 
 

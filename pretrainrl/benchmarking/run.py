@@ -64,8 +64,8 @@ def benchmark(
     missing = plan.missing(retry=retry)
     if missing:
         with (
-            exclusive_folder(plan.folder),
             open_engine(engine, jobs=jobs, address=address) as workers,
+            exclusive_folder(plan.folder),
             BenchmarkDisplay(plan, disable=not progress) as display,
         ):
             plan.suite.write(plan.folder / SUITE)

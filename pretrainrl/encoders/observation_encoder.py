@@ -64,6 +64,7 @@ class ObservationEncoder:
         dtype: str | torch.dtype = "float32",
         output_dtype: DTypeLike = np.float32,
     ) -> None:
+        check_is_name(encoder)
         if np.dtype(output_dtype) not in (np.float16, np.float32):
             raise InputError(f"features are returned as float16 or float32, not {np.dtype(output_dtype)}")
         self._device = resolve_device(device)
@@ -179,10 +180,7 @@ class SharedEncoder:
         dtype: str | torch.dtype = "float32",
         sha256: str | None = None,
     ) -> None:
-        if not isinstance(name, str | Path):
-            raise InputError(
-                f"expected an encoder's name or path, got {type(name).__name__}: saved agents and environments find it by name"
-            )
+        check_is_name(name)
         self.name = str(name)
         self._source: dict[str, Any] = {"name": name, "weights": weights, "features": features}
         self.dtype = definite_dtype(dtype)
@@ -212,3 +210,15 @@ class SharedEncoder:
     def __getstate__(self) -> dict[str, Any]:
         """Return what copies and pickles hold: all but the encoder itself."""
         return {**self.__dict__, "_on": {}}
+
+
+def check_is_name(encoder: object) -> None:
+    """Check that an encoder is given by its name or path.
+
+    Raises:
+        InputError: It is given as an object.
+    """
+    if not isinstance(encoder, str | Path):
+        raise InputError(
+            f"expected an encoder's name or path, got {type(encoder).__name__}: saved agents and environments find it by name"
+        )

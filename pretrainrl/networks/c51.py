@@ -17,10 +17,10 @@ def make_support(atoms: int = 51, low: float = -10.0, high: float = 10.0) -> Ten
     if not (atoms >= 2 and low < high):
         raise InputError(f"a support needs two atoms or more and low < high, got {atoms=}, {low=}, {high=}")
     if max(-low, high) < torch.finfo(torch.float32).max:
-        support = torch.linspace(low, high, atoms)
+        support = torch.linspace(low, high, atoms, device="cpu")  # whatever the default device is, which may hold no numbers
         atoms_per_unit = (atoms - 1) / (support[-1] - support[0])
         if (support.diff() > 0).all() and 0 < atoms_per_unit < torch.inf:
-            return support
+            return torch.linspace(low, high, atoms)
     raise InputError(f"float32 cannot tell the atoms of a support apart, got {atoms=}, {low=}, {high=}")
 
 

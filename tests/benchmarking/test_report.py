@@ -23,6 +23,7 @@ from pretrainrl.benchmarking.table import compare, rank
 from pretrainrl.cli import app
 from pretrainrl.errors import InputError
 from pretrainrl.games import all_scores
+from pretrainrl.runs.checkpoints import checked_json
 
 GAMES = {"id": ["boxing", "breakout", "asteroids"], "near_ood": ["pong"], "far_ood": ["klax", "surround"]}
 ENCODERS = [f"{name}.impala_atari8" for name in ("curl", "atc", "siammae", "bc", "cql_m")]
@@ -109,7 +110,7 @@ def test_what_is_refused(tmp_path: Path, results: list[dict[str, Any]], message:
     cells.mkdir(parents=True)
     for number, changes in enumerate(results):
         one = make_result(**{"seed": number, **changes})
-        (cells / f"{number}-{one.key}.json").write_text(one.model_dump_json(exclude_none=True))
+        (cells / f"{number}-{one.key}.json").write_text(checked_json(one.model_dump(mode="json", exclude_none=True)))
     make_suite().write(tmp_path / "mine.toml")
     suite = None if "--suite" in message else tmp_path / "mine.toml"
     with pytest.raises(InputError, match=message):

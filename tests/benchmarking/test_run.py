@@ -113,7 +113,7 @@ def test_encoders_are_compared_game_by_game(tmp_path: Path) -> None:
         ({"games": "klax"}, UnknownNameError, "klax"),
         ({"tasks": "bcc"}, UnknownNameError, "bc"),
         ({"engine": "slurm"}, InputError, "local or ray"),
-        ({"jobs": 0}, InputError, "at least 1"),
+        ({"jobs": 0}, InputError, "jobs must be in 1..4096"),
     ],
 )
 def test_wrong_arguments_are_refused_before_work(

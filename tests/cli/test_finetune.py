@@ -68,7 +68,7 @@ def test_each_algorithm(
         last, steps = saved["results"][-1], saved["timesteps"][-1]
     printed = capsys.readouterr().out
     assert f"score {last.mean():.1f} ± {last.std():.1f} in 2 games after {steps} steps" in printed
-    assert f"agent, scores and settings in {folder}" in printed
+    assert f"agent, scores and settings in {folder.resolve()}" in printed
     assert (folder / "ALE-Pong-v5.zip").is_file()
 
 

@@ -38,7 +38,7 @@ def test_checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     collect_dataset("pong", steps=64, n_envs=2)
     for size, command, where in ((700_000, PRETRAIN, "run"), (50_000, FINETUNE, "run/qrdqn/ALE-Pong-v5_1")):
         said = with_quota(size, command, tmp_path)
-        assert "error: cannot write run/" in said and "checkpoints/step_" in said, said
+        assert f"error: cannot write {tmp_path}/run/" in said and "checkpoints/step_" in said, said
         assert "File too large; what was there before is unchanged" in said, said
         assert list((tmp_path / where / "checkpoints").iterdir()) == []
 

@@ -235,9 +235,9 @@ BAD: dict[str, tuple[type[Exception], str, dict[str, Any]]] = {
         r"the environment is pong, but pretrainrl/atari/breakout-random-v0 is of breakout",
         {"algorithm": "bc", "dataset": DATASET.replace("pong", "breakout")},
     ),
-    "n_envs": (InputError, r"n_envs must be at least 1, got 0", {"n_envs": 0}),
-    "seed": (InputError, r"seed must be at least 0 and below 2\*\*32, got -1", {"seed": -1}),
-    "checkpoint_every": (InputError, r"checkpoint_every must be at least 1, got 0", {"checkpoint_every": 0}),
+    "n_envs": (InputError, r"n_envs must be in 1\.\.4096, got 0", {"n_envs": 0}),
+    "seed": (InputError, r"seed must be in 0\.\.2147483647, got -1", {"seed": -1}),
+    "checkpoint_every": (InputError, r"checkpoint_every must be in 1\.\.\d+, got 0", {"checkpoint_every": 0}),
     "device": (InputError, r"unknown device 'gpu'; expected 'auto', 'cpu' or 'cuda'", {"device": "gpu"}),
     "weights": (WeightsError, r"absent\.safetensors", {"weights": "absent.safetensors"}),
 }

@@ -170,7 +170,7 @@ def _policy_class(told: dict[str, Any], algorithm: type[BaseAlgorithm]) -> type[
     """Return the policy of the algorithm whose module, and constructor or description, are those that are told."""
     from pretrainrl.integrations.sb3.encoding.policies import ENCODER_POLICIES
 
-    constructor = str(told.get("__init__")).partition(" at ")[0]
+    constructor = str(told.get("__init__")).partition(" at ")[0].rstrip(">")  # with an address, or without one
     for policy in (*algorithm.policy_aliases.values(), *ENCODER_POLICIES.values()):
         if "__init__" in vars(policy):
             same = constructor == f"<function {policy.__qualname__}.__init__"

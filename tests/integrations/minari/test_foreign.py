@@ -183,12 +183,13 @@ from pathlib import Path
 sys.path.insert(0, {str(Path(__file__).parents[2] / "support")!r})
 from dqn_shards import numbered
 from pretrainrl.integrations.minari import write_dataset
-rename = Path.rename
-def dying(self, target):
+rename, replace = Path.rename, Path.replace
+def dying(self, target, move):
     if Path(target).name == "pong-theirs-v0":
         os._exit(9)
-    return rename(self, target)
-Path.rename = dying
+    return move(self, target)
+Path.rename = lambda self, target: dying(self, target, rename)
+Path.replace = lambda self, target: dying(self, target, replace)
 write_dataset({NAME!r}, numbered([6]), overwrite=True)
 """
     assert subprocess.run([sys.executable, "-c", script]).returncode == 9

@@ -29,6 +29,12 @@ def make(**arguments: Any) -> Rainbow:
     return Rainbow("MlpPolicy", "CartPole-v1", **{**SMALL, "policy_kwargs": NARROW, **arguments})
 
 
+def make_clone(**arguments: Any) -> BehaviorCloning:
+    env = make_vec_env("CartPole-v1", 1)
+    spaces_of: dict[str, Any] = {"observation_space": env.observation_space, "action_space": env.action_space}
+    return BehaviorCloning("MlpPolicy", device="cpu", **spaces_of, **arguments)
+
+
 @pytest.fixture
 def saved(tmp_path: Path) -> Path:
     make().save(tmp_path / "agent.zip")
@@ -190,7 +196,7 @@ def test_memory_is_for_learning_only(saved: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_files_of_other_algorithms_are_refused(saved: Path, tmp_path: Path) -> None:
-    BehaviorCloning("MlpPolicy", make_vec_env("CartPole-v1", 1), device="cpu").save(tmp_path / "clone.zip")
+    make_clone().save(tmp_path / "clone.zip")
     QRDQN("MlpPolicy", "CartPole-v1", device="cpu", buffer_size=9).save(tmp_path / "qrdqn.zip")
     with pytest.raises(InputError, match="a saved BehaviorCloning, not a Rainbow agent"):
         Rainbow.load(tmp_path / "clone.zip", device="cpu")
@@ -209,7 +215,7 @@ MAKERS: dict[str, Any] = {
     "quantiles": lambda: make(distributional="quantile", n_quantiles=7, dueling=False).q_net,
     "mean": lambda: make(distributional=None, noisy=False, policy_kwargs={"activation_fn": nn.Tanh}).q_net,
     "range": lambda: make(v_min=0, v_max=7, n_atoms=5).q_net,
-    "clone": lambda: BehaviorCloning("MlpPolicy", make_vec_env("CartPole-v1", 1), device="cpu").policy.q_net,
+    "clone": lambda: make_clone().policy.q_net,
     "images": lambda: (
         Rainbow(
             "CnnPolicy",
@@ -238,4 +244,4 @@ def test_networks_are_saved_and_loaded_alone(kind: str, tmp_path: Path) -> None:
 
 def test_a_clone_has_one_output_an_action() -> None:
     with pytest.raises(InputError, match="dueling is False, not True"):
-        BehaviorCloning("MlpPolicy", make_vec_env("CartPole-v1", 1), device="cpu", policy_kwargs={"dueling": True})
+        make_clone(policy_kwargs={"dueling": True})
