@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pretrainrl.arguments import check_seed
 from pretrainrl.cards import Card
+from pretrainrl.commands import collect
 from pretrainrl.dataset_cards import RECORDINGS
 from pretrainrl.errors import UnknownNameError
 from pretrainrl.games import all_scores, find_game
@@ -32,9 +33,8 @@ if TYPE_CHECKING:
     from stable_baselines3.common.vec_env import VecEnv
 
 # What each agent learns on: an encoder's features, or pixels with a network of its own.
-NATURE = "nature"
+NATURE, RATE, BATCH, EPSILON, PICTURES, RANDOM_PLAY = "nature", 1e-3, 256, 0.001, 8, 512
 LEARNERS = {"atc": "pre-trained, frozen", "random": "untrained, frozen", NATURE: "NatureCNN, learning end to end"}
-RATE, BATCH, EPSILON, PICTURES = 1e-3, 256, 0.001, 8
 
 
 class DemoSize(NamedTuple):
@@ -107,9 +107,7 @@ def run_demo(game: str, out: Path, *, fast: bool = False, seed: int = 0, resume:
         try:
             return _Demo(out, asked).run()
         except (InterruptedRunError, KeyboardInterrupt) as error:
-            raise InterruptedRunError(
-                f"stopped; what was finished is kept, go on with the same command and --resume ({out})"
-            ) from error
+            raise InterruptedRunError(f"stopped; go on with the same command and --resume ({out})") from error
 
 
 class _Demo:
@@ -119,13 +117,17 @@ class _Demo:
         self.out, self.record = out, record
         self.size = FAST if record.fast else FULL
         self.card = RECORDINGS.get(f"{record.game}-expert-v0")
-        self.dataset = f"pretrainrl/atari/{self.card.name}"
+        # An expert's recording takes longer to be played again than the rest of the smallest demo.
+        self.transitions = RANDOM_PLAY if record.fast else self.card.transitions
+        self.dataset = f"pretrainrl/atari/{record.game}-{'random' if record.fast else 'expert'}-v0"
 
     def run(self) -> Path:
         from pretrainrl.integrations.minari import cache_datasets
 
+        if self.record.fast:
+            collect(self.record.game, steps=RANDOM_PLAY, seed=self.record.seed, resume=True, progress=False)
         cache_datasets([self.dataset])  # plays the recording again, and unpacks its frames, if they are not there
-        played = {}
+        played: dict[str, Played] = {}
         with stop_requests() as stop, progress_bar() as bar:
             for name in LEARNERS:
                 file = self.out / f"{name}.toml"
@@ -178,7 +180,7 @@ class _Demo:
         return Played(
             encoding=round(encoding, 2),
             learning=round(times[-1] - encoding, 2),
-            epochs=round(agent.num_timesteps / self.card.transitions, 2),
+            epochs=round(agent.num_timesteps / self.transitions, 2),
             scores=tuple(scores),
             pictures=_pictures(frames),
         )
@@ -201,13 +203,13 @@ class _Demo:
             "size": self.size,
             "dataset": self.dataset,
             "card": card,
+            "transitions": self.transitions,
             "rows": rows,
             "random_score": low,
             "player_score": player,
             "scale": lambda value: 100 * max(0.0, value - min(low, 0)) / (top - min(low, 0)),
             "verdict": verdict(rows, low, fast=record.fast),
-            "cores": f"{os.cpu_count()} CPU cores",
-            "software": f"{platform.system()}, Python {platform.python_version()}, torch {torch.__version__}",
+            "machine": f"{os.cpu_count()} CPU cores, Python {platform.python_version()}, torch {torch.__version__}",
         }
         return write_html(self.out / "index.html", "demo.html", context)
 
@@ -239,10 +241,8 @@ def verdict(rows: list[dict[str, Any]], random_score: float, *, fast: bool) -> s
     ahead = [row["name"] for row in others if first["low"] > row["high"]]
     behind = [row["name"] for row in others if first["high"] < row["low"]]
     said = f"The agent on {first['name']} scores {first['mean']:.1f}; random play scores {random_score:.1f}."
-    if ahead:
-        said += f" Its interval is above that of {' and '.join(ahead)}."
-    if behind:
-        said += f" Its interval is below that of {' and '.join(behind)}."
+    for names, word in ((ahead, "above"), (behind, "below")):
+        said += f" Its interval is {word} that of {' and '.join(names)}." if names else ""
     if not ahead and not behind:
         said += " The intervals overlap: these games do not decide between the agents."
     if worse:

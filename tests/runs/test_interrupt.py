@@ -24,9 +24,11 @@ def test_signals_of_one_moment_are_one_wish(numbers: tuple[int, ...]) -> None:
 
 
 def test_a_later_one_acts_as_usual() -> None:
-    before = signal.getsignal(signal.SIGTERM)
+    # Processes in the background of a shell may have inherited that Ctrl-C is ignored.
+    ctrl_c, before = signal.signal(signal.SIGINT, signal.default_int_handler), signal.getsignal(signal.SIGTERM)
     with pytest.raises(KeyboardInterrupt), stop_requests(patience=0) as requested:
         signal_me(signal.SIGTERM)
         assert requested.is_set()
         signal_me(signal.SIGINT)
     assert signal.getsignal(signal.SIGTERM) is before
+    signal.signal(signal.SIGINT, ctrl_c)
