@@ -59,7 +59,7 @@ def test_the_page_shows_what_was_measured(finished: Path) -> None:
         "passes over the data",
         "nothing can be learned",
         "One seed",
-        "boxing-expert",
+        "boxing-random",
     ):
         assert text in page, text
 
