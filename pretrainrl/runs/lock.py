@@ -106,6 +106,9 @@ def remove_scratch(parent: Path, prefix: str) -> None:
         with locked(lock, wait=False) as free:
             if free:
                 shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
+    for folder in parent.glob(f"{prefix}*"):
+        if folder.is_dir() and not lock_path(folder).exists():  # whoever removed it was stopped in the middle
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
