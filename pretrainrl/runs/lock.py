@@ -106,7 +106,7 @@ def remove_scratch(parent: Path, prefix: str) -> None:
         with locked(lock, wait=False) as free:
             if free:
                 shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
-    for folder in parent.glob(f"{prefix}*"):
+    for folder in parent.glob(f"{prefix}{'[0-9a-f]' * 8}"):
         if folder.is_dir() and not lock_path(folder).exists():  # whoever removed it was stopped in the middle
             shutil.rmtree(folder, ignore_errors=True)
 
