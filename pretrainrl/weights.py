@@ -60,11 +60,6 @@ class FileContent:
     sha256: str
 
 
-def locate(sources: Sequence[str], sha256: str | None = None, size: int | None = None) -> Path:
-    """Return the path of what `fetch` finds."""
-    return fetch(sources, sha256, size).path
-
-
 def fetch(sources: Sequence[str], sha256: str | None = None, size: int | None = None) -> FileContent:
     """Read a file from the first source that gives one with the right content; a download that was damaged is fetched again.
 

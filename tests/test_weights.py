@@ -16,7 +16,6 @@ from pretrainrl.errors import MissingExtraError, WeightsError
 from pretrainrl.weights import (
     fetch,
     file_sha256,
-    locate,
     parse_metadata,
     parse_tensors,
     read_tensors,
@@ -33,12 +32,12 @@ def weights(tmp_path: Path) -> Path:
 
 def test_sources_are_tried_in_order(weights: Path, tmp_path: Path):
     sources = [str(tmp_path / "absent"), "ftp:nowhere", str(weights)]
-    assert locate(sources, file_sha256(weights), weights.stat().st_size) == weights
+    assert fetch(sources, file_sha256(weights), weights.stat().st_size).path == weights
 
 
 def test_every_failed_source_is_explained(tmp_path: Path):
     with pytest.raises(WeightsError, match=r"absent: no such file; ftp:x: .*unknown scheme 'ftp'; expected bundled"):
-        locate([str(tmp_path / "absent"), "ftp:x"], "0" * 64, 1)
+        fetch([str(tmp_path / "absent"), "ftp:x"], "0" * 64, 1)
 
 
 def test_truncated_and_corrupted_files_are_refused(weights: Path):
@@ -46,10 +45,10 @@ def test_truncated_and_corrupted_files_are_refused(weights: Path):
     content = weights.read_bytes()
     weights.write_bytes(content[:-1])
     with pytest.raises(WeightsError, match=rf"has {size - 1} bytes instead of {size}"):
-        locate([str(weights)], sha256, size)
+        fetch([str(weights)], sha256, size)
     weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     with pytest.raises(WeightsError, match=f"instead of {sha256}"):
-        locate([str(weights)], sha256, size)
+        fetch([str(weights)], sha256, size)
 
 
 def test_a_file_that_is_not_safetensors(tmp_path: Path):
@@ -89,9 +88,9 @@ def test_a_download_is_verified_kept_and_used_offline(weights: Path, home: Path,
     monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
     source = ["hf://someone/encoders/w.safetensors@main"]
     sha256 = file_sha256(weights)
-    assert locate(source).read_bytes() == hub.content  # no sha256 given: the hub's own record is the standard
+    assert fetch(source).path.read_bytes() == hub.content  # no sha256 given: the hub's own record is the standard
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    assert locate(source, sha256) == home / "weights" / f"{sha256}.safetensors"
+    assert fetch(source, sha256).path == home / "weights" / f"{sha256}.safetensors"
     assert hub.downloads == 1
 
 
@@ -99,7 +98,7 @@ def test_a_download_that_was_damaged_is_fetched_again(weights: Path, home: Path,
     hub = FakeHub(weights.read_bytes())
     monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
     source, sha256 = ["hf://someone/encoders/w.safetensors@main"], file_sha256(weights)
-    kept = locate(source, sha256)
+    kept = fetch(source, sha256).path
     for number, damage in enumerate((b"", hub.content[:-1], bytes(len(hub.content))), 2):
         kept.write_bytes(damage)
         assert fetch(source, sha256, len(hub.content)).content == kept.read_bytes() == hub.content
@@ -107,7 +106,7 @@ def test_a_download_that_was_damaged_is_fetched_again(weights: Path, home: Path,
     kept.write_bytes(b"")
     hub.served = b"<html>quota exceeded</html>"
     with pytest.raises(WeightsError, match="instead of"):
-        locate(source, sha256)
+        fetch(source, sha256)
 
 
 def test_what_is_parsed_is_what_was_hashed(weights: Path):
@@ -142,7 +141,7 @@ def test_downloads_have_the_mode_that_the_umask_leaves(mask: int, weights: Path,
     monkeypatch.setitem(sys.modules, "huggingface_hub", FakeHub(weights.read_bytes()))
     before = os.umask(mask)
     try:
-        path = locate(["hf://someone/encoders/w.safetensors@main"], file_sha256(weights))
+        path = fetch(["hf://someone/encoders/w.safetensors@main"], file_sha256(weights)).path
     finally:
         os.umask(before)
     assert path.stat().st_mode & 0o777 == 0o666 & ~mask
@@ -152,18 +151,18 @@ def test_a_damaged_download_leaves_nothing_behind(weights: Path, home: Path, mon
     hub = FakeHub(weights.read_bytes(), served=b"<html>quota exceeded</html>")
     monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
     with pytest.raises(WeightsError, match="instead of"):
-        locate(["hf://someone/encoders/w.safetensors@main"], file_sha256(weights))
+        fetch(["hf://someone/encoders/w.safetensors@main"], file_sha256(weights))
     assert list((home / "weights").iterdir()) == []
 
 
 def test_a_missing_extra_names_the_pip_line(home: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(WeightsError, match=r'pip install "pretrainrl\[hub\]"'):
-        locate(["hf://someone/encoders/w.safetensors@main"], "0" * 64)
+        fetch(["hf://someone/encoders/w.safetensors@main"], "0" * 64)
     assert issubclass(MissingExtraError, ImportError)
 
 
 @pytest.mark.parametrize("location", ["hf://no-file@main", "hf://org/repo/file", "hf://org/repo@main"])
 def test_malformed_hub_locations(location: str, home: Path):
     with pytest.raises(WeightsError, match="expected hf://<org>/<repo>/<file>@<revision>"):
-        locate([location], "0" * 64)
+        fetch([location], "0" * 64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,7 +14,7 @@ from pretrainrl.progress import plain_console
 
 if TYPE_CHECKING:
     from pretrainrl.benchmarking.plan import BenchmarkPlan
-    from pretrainrl.benchmarking.results import BenchmarkResult
+    from pretrainrl.benchmarking.results import BenchmarkResult, CellResult
     from pretrainrl.benchmarking.suite import Suite
 
 console = plain_console()
@@ -81,10 +82,7 @@ def benchmark(
     )
     _show(result, protocol)
     if result.failed:
-        for failure in result.failed:
-            console.print(
-                f"failed: {failure.task} {failure.game} {failure.encoder} seed {failure.seed}: {failure.error}", soft_wrap=True
-            )
+        _show_failures(result.failed)
         raise typer.Exit(1)
 
 
@@ -117,13 +115,13 @@ def status(folder: Annotated[Path, typer.Argument(help="Folder of results.")]) -
 
     planned = pretrainrl.benchmark_status(folder)
     _show_plan(planned)
-    for failure in planned.store.failures():
-        console.print(
-            f"failed: {failure.task} {failure.game} {failure.encoder} seed {failure.seed}: {failure.error}",
-            highlight=False,
-            markup=False,
-            soft_wrap=True,
-        )
+    _show_failures(planned.store.failures())
+
+
+def _show_failures(failures: Iterable[CellResult]) -> None:
+    """Print each cell that failed, and why."""
+    for one in failures:
+        console.print(f"failed: {one.task} {one.game} {one.encoder} seed {one.seed}: {one.error}", soft_wrap=True)
 
 
 def _show_plan(planned: BenchmarkPlan) -> None:

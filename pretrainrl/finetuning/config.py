@@ -9,6 +9,7 @@ from typing import cast
 from pydantic import Field
 
 from pretrainrl.agent_cards import AgentCard, find_agent_card
+from pretrainrl.arguments import MAX_PROCESSES, check_counts, check_seed
 from pretrainrl.cards import Card, EncoderCard, Scalar, find_card
 from pretrainrl.errors import InputError, UnknownNameError
 from pretrainrl.games import find_game
@@ -112,6 +113,10 @@ class FinetuneConfig(Card):
             InputError: A number is out of range, or an argument is not for the algorithm.
             CardError: The encoder's card cannot be read.
         """
+        check_seed(seed)
+        check_counts(steps=steps, epochs=epochs, eval_freq=eval_freq, max_episode_steps=max_episode_steps)
+        check_counts(checkpoint_every=checkpoint_every)
+        check_counts(MAX_PROCESSES, n_envs=n_envs, eval_episodes=eval_episodes)
         agent = find_agent_card(algorithm, "finetune", "algorithm")
         preset = agent.uses["finetune"] if preset is None else preset
         default_length = agent.preset(preset).length
@@ -131,16 +136,11 @@ class FinetuneConfig(Card):
         defaults = (default_length, 10, 10) if cloning else (default_length, 10_000, 25_000)
         given = (epochs if cloning else steps, eval_freq, checkpoint_every)
         length, freq, every = (default if value is None else value for value, default in zip(given, defaults, strict=True))
-        _check_positive(n_envs=n_envs, eval_freq=freq, eval_episodes=eval_episodes, checkpoint_every=every)
-        _check_positive(max_episode_steps=max_episode_steps)
-        _check_positive(**{"epochs" if cloning else "steps": length})
         _check_share(sticky_actions=sticky_actions)
         if eval_epsilon is not None:
             _check_share(eval_epsilon=eval_epsilon)
             if agent.evaluation == "drawn":
                 raise InputError(f"{algorithm} draws its actions in evaluations: leave out eval_epsilon, got {eval_epsilon}")
-        if not 0 <= seed < 2**32:
-            raise InputError(f"seed must be at least 0 and below 2**32, got {seed}")
         return cls(
             algorithm=algorithm,
             preset=preset,
@@ -207,12 +207,6 @@ def _check_absent(why: str, **arguments: object) -> None:
     for name, value in arguments.items():
         if value is not None:
             raise InputError(f"{why}: {name} is not for it, got {value}")
-
-
-def _check_positive(**numbers: int) -> None:
-    for name, value in numbers.items():
-        if value < 1:
-            raise InputError(f"{name} must be at least 1, got {value}")
 
 
 def _check_share(**numbers: float) -> None:

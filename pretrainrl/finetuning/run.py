@@ -12,7 +12,6 @@ import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
-from pretrainrl.arguments import MAX_PROCESSES, check_counts, check_seed
 from pretrainrl.cards import find_encoder
 from pretrainrl.device import resolve_device, resolve_dtype
 from pretrainrl.errors import InputError
@@ -109,10 +108,6 @@ def finetune(
         InterruptedRunError: SIGINT or SIGTERM asked to stop.
     """
     began = time.monotonic()
-    check_seed(seed)
-    check_counts(steps=steps, epochs=epochs, eval_freq=eval_freq, max_episode_steps=max_episode_steps)
-    check_counts(checkpoint_every=checkpoint_every)
-    check_counts(MAX_PROCESSES, n_envs=n_envs, eval_episodes=eval_episodes)
     encoder = find_encoder(encoder)
     weights = None if weights is None else resolve_source(weights)
     config = FinetuneConfig.of(

@@ -16,13 +16,13 @@ from pretrainrl.encoders import Encoder, cached_encoder
 from pretrainrl.encoders.check import EncoderContractError, verify_encoder
 from pretrainrl.encoders.observation_encoder import ObservationEncoder
 from pretrainrl.errors import InputError
-from pretrainrl.weights import locate, read_tensors
+from pretrainrl.weights import fetch, read_tensors
 
 NAMES = pretrainrl.list_encoders()
 
 
 def golden_frames() -> Tensor:
-    return read_tensors(locate(["bundled:golden.safetensors"]))["observation"]
+    return read_tensors(fetch(["bundled:golden.safetensors"]).path)["observation"]
 
 
 @pytest.fixture(scope="module", params=NAMES)

@@ -30,8 +30,9 @@ from pretrainrl.integrations.sb3.recording.learners import (
     seed_all,
 )
 from pretrainrl.integrations.sb3.recording.ram_agent import RAM_SPACE, VecRamObservation
-from pretrainrl.integrations.sb3.recording.saved_agent import algorithm_of, check_agent, load_agent, sha256_of
+from pretrainrl.integrations.sb3.recording.saved_agent import algorithm_of, check_agent, load_agent
 from pretrainrl.paths import resolve_path
+from pretrainrl.weights import file_sha256
 
 # Steps of each game: longer than most games, which are cut at a segment's end, and a few minutes of an agent's time.
 SEGMENT_STEPS = 40 * ROLLOUT
@@ -69,7 +70,7 @@ class Player:
         """Return what decides about the agent's actions, as JSON values."""
         if self.path is None:
             return {"agent": self.name, "learning": learner_preset(self.name, steps, n_envs).flat()}
-        return {"agent": self.name, "agent_sha256": sha256_of(self.path)}
+        return {"agent": self.name, "agent_sha256": file_sha256(self.path)}
 
 
 def find_agent(name: str, *, trust_pickle: bool = False) -> Player:

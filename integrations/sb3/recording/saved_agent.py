@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import binascii
-import hashlib
 import json
 import math
 import pickle
@@ -101,11 +100,6 @@ def _data(archive: zipfile.ZipFile) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise ValueError("its data are no table")
     return data
-
-
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 digest of a file, 64 hex digits."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def load_agent(path: Path, device: str = "auto", *, trust_pickle: bool = False) -> BaseAlgorithm:
